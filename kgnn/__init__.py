@@ -1,0 +1,38 @@
+"""Graph neural networks on knowledge graphs for single-cell biology."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kgnn import data, graph, metrics, models, nn, ops, plotting
+    from kgnn.graph import KnowledgeGraph
+    from kgnn.models import PerturbationModel
+
+_MODULES = ("data", "graph", "metrics", "models", "nn", "ops", "plotting")
+_NAMES = {"KnowledgeGraph": "kgnn.graph", "PerturbationModel": "kgnn.models"}
+__all__ = [
+    "KnowledgeGraph",
+    "PerturbationModel",
+    "data",
+    "graph",
+    "metrics",
+    "models",
+    "nn",
+    "ops",
+    "plotting",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the rooms when they are first used: `import kgnn` itself takes no time."""
+    if name in _MODULES:
+        return import_module(f"kgnn.{name}")
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'kgnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES, *_NAMES])

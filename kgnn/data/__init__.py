@@ -1,0 +1,33 @@
+"""What was measured: AnnData → conditions, splits, batches."""
+
+from kgnn.data.batches import Batch, training_batches
+from kgnn.data.conditions import ConditionNames
+from kgnn.data.differential import top_de_genes
+from kgnn.data.screen import Screen, read_screen
+from kgnn.data.simulate import simulate
+from kgnn.data.splits import (
+    Split,
+    leave_one_out,
+    load_split,
+    merge_validation,
+    save_split,
+    split,
+    training_cells,
+)
+
+__all__ = [
+    "Batch",
+    "ConditionNames",
+    "Screen",
+    "Split",
+    "leave_one_out",
+    "load_split",
+    "merge_validation",
+    "read_screen",
+    "save_split",
+    "simulate",
+    "split",
+    "top_de_genes",
+    "training_batches",
+    "training_cells",
+]

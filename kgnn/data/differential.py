@@ -1,0 +1,44 @@
+"""Differentially expressed genes of conditions, through scanpy."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+
+from kgnn.data.screen import Screen
+
+
+def top_de_genes(screen: Screen, conditions: Iterable[str], n: int = 20) -> dict[str, np.ndarray]:
+    """Return for each condition the numbers of its `n` most differentially expressed genes, strongest first.
+
+    Real cells against the control cells, ranked by the absolute t statistic (`scanpy.tl.rank_genes_groups`,
+    `method="t-test"`, as in GEARS). Genes that do not vary between the two have no statistic and come last, in
+    their order. A condition of one cell has no variance: its genes are ranked by their absolute change.
+    """
+    conditions = list(conditions)
+    controls = screen.controls
+    change = (screen.mean(conditions) - screen.control_mean).abs().to_numpy()
+    result = {}
+    for row, name in enumerate(conditions):
+        cells = screen.cells([name])
+        if len(cells) < 2 or len(controls) < 2:
+            result[name] = np.argsort(-change[row], kind="stable")[:n]
+            continue
+        scores = _t_statistic(screen.x[cells], screen.x[controls])
+        result[name] = np.argsort(-np.nan_to_num(np.abs(scores)), kind="stable")[:n]
+    return result
+
+
+def _t_statistic(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> np.ndarray:
+    pair = AnnData(sparse.vstack([cells, controls], format="csr"))
+    pair.obs["group"] = np.repeat(["perturbed", "control"], [cells.shape[0], controls.shape[0]])
+    pair.obs["group"] = pair.obs["group"].astype("category")
+    pair.uns["log1p"] = {"base": None}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sc.tl.rank_genes_groups(pair, "group", groups=["perturbed"], reference="control", method="t-test")
+    result = pair.uns["rank_genes_groups"]
+    scores = np.empty(pair.n_vars)
+    scores[pair.var_names.get_indexer(result["names"]["perturbed"])] = result["scores"]["perturbed"]
+    return scores

@@ -1,0 +1,188 @@
+"""Perturbation screens from a known signed network, so that the truth is known."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+from scipy.special import expit
+
+from kgnn.errors import InputError
+
+Kind = Literal["knock-out", "knock-down", "over-expression"]
+
+HILL = 2.0  # Hill coefficient, no unit: SERGIO's default (Dibaeinia & Sinha, Cell Systems 2020)
+DECAY = 0.8  # decay rate, 1/h: SERGIO's default
+STRENGTH = (1.0, 5.0)  # largest production that one regulator adds, expression units/h: SERGIO's range
+BASAL = (
+    1.0,
+    10.0,
+)  # basal production, expression units/h: chosen here to span one decade among unregulated genes
+KNOCK_DOWN = 0.2  # production left: CRISPRi commonly removes 80 % or more (Gilbert et al., Cell 2014)
+OVER_EXPRESSION = 5.0  # production factor: the order of magnitude of CRISPRa (Gilbert et al., Cell 2014)
+LIBRARY_SPREAD = 0.3  # standard deviation of the log library size: SERGIO's examples use 0.3 to 0.5
+DROPOUT_SHAPE = 6.5  # steepness of drop-out in log expression: SERGIO's example for 10x data
+
+
+def simulate(
+    *,
+    n_genes: int = 200,
+    n_regulators: int | None = None,
+    n_singles: int = 40,
+    n_pairs: int = 20,
+    cells_per_condition: int = 50,
+    n_controls: int = 200,
+    kind: Kind = "knock-out",
+    regulators_per_gene: float = 3.0,
+    repressing: float = 0.3,
+    noise: float = 0.2,
+    library_size: float = 10_000.0,
+    dropout: float = 5.0,
+    seed: int = 0,
+) -> AnnData:
+    """Simulate a Perturb-seq screen from a random signed regulatory network.
+
+    Gene i is produced at the rate p_i · (b_i + Σ_j K_ij · H(x_j)) and decays at the rate λ x_i; the steady state
+    is x_i = p_i (b_i + Σ_j K_ij H(x_j)) / λ. H(x) = xⁿ / (hⁿ + xⁿ) for an activator, 1 − that for a repressor,
+    with h the regulator's level in unperturbed cells (the form of SERGIO, Dibaeinia & Sinha, Cell Systems 2020).
+    A perturbation multiplies p_i: 0 for a knock-out, 0.2 for a knock-down, 5 for an over-expression. Every cell has
+    its own log-normal p, so that variation travels along the network and genes are co-expressed. Counts are
+    Poisson with log-normal library sizes; drop-out loses entries with a probability logistic in log expression.
+
+    Args:
+        n_genes: measured genes, named G000, G001, …
+        n_regulators: genes that may regulate others; default a quarter. The network is acyclic.
+        n_singles, n_pairs: conditions with one and with two perturbed genes, all drawn from the genes that
+            regulate at least one other.
+        cells_per_condition, n_controls: numbers of cells.
+        kind: what the perturbation does.
+        regulators_per_gene: mean number of regulators of a gene (Poisson); few regulators have many targets.
+        repressing: share of edges that repress, in [0, 1].
+        noise: standard deviation of log p between cells, no unit.
+        library_size: median counts a cell.
+        dropout: percentile of expected counts at which half of the entries are lost, in [0, 100]; 0 switches
+            drop-out off.
+        seed: same seed, same screen.
+
+    Returns:
+        AnnData, cells × genes: `X` log1p of counts per 10,000 (sparse float32), `layers["counts"]`,
+        `obs["condition"]` (`control`, `G001`, `G001+G007`); `uns["network"]`, the true edges `source, target,
+        sign, weight`; `varm["true_delta"]`, a table genes × conditions with the noise-free change against
+        control, of log1p of expression per 10,000.
+
+    Raises:
+        InputError: sizes that do not fit together.
+    """
+    n_regulators = n_genes // 4 if n_regulators is None else n_regulators
+    if not 2 <= n_regulators <= n_genes:
+        raise InputError(f"n_regulators must lie between 2 and n_genes = {n_genes}, not {n_regulators}")
+    if cells_per_condition < 1 or n_controls < 1:
+        raise InputError("cells_per_condition and n_controls must be at least 1")
+    factor = {"knock-out": 0.0, "knock-down": KNOCK_DOWN, "over-expression": OVER_EXPRESSION}.get(kind)
+    if factor is None:
+        raise InputError(f"kind must be knock-out, knock-down or over-expression, not {kind!r}")
+    rng = np.random.default_rng(seed)
+    width = max(3, len(str(n_genes - 1)))
+    genes = np.array([f"G{number:0{width}d}" for number in range(n_genes)], dtype=object)
+
+    network = _random_network(n_genes, n_regulators, regulators_per_gene, repressing, rng)
+    basal = rng.uniform(*BASAL, n_genes)
+    conditions = _draw_conditions(np.unique(network["source"]), n_singles, n_pairs, rng)
+    control_level = _control_level(network, basal)
+
+    perturbation = np.ones((len(conditions) + 1, n_genes))  # last row: control
+    for row, perturbed in enumerate(conditions):
+        perturbation[row, list(perturbed)] = factor
+    truth = _log_normalise(_steady_state(network, basal, control_level, perturbation))
+    condition = np.repeat(np.arange(len(conditions) + 1), [*[cells_per_condition] * len(conditions), n_controls])
+    rates = perturbation[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes)))
+    counts = _count(_steady_state(network, basal, control_level, rates), library_size, dropout, rng)
+
+    names = ["+".join(genes[list(perturbed)]) for perturbed in conditions]
+    adata = AnnData(sparse.csr_matrix(_log_normalise(counts), dtype=np.float32))
+    adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
+    adata.var_names = genes
+    adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
+    adata.obs["condition"] = pd.Categorical(np.array([*names, "control"], dtype=object)[condition])
+    adata.varm["true_delta"] = pd.DataFrame((truth[:-1] - truth[-1]).T, index=genes, columns=names)
+    adata.uns["network"] = pd.DataFrame(
+        {
+            "source": genes[network["source"]],
+            "target": genes[network["target"]],
+            "sign": network["sign"].to_numpy(),
+            "weight": network["strength"].to_numpy(),
+        }
+    )
+    return adata
+
+
+def _random_network(
+    n_genes: int, n_regulators: int, per_gene: float, repressing: float, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Every gene but the first draws regulators among those before it; few regulators are drawn often."""
+    popularity = 1 / rng.permutation(np.arange(1, n_regulators + 1))
+    edges = []
+    for gene in range(1, n_genes):
+        candidates = min(gene, n_regulators)
+        number = min(candidates, rng.poisson(per_gene))
+        weight = popularity[:candidates] / popularity[:candidates].sum()
+        edges += [(regulator, gene) for regulator in rng.choice(candidates, number, replace=False, p=weight)]
+    network = pd.DataFrame(edges, columns=["source", "target"])
+    network["sign"] = np.where(rng.random(len(network)) < repressing, -1, 1)
+    network["strength"] = rng.uniform(*STRENGTH, len(network))
+    return network
+
+
+def _draw_conditions(
+    regulators: np.ndarray, n_singles: int, n_pairs: int, rng: np.random.Generator
+) -> list[tuple[int, ...]]:
+    n_possible = len(regulators) * (len(regulators) - 1) // 2
+    if n_singles > len(regulators) or n_pairs > n_possible:
+        raise InputError(
+            f"{n_singles} singles and {n_pairs} pairs are too many: {len(regulators)} genes regulate others; "
+            "raise n_genes or n_regulators"
+        )
+    singles = [(int(gene),) for gene in np.sort(rng.choice(regulators, n_singles, replace=False))]
+    first, second = np.triu_indices(len(regulators), 1)
+    drawn = np.sort(rng.choice(n_possible, n_pairs, replace=False))
+    return singles + [(int(regulators[first[k]]), int(regulators[second[k]])) for k in drawn]
+
+
+def _control_level(network: pd.DataFrame, basal: np.ndarray) -> np.ndarray:
+    """Steady state of the unperturbed mean cell: there every Hill function is at one half."""
+    half = 0.5 * np.bincount(network["target"], network["strength"], minlength=len(basal))
+    return (basal + half) / DECAY
+
+
+def _steady_state(network: pd.DataFrame, basal: np.ndarray, half_level: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Levels [cells, genes] for production factors `rates` [cells, genes]; regulators come before their targets."""
+    level = np.zeros_like(rates)
+    incoming = dict(list(network.groupby("target")))
+    for gene in range(rates.shape[1]):
+        production = np.full(len(rates), basal[gene])
+        if gene in incoming:
+            edges = incoming[gene]
+            source = edges["source"].to_numpy()
+            ratio = (level[:, source] / half_level[source]) ** HILL
+            response = ratio / (1 + ratio)
+            response = np.where(edges["sign"].to_numpy() > 0, response, 1 - response)
+            production += response @ edges["strength"].to_numpy()
+        level[:, gene] = rates[:, gene] * production / DECAY
+    return level
+
+
+def _count(level: np.ndarray, library_size: float, dropout: float, rng: np.random.Generator) -> np.ndarray:
+    size = library_size * np.exp(LIBRARY_SPREAD * rng.standard_normal((len(level), 1)))
+    expected = size * level / level.sum(axis=1, keepdims=True)
+    counts = rng.poisson(expected)
+    if dropout > 0:
+        log_expected = np.log(np.maximum(expected, 1e-12))
+        lost = expit(-DROPOUT_SHAPE * (log_expected - np.percentile(log_expected, dropout)))
+        counts[rng.random(counts.shape) < lost] = 0
+    return counts
+
+
+def _log_normalise(level: np.ndarray) -> np.ndarray:
+    total = level.sum(axis=1, keepdims=True)
+    return np.log1p(1e4 * level / np.maximum(total, 1e-12))

@@ -1,0 +1,241 @@
+"""Splits of conditions into train, validation and test, as plain mappings of names.
+
+A split is a dict `{"kind", "seed", "train", "val", "test", "unused", "subgroups"}`: lists of canonical condition
+names (genes in alphabetical order, joined by `+`), and for the test conditions the subgroup each belongs to. Control
+cells belong to training and are not listed.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from kgnn.data.conditions import CONTROL, ConditionNames, canonical_labels
+from kgnn.data.screen import perturbed_genes
+from kgnn.errors import InputError
+from kgnn.files import read_json, write_json
+
+Split = dict[str, Any]
+SETS = ("train", "val", "test")
+
+
+def split(
+    adata: AnnData | Iterable[str],
+    kind: str = "simulation",
+    *,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    val_fraction: float = 0.1,
+    held_out: str | None = None,
+    condition_key: str = "condition",
+    control: str | Iterable[str] | None = None,
+) -> Split:
+    """Divide the conditions of a screen; the same seed gives the same split.
+
+    Args:
+        adata: the screen, or a list of condition names.
+        kind: what is held out.
+            `random_condition`: any conditions.
+            `unseen_single`: singles of held-out genes; other conditions with these genes are not used at all.
+            `unseen_combo`: combinations; subgroups `seen_0`, `seen_1`, `seen_2` … by how many of a combination's
+            genes are seen alone in training.
+            `simulation`: GEARS' split (Roohani et al. 2024): 75 % of the genes are seen; test subgroups
+            `unseen_single`, `combo_seen0`, `combo_seen1`, `combo_seen2` by how many genes of a combination are
+            seen genes; of the combinations of seen genes, 75 % stay in training. `test_fraction` is not used.
+            Validation conditions are split off training in the same way, at 90 %.
+            `leave_one_out`: the condition `held_out`.
+        seed: for the random choices.
+        test_fraction, val_fraction: shares of the conditions (of the single genes, for `unseen_single`; of the
+            combinations, for `unseen_combo`), validation's of what is left after test; at least one each.
+        held_out: the test condition of `leave_one_out`.
+        condition_key, control: as for `read_screen`.
+
+    Raises:
+        InputError: unknown kind; a group that would be empty, with what would work.
+    """
+    if kind not in _KINDS:
+        raise InputError(f"unknown kind of split {kind!r}; choose one of {', '.join(_KINDS)}")
+    names = condition_names(adata, condition_key, control)
+    if len(names) < 3:
+        raise InputError(f"{len(names)} conditions besides control are too few to split; at least 3 are needed")
+    for option, value in (("test_fraction", test_fraction), ("val_fraction", val_fraction)):
+        if not 0 < value < 1:
+            raise InputError(f"{option} must lie between 0 and 1, not {value}")
+    if (kind == "leave_one_out") != (held_out is not None):
+        raise InputError("leave_one_out needs held_out=, the name of the test condition; other kinds take none")
+    held_out = None if held_out is None else ConditionNames(control).canonical(held_out)
+    rng = np.random.default_rng(seed)
+    result: Split = {"kind": kind, "seed": seed} | _KINDS[kind](names, rng, test_fraction, val_fraction, held_out)
+    result["unused"] = sorted(set(names) - {name for part in SETS for name in result[part]})
+    _check_groups(result, len(names))
+    return result
+
+
+def leave_one_out(adata: AnnData | Iterable[str], *, seed: int = 0, **options: Any) -> dict[str, Split]:
+    """Return one `leave_one_out` split a condition, by the condition's name."""
+    names = condition_names(adata, options.get("condition_key", "condition"), options.get("control"))
+    return {name: split(adata, "leave_one_out", seed=seed, held_out=name, **options) for name in names}
+
+
+def training_cells(
+    adata: AnnData,
+    split: Split,
+    *,
+    condition_key: str = "condition",
+    control: str | Iterable[str] | None = None,
+) -> AnnData:
+    """Return the control cells and the cells of training conditions, for graphs that are learned from data."""
+    labels = canonical_labels(adata, condition_key, control)
+    return adata[labels.isin([CONTROL, *split["train"]]).to_numpy()]
+
+
+def merge_validation(split: Split) -> Split:
+    """Return the split with validation conditions in training, for models that have nothing to select."""
+    return split | {"train": sorted([*split["train"], *split["val"]]), "val": []}
+
+
+def save_split(split: Split, path: str | Path) -> None:
+    """Write a split as JSON."""
+    write_json(path, split)
+
+
+def load_split(path: str | Path) -> Split:
+    """Read a split that `save_split` wrote; raises `InputError` when the file is none."""
+    value = read_json(path)
+    if not isinstance(value, dict) or not all(_is_name_list(value.get(part)) for part in SETS):
+        raise InputError(f"{path}: not a split; it must map train, val and test to lists of condition names")
+    names = ConditionNames()
+    for part in (*SETS, "unused"):
+        value[part] = [names.canonical(name) for name in value.get(part, [])]
+    parts = [name for part in SETS for name in value[part]]
+    twice = sorted({name for name in parts if parts.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: the condition {twice[0]!r} stands twice; a condition belongs to one of {SETS}")
+    return value
+
+
+def condition_names(
+    adata: AnnData | Iterable[str],
+    condition_key: str = "condition",
+    control: str | Iterable[str] | None = None,
+) -> list[str]:
+    """Return the canonical names of the conditions, sorted, without control."""
+    if isinstance(adata, AnnData):
+        found = set(canonical_labels(adata, condition_key, control))
+    else:
+        found = {ConditionNames(control).canonical(name) for name in adata}
+    return sorted(found - {CONTROL})
+
+
+# the kinds: (names, rng, test_fraction, val_fraction, held_out) → train, val, test, subgroups
+
+
+def _random_condition(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
+    rest, held = _draw(names, test, rng)
+    train, validation = _draw(rest, val, rng)
+    return {"train": train, "val": validation, "test": held, "subgroups": {"random_condition": held}}
+
+
+def _leave_one_out(names: list[str], rng: np.random.Generator, _: float, val: float, held_out: str | None) -> Split:
+    if held_out not in names:
+        raise InputError(f"held_out {held_out!r} is no condition of the data; it has {', '.join(names[:5])}, …")
+    train, validation = _draw([name for name in names if name != held_out], val, rng)
+    return {"train": train, "val": validation, "test": [held_out], "subgroups": {"leave_one_out": [held_out]}}
+
+
+def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
+    def hold_out(names: list[str], fraction: float) -> tuple[list[str], list[str]]:
+        _, held = _draw([name for name in names if len(perturbed_genes(name)) == 1], fraction, rng)
+        rest = [name for name in names if name not in held and not set(perturbed_genes(name)) & set(held)]
+        return rest, held
+
+    rest, held = hold_out(names, test)
+    train, validation = hold_out(rest, val)
+    return {"train": train, "val": validation, "test": held, "subgroups": {"unseen_single": held}}
+
+
+def _unseen_combo(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
+    combos = [name for name in names if len(perturbed_genes(name)) > 1]
+    rest, held = _draw(combos, test, rng)
+    validation = _draw(rest, val, rng)[1]
+    train = [name for name in names if name not in held and name not in validation]
+    subgroups: dict[str, list[str]] = {}
+    for name in held:
+        seen = sum(gene in train for gene in perturbed_genes(name))
+        subgroups.setdefault(f"seen_{seen}", []).append(name)
+    return {"train": train, "val": validation, "test": held, "subgroups": dict(sorted(subgroups.items()))}
+
+
+def _simulation(names: list[str], rng: np.random.Generator, _test: float, _val: float, _: str | None) -> Split:
+    rest, groups = _hold_out_genes(names, 0.75, 0.75, rng)
+    train, val_groups = _hold_out_genes(rest, 0.9, 0.9, rng)
+    return {
+        "train": train,
+        "val": sorted(name for group in val_groups.values() for name in group),
+        "test": sorted(name for group in groups.values() for name in group),
+        "subgroups": groups,
+    }
+
+
+def _hold_out_genes(
+    names: list[str], gene_share: float, combo_share: float, rng: np.random.Generator
+) -> tuple[list[str], dict[str, list[str]]]:
+    genes = sorted({gene for name in names for gene in perturbed_genes(name)})
+    seen_genes = set(rng.choice(genes, int(len(genes) * gene_share), replace=False)) if genes else set()
+    groups: dict[str, list[str]] = {}
+    kept: list[str] = []
+    all_seen: list[str] = []
+    for name in names:
+        perturbed = perturbed_genes(name)
+        seen = sum(gene in seen_genes for gene in perturbed)
+        if seen == len(perturbed):
+            (kept if len(perturbed) == 1 else all_seen).append(name)
+        else:
+            groups.setdefault("unseen_single" if len(perturbed) == 1 else f"combo_seen{seen}", []).append(name)
+    in_training = set(rng.choice(all_seen, int(len(all_seen) * combo_share), replace=False)) if all_seen else set()
+    for name in all_seen:
+        if name not in in_training:
+            groups.setdefault(f"combo_seen{len(perturbed_genes(name))}", []).append(name)
+    return sorted([*kept, *in_training]), dict(sorted(groups.items()))
+
+
+_KINDS: dict[str, Callable[..., Split]] = {
+    "random_condition": _random_condition,
+    "unseen_single": _unseen_single,
+    "unseen_combo": _unseen_combo,
+    "simulation": _simulation,
+    "leave_one_out": _leave_one_out,
+}
+
+
+def _draw(names: list[str], fraction: float, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Split names at random into the rest and a share of at least one."""
+    if not names:
+        return [], []
+    number = min(max(1, round(len(names) * fraction)), len(names))
+    drawn = set(rng.choice(names, number, replace=False))
+    return [name for name in names if name not in drawn], sorted(drawn)
+
+
+_REMEDY = {
+    "random_condition": "use more conditions or smaller fractions",
+    "unseen_single": "it needs at least 3 singly perturbed genes; use random_condition or unseen_combo",
+    "unseen_combo": "it needs at least 2 combinations; use random_condition or unseen_single, or smaller fractions",
+    "simulation": "it needs more genes and combinations; try another seed, random_condition or unseen_single",
+    "leave_one_out": "use more conditions",
+}
+
+
+def _check_groups(result: Split, n_conditions: int) -> None:
+    for part in SETS:
+        if not result[part]:
+            raise InputError(
+                f"split {result['kind']!r} (seed {result['seed']}) of {n_conditions} conditions leaves the {part} "
+                f"group empty: {_REMEDY[result['kind']]}"
+            )
+
+
+def _is_name_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

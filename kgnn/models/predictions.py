@@ -1,0 +1,65 @@
+"""Predictions as AnnData: what every model returns."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kgnn.data.conditions import ConditionNames
+from kgnn.data.screen import perturbed_genes
+from kgnn.errors import InputError
+
+
+def read_conditions(conditions: str | Sequence[str], names: ConditionNames) -> list[str]:
+    """Return canonical names; a single string is one condition."""
+    conditions = [conditions] if isinstance(conditions, str) else list(conditions)
+    if not conditions:
+        raise InputError("no condition to predict; give names like 'KLF1' or 'KLF1+MAP2K6'")
+    return [names.canonical(name) for name in conditions]
+
+
+def to_anndata(
+    conditions: str | Sequence[str],
+    canonical: Sequence[str],
+    genes: pd.Index,
+    control_mean: np.ndarray,
+    delta: np.ndarray,
+    *,
+    uncertainty: np.ndarray | None = None,
+    controls: sparse.csr_matrix | None = None,
+    n_cells: int | None = None,
+    seed: int = 0,
+) -> AnnData:
+    """Return predictions: one row a condition, or `n_cells` rows, each from its own control cell.
+
+    `X` is expression, `layers["delta"]` the change against control, `layers["uncertainty"]` the predicted variance
+    where there is one; `obs["condition"]` the canonical name (`control` for no perturbation),
+    `obs["n_perturbed"]` the number of perturbed genes; `var["control_mean"]` the mean of the control cells.
+    """
+    given = [conditions] if isinstance(conditions, str) else [str(name) for name in conditions]
+    obs = pd.DataFrame({"condition": [name or "control" for name in canonical]}, index=pd.Index(given, dtype=object))
+    obs["n_perturbed"] = [len(perturbed_genes(name)) for name in canonical]
+    start = np.broadcast_to(control_mean, delta.shape)
+    if n_cells is not None:
+        if n_cells < 1:
+            raise InputError(f"n_cells must be at least 1, not {n_cells}")
+        assert controls is not None
+        rng = np.random.default_rng(seed)
+        drawn = np.concatenate(
+            [rng.choice(controls.shape[0], n_cells, replace=n_cells > controls.shape[0]) for _ in given]
+        )
+        start = controls[drawn].toarray()
+        repeat = np.repeat(np.arange(len(given)), n_cells)
+        obs, delta = obs.iloc[repeat], delta[repeat]
+        obs.index = pd.Index([f"{name}_{number % n_cells}" for number, name in enumerate(obs.index)], dtype=object)
+        uncertainty = None if uncertainty is None else uncertainty[repeat]
+    if not obs.index.is_unique:
+        raise InputError(f"condition {obs.index[obs.index.duplicated()][0]!r} is asked for twice; give each once")
+    prediction = AnnData((start + delta).astype(np.float32), obs=obs, var=pd.DataFrame(index=genes.astype(str)))
+    prediction.var["control_mean"] = control_mean
+    prediction.layers["delta"] = delta.astype(np.float32)
+    if uncertainty is not None:
+        prediction.layers["uncertainty"] = uncertainty.astype(np.float32)
+    return prediction

@@ -1,0 +1,90 @@
+"""Models on disk: `config.json`, `arrays.safetensors`, `controls.safetensors`; no pickle."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+
+import kgnn
+from kgnn.data.screen import Screen
+from kgnn.errors import InputError
+from kgnn.files import new_folder, read_json, write_json
+from kgnn.graph import KnowledgeGraph
+
+FORMAT = "kgnn.model"
+FORMAT_VERSION = 1
+CONFIG, ARRAYS, CONTROLS, GRAPH = "config.json", "arrays.safetensors", "controls.safetensors", "graph"
+MAX_CONTROLS = 2_000  # control cells kept with a model, from which predicted cells start
+
+
+def keep_controls(screen: Screen, seed: int) -> sparse.csr_matrix:
+    """Return the control cells to keep with a model: all, or a random 2,000 of them."""
+    controls = screen.controls
+    if len(controls) > MAX_CONTROLS:
+        controls = np.sort(np.random.default_rng(seed).choice(controls, MAX_CONTROLS, replace=False))
+    return screen.x[controls]
+
+
+def save_model(
+    path: str | Path,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    controls: sparse.csr_matrix,
+    graph: KnowledgeGraph | None = None,
+) -> None:
+    """Write a model's folder, whole or not at all."""
+    with new_folder(path, CONFIG) as folder:
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
+        parts = {"data": controls.data, "indices": controls.indices, "indptr": controls.indptr}
+        save_file(parts | {"shape": np.array(controls.shape)}, folder / CONTROLS)
+        if graph is not None:
+            graph.save(folder / GRAPH)
+        versions = {
+            "kgnn": kgnn.__version__,
+            "torch": version("torch"),
+            "torch_geometric": version("torch_geometric"),
+        }
+        write_json(
+            folder / CONFIG,
+            {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions} | dict(config),
+        )
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read and check a model's `config.json`."""
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise InputError(f"{path}: not a model folder (no {CONFIG}); make one with the model's save")
+    config = read_json(path / CONFIG)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f"{path / CONFIG}: not the configuration of a kgnn model; give the folder that was saved")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{path}: format version {config.get('format_version')} is not readable; update kgnn")
+    return config
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], sparse.csr_matrix]:
+    """Read a model's arrays and its control cells."""
+    loaded = []
+    for name in (ARRAYS, CONTROLS):
+        file = Path(path) / name
+        try:
+            loaded.append(load_file(file))
+        except FileNotFoundError:
+            raise InputError(f"{file}: missing; the folder is incomplete, save the model again") from None
+        except SafetensorError as error:
+            raise InputError(f"{file}: damaged or cut short ({error}); save the model again") from None
+    arrays, cells = loaded
+    controls = sparse.csr_matrix((cells["data"], cells["indices"], cells["indptr"]), tuple(cells["shape"]))
+    return arrays, controls
+
+
+def load_graph(path: str | Path) -> KnowledgeGraph | None:
+    """Read a model's graph, where it has one."""
+    folder = Path(path) / GRAPH
+    return KnowledgeGraph.load(folder) if folder.exists() else None

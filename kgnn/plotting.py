@@ -1,0 +1,157 @@
+"""Pictures: predicted against observed change, the graph round a gene, scores of models."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from kgnn.data.conditions import ConditionNames
+from kgnn.data.differential import top_de_genes
+from kgnn.data.screen import perturbed_genes, read_screen
+from kgnn.errors import InputError
+from kgnn.graph import KnowledgeGraph
+
+OBSERVED, PREDICTED, TARGET = "#9aa5b1", "#c8371e", "#1f6f8b"
+RELATION_COLOURS = ("#1f6f8b", "#b7791f", "#6b4c9a", "#2f855a", "#97266d")
+
+
+def predicted_vs_observed(
+    prediction: AnnData,
+    adata: AnnData,
+    condition: str,
+    *,
+    n_top: int = 20,
+    condition_key: str = "condition",
+    control: str | Iterable[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a condition's top DE genes: boxes for the real cells' change against control, a dot for the prediction.
+
+    Perturbed genes among them are labelled in colour. Boxes: quartiles, whiskers at 1.5 interquartile ranges, mean
+    as a line.
+    """
+    names = ConditionNames(control)
+    name = names.canonical(condition)
+    screen = read_screen(adata, condition_key=condition_key, control=control)
+    row = np.flatnonzero(prediction.obs["condition"].map(names.canonical) == name)
+    if not len(row):
+        raise InputError(f"no prediction of {condition!r}; predict it first")
+    top = top_de_genes(screen, [name], n_top)[name]
+    cells = screen.x[screen.cells([name])][:, top].toarray() - screen.control_mean[top]
+    genes = screen.genes[top]
+    delta = np.asarray(prediction[row, genes].layers["delta"]).mean(axis=0)
+
+    ax = plt.subplots(figsize=(0.42 * len(top) + 1.6, 3.8), layout="constrained")[1] if ax is None else ax
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.boxplot(
+        cells,
+        showfliers=False,
+        showmeans=True,
+        meanline=True,
+        patch_artist=True,
+        medianprops={"linewidth": 0},
+        meanprops={"color": "black", "linestyle": "-", "linewidth": 1.4},
+        boxprops={"facecolor": OBSERVED, "edgecolor": "none", "alpha": 0.7},
+        whiskerprops={"color": OBSERVED},
+        capprops={"color": OBSERVED},
+    )
+    ax.scatter(np.arange(1, len(top) + 1), delta, color=PREDICTED, zorder=3, s=28)
+    ax.set_xticks(np.arange(1, len(top) + 1), genes, rotation=90)
+    for label in ax.get_xticklabels():
+        if label.get_text() in perturbed_genes(name):
+            label.set(color=TARGET, fontweight="bold")
+    ax.set(title=f"{condition}: top {len(top)} DE genes", ylabel="change against control\n(log-normalised)")
+    handles = [
+        Line2D([], [], color=OBSERVED, linewidth=8, alpha=0.7, label="observed cells (line: mean)"),
+        Line2D([], [], color=PREDICTED, marker="o", linestyle="", label="predicted"),
+    ]
+    ax.legend(handles=handles, frameon=False, loc="best")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def neighbourhood(
+    kg: KnowledgeGraph, gene: str, *, max_neighbours: int = 20, seed: int = 0, ax: Axes | None = None
+) -> Axes:
+    """Draw the gene–gene edges round a gene: its heaviest neighbours and the edges among them.
+
+    Colour: relation; arrow: activation or unknown sign; bar: repression.
+    """
+    if gene not in kg.nodes("gene").index:
+        raise InputError(f"the gene {gene!r} is not in the graph")
+    tables = []
+    for relation in kg.relations:
+        if relation[0] == relation[2] == "gene":
+            tables.append(kg.edges(relation).assign(relation=relation[1]))
+    edges = pd.concat(tables) if tables else pd.DataFrame(columns=["source", "target", "weight", "sign", "relation"])
+    near = edges[(edges["source"] == gene) | (edges["target"] == gene)]
+    other = near["target"].where(near["source"] == gene, near["source"])
+    kept = near.assign(other=other).groupby("other")["weight"].max().sort_values(ascending=False, kind="stable")
+    shown = [gene, *kept.index[:max_neighbours]]
+    edges = edges[edges["source"].isin(shown) & edges["target"].isin(shown)]
+
+    ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")[1] if ax is None else ax
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from(shown)
+    graph.add_edges_from(edges[["source", "target"]].itertuples(index=False))
+    position = nx.spring_layout(graph, seed=seed, k=2.2 / np.sqrt(len(shown)), iterations=200)
+    relations = list(dict.fromkeys(edges["relation"]))
+    colours = {name: RELATION_COLOURS[number % len(RELATION_COLOURS)] for number, name in enumerate(relations)}
+    for (relation, repressing), part in edges.groupby(["relation", edges["sign"] < 0]):
+        nx.draw_networkx_edges(
+            graph,
+            position,
+            edgelist=list(part[["source", "target"]].itertuples(index=False, name=None)),
+            edge_color=colours[relation],
+            alpha=0.55,
+            arrowstyle="-[,widthB=0.35,lengthB=0" if repressing else "-|>",
+            arrowsize=9,
+            node_size=420,
+            connectionstyle="arc3,rad=0.06",
+            ax=ax,
+        )
+    colour_of = [TARGET if node == gene else "#e2e8f0" for node in graph]
+    nx.draw_networkx_nodes(graph, position, node_color=colour_of, node_size=420, ax=ax)
+    for node, (x, y) in position.items():
+        ax.annotate(node, (x, y), ha="center", va="center", fontsize=7, color="white" if node == gene else "black")
+    hidden = len(kept) - (len(shown) - 1)
+    ax.set_title(f"{gene}: {len(shown) - 1} neighbours" + (f" (of {len(kept)})" if hidden > 0 else ""))
+    ax.legend(handles=[Line2D([], [], color=colours[name], label=name) for name in relations], frameon=False)
+    ax.margins(0.08)
+    ax.set_axis_off()
+    return ax
+
+
+def model_scores(
+    summaries: Mapping[str, pd.DataFrame],
+    score: str = "pearson_delta",
+    *,
+    highlight: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one score of several models with its intervals, best at the top.
+
+    Args:
+        summaries: model name → what `kgnn.metrics.summarize` returned.
+        score: the row of the summaries to draw.
+        highlight: models to draw in colour.
+    """
+    table = pd.DataFrame({name: summary.loc[score] for name, summary in summaries.items()}).T
+    lower_is_better = score.startswith(("mse", "mae", "wrong", "retrieval"))
+    table = table.sort_values("mean", ascending=not lower_is_better, kind="stable")
+    ax = plt.subplots(figsize=(6.4, 0.42 * len(table) + 1.2), layout="constrained")[1] if ax is None else ax
+    for row, (name, values) in enumerate(table.iterrows()):
+        colour = PREDICTED if name in highlight else "#4a5568"
+        ax.plot([values["low"], values["high"]], [row, row], color=colour, linewidth=2, alpha=0.6)
+        ax.plot(values["mean"], row, "o", color=colour)
+    ax.set_yticks(range(len(table)), [str(name) for name in table.index])
+    ax.set_xlabel(f"{score} ({'lower' if lower_is_better else 'higher'} is better; 95 % interval over conditions)")
+    ax.grid(axis="x", color="#e2e8f0")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return ax
