@@ -16,6 +16,7 @@ import os
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,8 @@ def main() -> None:
     tasks = [(arguments.data, name, seed, graphs) for seed in arguments.seeds for name in names]
     start = time.perf_counter()
     done = []
-    with ProcessPoolExecutor(arguments.processes) as pool:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
         for task, table in zip(tasks, pool.map(fold, tasks), strict=True):
             done.append(table)
             print(f"seed {task[2]} {task[1]}: {time.perf_counter() - start:.0f} s", flush=True)

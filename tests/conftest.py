@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the public data sets; absent on most machines, required in CI."""
+    folder = Path(os.environ.get("KGNN_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        message = f"no real data at {folder}; set KGNN_TEST_DATA"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def norman(real_data):
+    import anndata
+
+    return anndata.read_h5ad(real_data / "perturb" / "norman19_k562_hvg500.h5ad")
+
+
+@pytest.fixture(scope="session")
+def _screen():
+    from kgnn.data import simulate
+
+    return simulate(n_genes=40, n_singles=8, n_pairs=6, cells_per_condition=12, n_controls=30, seed=3)
+
+
+@pytest.fixture
+def screen(_screen):
+    """A small simulated screen: 40 genes, 8 singles, 6 pairs."""
+    return _screen.copy()
+
+
+@pytest.fixture
+def network(screen):
+    """The screen's true network as a graph."""
+    from kgnn.graph import load_table
+
+    return load_table(screen.uns["network"], relation="regulates", origin="truth")
+
+
+@pytest.fixture
+def small_kg():
+    """Three relations, two node types, two origins."""
+    from kgnn import KnowledgeGraph
+
+    return KnowledgeGraph(
+        {"gene": ["A", "B", "C", "D"], "cell_type": pd.DataFrame({"label": ["cell", "T cell"]}, index=["CL:0", "CL:1"])},
+        {
+            ("gene", "regulates", "gene"): pd.DataFrame(
+                {
+                    "source": ["A", "A", "B", "A"],
+                    "target": ["B", "C", "D", "B"],
+                    "weight": [1.0, 0.5, 2.0, 3.0],
+                    "sign": [1, -1, 0, -1],
+                    "origin": ["one", "one", "one", "two"],
+                }
+            ),
+            ("gene", "coexpressed", "gene"): pd.DataFrame({"source": ["C"], "target": ["D"], "origin": ["two"]}),
+            ("cell_type", "is_a", "cell_type"): pd.DataFrame({"source": ["CL:1"], "target": ["CL:0"], "origin": ["cl"]}),
+        },
+    )

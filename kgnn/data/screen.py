@@ -78,8 +78,8 @@ def read_screen(
         group_key: column of obs (batch, cell line) within which control cells are paired with perturbed ones.
 
     Raises:
-        InputError: no such column, no control cells (in some group), duplicate gene names, NaN or infinite
-            values, negative-free integers are only a `DataWarning`: they look like raw counts.
+        InputError: no such column, no control cells (in some group), duplicate gene names, no, NaN or infinite
+            values. Whole numbers only, which look like raw counts, are a `DataWarning`.
     """
     condition = canonical_labels(adata, condition_key, control).to_numpy(dtype=object)
     if not adata.var_names.is_unique:
@@ -91,7 +91,9 @@ def read_screen(
             f"no control cells in obs[{condition_key!r}] (found {found}, …); "
             "the labels control, ctrl, non-targeting and NT are known, give others as control="
         )
-    x = sparse.csr_matrix(adata.X, dtype=np.float32)
+    if adata.X is None:
+        raise InputError("adata.X is empty; put the log-normalised expression there")
+    x = sparse.csr_matrix(adata.to_memory().X if adata.isbacked else adata.X, dtype=np.float32)
     if not np.isfinite(x.data).all():
         cell, gene = (int(axis[0]) for axis in np.nonzero(~np.isfinite(x.toarray())))
         raise InputError(

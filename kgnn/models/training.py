@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,10 @@ class PerturbationTraining(pl.LightningModule):
         self.register_buffer("control_mean", control_mean, persistent=False)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        fused = "mixed" not in str(self.trainer.precision)  # Lightning does not clip for a fused optimizer under AMP
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
+        )
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -126,5 +130,7 @@ def train(
         "gradient_clip_algorithm": "value",
         "num_sanity_val_steps": 0,
     }
-    pl.Trainer(max_epochs=max_epochs, callbacks=callbacks, **(options | trainer)).fit(task, batches, validation)
+    with warnings.catch_warnings():  # Lightning 2.6 calls a function that PyTorch 2.13 deprecates
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        pl.Trainer(max_epochs=max_epochs, callbacks=callbacks, **(options | trainer)).fit(task, batches, validation)
     return best.history

@@ -56,4 +56,5 @@ def _multiply(x: Tensor, indptr: Tensor, indices: Tensor, values: Tensor) -> Ten
         F.embedding_bag(indices, cell, indptr, mode="sum", per_sample_weights=values, include_last_offset=True)
         for cell in cells
     ]
-    return torch.stack(out).reshape(*x.shape[:-2], n_rows, channels)
+    stacked = out[0] if len(out) == 1 else torch.stack(out)
+    return stacked.reshape(*x.shape[:-2], n_rows, channels)

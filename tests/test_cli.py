@@ -1,0 +1,166 @@
+import json
+import logging
+import sys
+import warnings
+
+import anndata
+import pandas as pd
+import pytest
+
+from kgnn import cli
+from kgnn.data import load_split
+from kgnn.graph import KnowledgeGraph
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line as a shell does; return exit status, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kgnn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def files(screen, tmp_path):
+    """A screen and its network as files."""
+    del screen.varm["true_delta"]
+    network = screen.uns.pop("network")
+    network.to_csv(tmp_path / "edges.csv", index=False)
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    return tmp_path
+
+
+def test_the_whole_way(run, files):
+    status, out, _ = run(
+        "graph", "build", "--table", files / "edges.csv", "--relation", "regulates", "-o", files / "kg",
+        "--json", files / "kg.json",
+    )  # fmt: skip
+    assert status == 0
+    assert "edges, regulates" in out
+    assert json.loads((files / "kg.json").read_text())["relations"][0]["origin"] == "edges"
+    status, out, _ = run("graph", "info", files / "kg")
+    assert status == 0
+    assert "rows read; nothing left out" in out
+
+    status, out, _ = run(
+        "train", files / "screen.h5ad", "--graph", files / "kg", "-o", files / "run", "--epochs", 1, "--uncertainty",
+        "--accelerator", "cpu", "--no-progress", "--json", files / "train.json", "--seed", 1,
+    )  # fmt: skip
+    assert status == 0
+    parts = load_split(files / "run" / "split.json")
+    assert json.loads((files / "train.json").read_text())["conditions"]["test"] == len(parts["test"])
+    assert ("gene", "coexpressed", "gene") in KnowledgeGraph.load(files / "run" / "graph").relations
+
+    split = files / "run" / "split.json"
+    status, out, _ = run("predict", files / "run", "G001+G002", "--split", split, "-o", files / "p.h5ad")
+    assert status == 0
+    prediction = anndata.read_h5ad(files / "p.h5ad")
+    assert prediction.obs_names.tolist() == ["G001+G002", *parts["test"]]
+    assert "uncertainty" in prediction.layers
+
+    status, out, _ = run(
+        "evaluate", files / "p.h5ad", files / "screen.h5ad", "--split", split, "--exclude-targets",
+        "-o", files / "s.csv", "--json", files / "s.json",
+    )  # fmt: skip
+    assert status == 0
+    assert "pearson_delta" in out
+    scores = pd.read_csv(files / "s.csv", index_col=0)
+    assert sorted(scores.index) == parts["test"]
+    summary = json.loads((files / "s.json").read_text())["summary"]
+    assert summary["mse"]["mean"] == pytest.approx(scores["mse"].mean())
+
+
+def test_a_baseline_a_given_split_and_cells(run, files):
+    (files / "split.json").write_text('{"train": ["G000", "G001", "G002"], "val": [], "test": ["G003"]}')
+    status, _, _ = run("train", files / "screen.h5ad", "--model", "mean", "--split", "leave_one_out", "--held-out", "G000", "-o", files / "m")
+    names = load_split(files / "m" / "split.json") if status == 0 else {}
+    assert status == 0
+    assert names["test"] == ["G000"]
+    status, _, _ = run("predict", files / "m", "G000", "-o", files / "p.h5ad", "--n-cells", 4, "--json", files / "p.json")
+    assert status == 0
+    assert json.loads((files / "p.json").read_text())["rows"] == 4
+
+
+def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
+    (tmp_path / "grn.tsv").write_text("tf\tconfidence\ttarget\tmor\nG001\tA\tG002\t1\nG001\tE\tG003\t-1\n")
+    (tmp_path / "sets.gmt").write_text("s\t\tG001\tG002\n")
+    (tmp_path / "cl.obo").write_text("format-version: 1.2\n\n[Term]\nid: CL:0\nname: cell\n\n[Term]\nid: CL:1\nname: T\nis_a: CL:0\n")
+    run("train", files / "screen.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
+    status, out, err = run(
+        "graph", "build", "--regulation", tmp_path / "grn.tsv", "--min-confidence", "C", "--gene-sets", tmp_path / "sets.gmt",
+        "--ontology", tmp_path / "cl.obo", "--table", tmp_path / "edges.csv", "--undirected", "-o", tmp_path / "kg",
+        "--coexpression", files / "screen.h5ad", "--split", files / "m" / "split.json",
+    )  # fmt: skip
+    assert status == 0, err
+    relations = {relation[1] for relation in KnowledgeGraph.load(tmp_path / "kg").relations}
+    assert relations == {"regulates", "shares_gene_sets", "is_a", "interacts", "coexpressed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["graph", "info", "nowhere"], "nowhere: not a knowledge graph folder"),
+        (["graph", "build", "-o", "kg"], "no knowledge given"),
+        (["graph", "build", "-o", "kg", "--gene-sets", "missing.gmt"], "missing.gmt: no such file"),
+        (["graph", "build", "-o", "kg", "--table", "edges.csv", "--source", "tf"], "edges.csv: no column 'tf'"),
+        (["graph", "build", "-o", "kg", "--table", "edges.csv", "--coexpression", "screen.h5ad"], "needs --split"),
+        (["train", "screen.h5ad", "-o", "run", "--condition-key", "guide"], "no column 'guide'"),
+        (["train", "screen.h5ad", "-o", "run", "--model", "oracle"], "unknown model 'oracle'"),
+        (["train", "edges.csv", "-o", "run"], "edges.csv: cannot be read as H5AD"),
+        (["train", "screen.h5ad", "-o", "run", "--split", "by_luck"], "unknown kind of split"),
+        (["predict", "nowhere", "G001"], "nowhere: not a model folder"),
+        (["evaluate", "screen.h5ad", "missing.h5ad"], "missing.h5ad: no such file"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_status_one(run, files, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    before = sorted(path.name for path in files.iterdir())
+    status, _, err = run(*arguments)
+    assert status == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in files.iterdir()) == before, "nothing half-written"
+
+
+def test_predict_wants_a_condition(run, files):
+    run("train", files / "screen.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
+    assert "name some, or give --split" in run("predict", files / "m")[2]
+
+
+def test_raw_counts_warn_in_one_line(run, files):
+    adata = anndata.read_h5ad(files / "screen.h5ad")
+    adata.X = adata.layers["counts"]
+    adata.write_h5ad(files / "raw.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, _, err = run("train", files / "raw.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
+    assert status == 0
+    assert err.startswith("warning: X holds whole numbers only")
+
+
+def test_the_command_line_leaves_warnings_as_they_were(run):
+    shown = warnings.showwarning
+    run("--help")
+    assert warnings.showwarning is shown
+    assert logging.getLogger("lightning.pytorch.utilities.rank_zero").level == logging.WARNING
+
+
+@pytest.mark.slow
+def test_demo(run, tmp_path):
+    status, out, _ = run("demo", "-o", tmp_path / "demo", "--json", tmp_path / "demo.json")
+    assert status == 0
+    result = json.loads((tmp_path / "demo.json").read_text())
+    assert len(result["models"]) == 8
+    assert result["conditions"]["test"] >= 15
+    for name in result["models"]:
+        assert name in out
+    for file in ("scores.png", "scores.csv", "split.json", "predictions.h5ad", "graph/manifest.json", "model/config.json"):
+        assert (tmp_path / "demo" / file).exists()

@@ -1,0 +1,53 @@
+import pytest
+
+import kgnn
+from kgnn.errors import InputError
+from kgnn.files import new_file, new_folder, read_json, write_json
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    for make, target in ((new_file, tmp_path / "a.txt"), (lambda p: new_folder(p, "m"), tmp_path / "b")):
+        with pytest.raises(RuntimeError), make(target) as temporary:
+            (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    write_json(tmp_path / "a.json", {"old": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"new": object()})
+    assert read_json(tmp_path / "a.json") == {"old": 1}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    with new_folder(tmp_path / "m", "marker") as folder:
+        (folder / "marker").write_text("old")
+    rename = Path.rename
+
+    def broken(self, target):
+        if self.name.startswith(".m-") and Path(target).name == "m" and "old" not in self.name:
+            raise OSError("no space")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="no space"), new_folder(tmp_path / "m", "marker") as folder:
+        (folder / "marker").write_text("new")
+    assert (tmp_path / "m" / "marker").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_json_that_is_no_text(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_json(tmp_path / "a.json")
+
+
+def test_the_package_imports_its_rooms_when_they_are_used():
+    assert "graph" in dir(kgnn)
+    assert kgnn.graph.KnowledgeGraph is kgnn.KnowledgeGraph
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = kgnn.nonsense
