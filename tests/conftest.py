@@ -52,7 +52,10 @@ def small_kg():
     from kgnn import KnowledgeGraph
 
     return KnowledgeGraph(
-        {"gene": ["A", "B", "C", "D"], "cell_type": pd.DataFrame({"label": ["cell", "T cell"]}, index=["CL:0", "CL:1"])},
+        {
+            "gene": ["A", "B", "C", "D"],
+            "cell_type": pd.DataFrame({"label": ["cell", "T cell"]}, index=["CL:0", "CL:1"]),
+        },
         {
             ("gene", "regulates", "gene"): pd.DataFrame(
                 {
@@ -64,6 +67,8 @@ def small_kg():
                 }
             ),
             ("gene", "coexpressed", "gene"): pd.DataFrame({"source": ["C"], "target": ["D"], "origin": ["two"]}),
-            ("cell_type", "is_a", "cell_type"): pd.DataFrame({"source": ["CL:1"], "target": ["CL:0"], "origin": ["cl"]}),
+            ("cell_type", "is_a", "cell_type"): pd.DataFrame(
+                {"source": ["CL:1"], "target": ["CL:0"], "origin": ["cl"]}
+            ),
         },
     )

@@ -79,11 +79,24 @@ def test_the_whole_way(run, files):
 
 def test_a_baseline_a_given_split_and_cells(run, files):
     (files / "split.json").write_text('{"train": ["G000", "G001", "G002"], "val": [], "test": ["G003"]}')
-    status, _, _ = run("train", files / "screen.h5ad", "--model", "mean", "--split", "leave_one_out", "--held-out", "G000", "-o", files / "m")
+    status, _, _ = run(
+        "train",
+        files / "screen.h5ad",
+        "--model",
+        "mean",
+        "--split",
+        "leave_one_out",
+        "--held-out",
+        "G000",
+        "-o",
+        files / "m",
+    )
     names = load_split(files / "m" / "split.json") if status == 0 else {}
     assert status == 0
     assert names["test"] == ["G000"]
-    status, _, _ = run("predict", files / "m", "G000", "-o", files / "p.h5ad", "--n-cells", 4, "--json", files / "p.json")
+    status, _, _ = run(
+        "predict", files / "m", "G000", "-o", files / "p.h5ad", "--n-cells", 4, "--json", files / "p.json"
+    )
     assert status == 0
     assert json.loads((files / "p.json").read_text())["rows"] == 4
 
@@ -91,7 +104,9 @@ def test_a_baseline_a_given_split_and_cells(run, files):
 def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
     (tmp_path / "grn.tsv").write_text("tf\tconfidence\ttarget\tmor\nG001\tA\tG002\t1\nG001\tE\tG003\t-1\n")
     (tmp_path / "sets.gmt").write_text("s\t\tG001\tG002\n")
-    (tmp_path / "cl.obo").write_text("format-version: 1.2\n\n[Term]\nid: CL:0\nname: cell\n\n[Term]\nid: CL:1\nname: T\nis_a: CL:0\n")
+    (tmp_path / "cl.obo").write_text(
+        "format-version: 1.2\n\n[Term]\nid: CL:0\nname: cell\n\n[Term]\nid: CL:1\nname: T\nis_a: CL:0\n"
+    )
     run("train", files / "screen.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
     status, out, err = run(
         "graph", "build", "--regulation", tmp_path / "grn.tsv", "--min-confidence", "C", "--gene-sets", tmp_path / "sets.gmt",
@@ -162,5 +177,12 @@ def test_demo(run, tmp_path):
     assert result["conditions"]["test"] >= 15
     for name in result["models"]:
         assert name in out
-    for file in ("scores.png", "scores.csv", "split.json", "predictions.h5ad", "graph/manifest.json", "model/config.json"):
+    for file in (
+        "scores.png",
+        "scores.csv",
+        "split.json",
+        "predictions.h5ad",
+        "graph/manifest.json",
+        "model/config.json",
+    ):
         assert (tmp_path / "demo" / file).exists()

@@ -63,7 +63,9 @@ def test_a_split_scores_its_test_conditions_and_names_their_group(screen, predic
 
 def test_the_truth_scores_best_and_no_change_scores_chance(screen):
     read = read_screen(screen)
-    truth = AnnData(read.mean(read.conditions).to_numpy(), obs={"condition": read.conditions}, var={"g": screen.var_names})
+    truth = AnnData(
+        read.mean(read.conditions).to_numpy(), obs={"condition": read.conditions}, var={"g": screen.var_names}
+    )
     truth.var_names = screen.var_names
     scores = evaluate(truth, screen)
     assert scores["mse"].max() < 1e-10

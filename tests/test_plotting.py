@@ -47,6 +47,8 @@ def test_neighbourhood_draws_the_gene_and_its_heaviest_neighbours(small_kg):
 
 @pytest.mark.parametrize(("score", "top"), [("pearson_delta", "b"), ("mse", "a")])
 def test_models_are_sorted_with_the_best_at_the_top(score, top):
-    summaries = {name: summarize(pd.DataFrame({score: np.arange(5) * scale})) for name, scale in (("a", 1.0), ("b", 2.0))}
+    summaries = {
+        name: summarize(pd.DataFrame({score: np.arange(5) * scale})) for name, scale in (("a", 1.0), ("b", 2.0))
+    }
     ax = plotting.model_scores(summaries, score, highlight=["a"])
     assert [label.get_text() for label in ax.get_yticklabels()][-1] == top

@@ -94,9 +94,7 @@ def test_top_genes_have_the_largest_welch_t_of_scipy(screen):
     read = read_screen(screen)
     name = read.conditions[0]
     with np.errstate(invalid="ignore", divide="ignore"):
-        t = ttest_ind(
-            read.x[read.cells([name])].toarray(), read.x[read.controls].toarray(), equal_var=False
-        ).statistic
+        t = ttest_ind(read.x[read.cells([name])].toarray(), read.x[read.controls].toarray(), equal_var=False).statistic
     expected = np.argsort(-np.abs(np.nan_to_num(t)))[:10]
     assert top_de_genes(read, [name], 10)[name].tolist() == expected.tolist()
 

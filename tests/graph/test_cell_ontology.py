@@ -56,7 +56,12 @@ def pairs(kg, relation):
 def test_terms_relations_obsolete_and_alternative_ids(tmp_path):
     kg = load_cell_ontology(write(tmp_path, OBO))
     nodes = kg.nodes("cell_type")
-    assert nodes["label"].to_dict() == {"CL:0": "cell", "CL:1": "T cell", "CL:2": "helper T cell", "CL:4": "strange cell"}
+    assert nodes["label"].to_dict() == {
+        "CL:0": "cell",
+        "CL:1": "T cell",
+        "CL:2": "helper T cell",
+        "CL:4": "strange cell",
+    }
     assert nodes.loc["CL:1", "alt_ids"] == "CL:9"
     assert pairs(kg, IS_A) == {("CL:1", "CL:0"), ("CL:2", "CL:1")}
     assert pairs(kg, PART_OF) == {("CL:2", "CL:0"), ("CL:4", "CL:1")}
@@ -88,7 +93,9 @@ def test_real_cell_ontology_agrees_with_the_lines_of_the_file(real_data):
     stanzas = [s for s in path.read_text().split("\n\n") if s.strip().startswith("[Term]")]
     living = [s for s in stanzas if "\nis_obsolete: true" not in s]
     expected = {
-        (re.search(r"^id: (\S+)", s, re.M)[1], parent) for s in living for parent in re.findall(r"^is_a: (\S+)", s, re.M)
+        (re.search(r"^id: (\S+)", s, re.M)[1], parent)
+        for s in living
+        for parent in re.findall(r"^is_a: (\S+)", s, re.M)
     }
     kg = load_cell_ontology(path)
     assert len(kg.nodes("cell_type")) == len(living) == 3324

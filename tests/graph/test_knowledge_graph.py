@@ -125,7 +125,9 @@ def test_rewire_changes_most_edges_of_a_sparse_graph():
     genes = [f"g{i}" for i in range(300)]
     table = pd.DataFrame({"source": rng.choice(genes, 1500), "target": rng.choice(genes, 1500)})
     kg = KnowledgeGraph({"gene": genes}, {REGULATES: table})
-    before, after = (set(zip(g.edges(REGULATES).source, g.edges(REGULATES).target, strict=True)) for g in (kg, kg.rewire(0)))
+    before, after = (
+        set(zip(g.edges(REGULATES).source, g.edges(REGULATES).target, strict=True)) for g in (kg, kg.rewire(0))
+    )
     assert len(before & after) < 0.1 * len(before)
     assert kg.rewire(0) != kg.rewire(1)
 
@@ -253,7 +255,9 @@ def test_to_hetero_is_valid_and_runs_through_pyg(small_kg):
     assert data["gene"].node_id == ["A", "B", "C", "D"]
     for relation in small_kg.relations:
         table = small_kg.edges(relation)
-        source, target = (small_kg.nodes(relation[side]).index.get_indexer(table[end]) for side, end in ((0, "source"), (2, "target")))
+        source, target = (
+            small_kg.nodes(relation[side]).index.get_indexer(table[end]) for side, end in ((0, "source"), (2, "target"))
+        )
         assert data[relation].edge_index.tolist() == [source.tolist(), target.tolist()]
         assert data[relation].edge_weight.tolist() == table["weight"].tolist()
         assert data[relation].edge_sign.tolist() == table["sign"].tolist()

@@ -68,7 +68,11 @@ def test_trrust_sign_is_the_majority_of_publications_and_zero_if_tied_or_unknown
         (DOROTHEA.replace("\tE\t", "\tX\t"), {"min_confidence": "C"}, r"d.tsv:4: confidence 'X'"),
         (DOROTHEA.replace("-1.0", "down"), {}, r"d.tsv:3: mor 'down' is not a finite number"),
         (DOROTHEA, {"min_confidence": "Z"}, "'Z' is none of"),
-        (DOROTHEA.replace("\tA\t", "\tD\t").replace("\tB\t", "\tD\t").replace("\tC\t", "\tD\t"), {"min_confidence": "A"}, "no edge left"),
+        (
+            DOROTHEA.replace("\tA\t", "\tD\t").replace("\tB\t", "\tD\t").replace("\tC\t", "\tD\t"),
+            {"min_confidence": "A"},
+            "no edge left",
+        ),
         (TRRUST.replace("CDKN1A\tUnknown", "CDKN1A\tMaybe"), {}, r"d.tsv:3: mode 'Maybe'"),
         (TRRUST.replace("AATF\tCDKN1A", "\tCDKN1A"), {}, r"d.tsv:3: a TF or target is missing"),
         (TRRUST, {"min_confidence": "A"}, "no confidence levels"),

@@ -30,7 +30,9 @@ def test_no_change(screen, parts, numbers):
 
 def test_mean(screen, parts, numbers):
     expected = np.mean(list(numbers[1].values()), axis=0)
-    np.testing.assert_allclose(delta(Mean().fit(screen, parts), parts["test"]), np.tile(expected, (len(parts["test"]), 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        delta(Mean().fit(screen, parts), parts["test"]), np.tile(expected, (len(parts["test"]), 1)), atol=1e-5
+    )
 
 
 def test_additive(screen, parts, numbers):
@@ -53,7 +55,9 @@ def test_linear(screen, parts, numbers):
     a = centred @ vectors[:, np.argsort(-values)[:10]]
 
     def b(name):
-        return sum((a[screen.var_names.get_loc(g)] for g in name.split("+") if g in screen.var_names), np.zeros(a.shape[1]))
+        return sum(
+            (a[screen.var_names.get_loc(g)] for g in name.split("+") if g in screen.var_names), np.zeros(a.shape[1])
+        )
 
     matrix = np.array([b(name) for name in names]).T
     centre = y.mean(axis=1)

@@ -78,7 +78,9 @@ def test_training_learns_and_keeps_the_best_validation_epoch(kg, screen, parts):
     top = kgnn.data.top_de_genes(read, parts["val"])
     predicted = model.predict(parts["val"]).X
     observed = read.mean(parts["val"]).to_numpy()
-    error = np.mean([np.square(p - o)[top[n]].mean() for p, o, n in zip(predicted, observed, parts["val"], strict=True)])
+    error = np.mean(
+        [np.square(p - o)[top[n]].mean() for p, o, n in zip(predicted, observed, parts["val"], strict=True)]
+    )
     assert error == pytest.approx(min(model.history_), rel=1e-3)
 
 
