@@ -75,10 +75,8 @@ def predicted_vs_observed(
     return ax
 
 
-def neighbourhood(
-    kg: KnowledgeGraph, gene: str, *, max_neighbours: int = 20, seed: int = 0, ax: Axes | None = None
-) -> Axes:
-    """Draw the gene–gene edges round a gene: its heaviest neighbours and the edges among them.
+def neighbourhood(kg: KnowledgeGraph, gene: str, *, max_neighbours: int = 20, ax: Axes | None = None) -> Axes:
+    """Draw the gene–gene edges round a gene: its heaviest neighbours on a circle, and the edges among them.
 
     Colour: relation; arrow: activation or unknown sign; bar: repression.
     """
@@ -99,7 +97,8 @@ def neighbourhood(
     graph = nx.MultiDiGraph()
     graph.add_nodes_from(shown)
     graph.add_edges_from(edges[["source", "target"]].itertuples(index=False))
-    position = nx.spring_layout(graph, seed=seed, k=2.2 / np.sqrt(len(shown)), iterations=200)
+    angle = np.linspace(0, 2 * np.pi, len(shown) - 1, endpoint=False)
+    position = {gene: (0.0, 0.0)} | {other: (np.cos(a), np.sin(a)) for other, a in zip(shown[1:], angle, strict=True)}
     relations = list(dict.fromkeys(edges["relation"]))
     colours = {name: RELATION_COLOURS[number % len(RELATION_COLOURS)] for number, name in enumerate(relations)}
     for (relation, repressing), part in edges.groupby(["relation", edges["sign"] < 0]):
@@ -109,9 +108,11 @@ def neighbourhood(
             edgelist=list(part[["source", "target"]].itertuples(index=False, name=None)),
             edge_color=colours[relation],
             alpha=0.55,
-            arrowstyle="-[,widthB=0.35,lengthB=0" if repressing else "-|>",
+            arrowstyle="-[,widthB=0.8,lengthB=0" if repressing else "-|>",
             arrowsize=9,
+            width=1.3,
             node_size=420,
+            min_target_margin=14,
             connectionstyle="arc3,rad=0.06",
             ax=ax,
         )
@@ -120,9 +121,13 @@ def neighbourhood(
     for node, (x, y) in position.items():
         ax.annotate(node, (x, y), ha="center", va="center", fontsize=7, color="white" if node == gene else "black")
     hidden = len(kept) - (len(shown) - 1)
-    ax.set_title(f"{gene}: {len(shown) - 1} neighbours" + (f" (of {len(kept)})" if hidden > 0 else ""))
-    ax.legend(handles=[Line2D([], [], color=colours[name], label=name) for name in relations], frameon=False)
-    ax.margins(0.08)
+    ax.set_title(f"{gene} and {len(shown) - 1} neighbours" + (f" of {len(kept)}" if hidden > 0 else ""))
+    handles = [Line2D([], [], color=colours[name], label=name) for name in relations]
+    if (edges["sign"] != 0).any():
+        handles.append(Line2D([], [], linestyle="", label="→ activates, ⊣ represses"))
+    ax.legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, 1.02))
+    ax.margins(0.12)
+    ax.set_aspect("equal")
     ax.set_axis_off()
     return ax
 

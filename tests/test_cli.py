@@ -108,8 +108,9 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
         "format-version: 1.2\n\n[Term]\nid: CL:0\nname: cell\n\n[Term]\nid: CL:1\nname: T\nis_a: CL:0\n"
     )
     run("train", files / "screen.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
-    status, out, err = run(
-        "graph", "build", "--regulation", tmp_path / "grn.tsv", "--min-confidence", "C", "--gene-sets", tmp_path / "sets.gmt",
+    status, _, err = run(
+        "graph", "build", "--regulation", tmp_path / "grn.tsv", "--min-confidence", "C",
+        "--gene-sets", tmp_path / "sets.gmt",
         "--ontology", tmp_path / "cl.obo", "--table", tmp_path / "edges.csv", "--undirected", "-o", tmp_path / "kg",
         "--coexpression", files / "screen.h5ad", "--split", files / "m" / "split.json",
     )  # fmt: skip

@@ -36,13 +36,15 @@ def test_predicted_dots_stand_at_the_predicted_changes(screen):
 def test_neighbourhood_draws_the_gene_and_its_heaviest_neighbours(small_kg):
     ax = plotting.neighbourhood(small_kg, "A", max_neighbours=1)
     assert {text.get_text() for text in ax.texts} == {"A", "B"}
-    assert ax.get_title() == "A: 1 neighbours (of 2)"
+    assert ax.get_title() == "A and 1 neighbours of 2"
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"regulates"}
-    assert plotting.neighbourhood(small_kg, "D").get_title() == "D: 2 neighbours"
+    signed = plotting.neighbourhood(small_kg, "A").get_legend()
+    assert "→ activates, ⊣ represses" in [text.get_text() for text in signed.get_texts()]
+    assert plotting.neighbourhood(small_kg, "D").get_title() == "D and 2 neighbours"
     with pytest.raises(InputError, match="'Z' is not in the graph"):
         plotting.neighbourhood(small_kg, "Z")
     alone = small_kg.drop_source("one", "two")
-    assert plotting.neighbourhood(alone, "A").get_title() == "A: 0 neighbours"
+    assert plotting.neighbourhood(alone, "A").get_title() == "A and 0 neighbours"
 
 
 @pytest.mark.parametrize(("score", "top"), [("pearson_delta", "b"), ("mse", "a")])

@@ -15,10 +15,8 @@ Kind = Literal["knock-out", "knock-down", "over-expression"]
 HILL = 2.0  # Hill coefficient, no unit: SERGIO's default (Dibaeinia & Sinha, Cell Systems 2020)
 DECAY = 0.8  # decay rate, 1/h: SERGIO's default
 STRENGTH = (1.0, 5.0)  # largest production that one regulator adds, expression units/h: SERGIO's range
-BASAL = (
-    1.0,
-    10.0,
-)  # basal production, expression units/h: chosen here to span one decade among unregulated genes
+BASAL = (1.0, 10.0)  # basal production of a gene without regulators, expression units/h: chosen here, one decade
+LEAK = 0.1  # share of it that a regulated gene keeps: chosen here; in SERGIO it is 0
 KNOCK_DOWN = 0.2  # production left: CRISPRi commonly removes 80 % or more (Gilbert et al., Cell 2014)
 OVER_EXPRESSION = 5.0  # production factor: the order of magnitude of CRISPRa (Gilbert et al., Cell 2014)
 LIBRARY_SPREAD = 0.3  # standard deviation of the log library size: SERGIO's examples use 0.3 to 0.5
@@ -87,7 +85,8 @@ def simulate(
     genes = np.array([f"G{number:0{width}d}" for number in range(n_genes)], dtype=object)
 
     network = _random_network(n_genes, n_regulators, regulators_per_gene, repressing, rng)
-    basal = rng.uniform(*BASAL, n_genes)
+    regulated = np.isin(np.arange(n_genes), network["target"])
+    basal = rng.uniform(*BASAL, n_genes) * np.where(regulated, LEAK, 1)
     conditions = _draw_conditions(np.unique(network["source"]), n_singles, n_pairs, rng)
     control_level = _control_level(network, basal)
 

@@ -3,7 +3,7 @@ import pytest
 
 from kgnn.data import simulate
 from kgnn.data import simulate as simulate_function
-from kgnn.data.simulate import BASAL, DECAY, HILL
+from kgnn.data.simulate import BASAL, DECAY, HILL, LEAK
 from kgnn.errors import InputError
 
 SMALL = {"n_genes": 30, "n_singles": 6, "n_pairs": 3, "cells_per_condition": 400, "n_controls": 400}
@@ -35,6 +35,7 @@ def test_true_delta_is_the_steady_state_found_by_iteration():
     rng = np.random.default_rng(1)
     _random_network(30, 7, 3.0, 0.3, rng)
     basal = rng.uniform(*BASAL, 30)
+    basal[np.isin(adata.var_names, adata.uns["network"]["target"])] *= LEAK
     control = levels_by_fixed_point(adata, basal, np.ones(30))
     for name in adata.varm["true_delta"]:
         rates = np.where(np.isin(adata.var_names, name.split("+")), 0.0, 1.0)

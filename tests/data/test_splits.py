@@ -84,7 +84,7 @@ def test_simulation_has_the_sizes_of_cell_gears_own_splitter():
     singles = [f"{gene}+ctrl" for gene in GENES]
     pairs = [f"{a}+{b}" for i, a in enumerate(GENES) for b in GENES[i + 1 :]]
     splitter = data_utils.DataSplitter.__new__(data_utils.DataSplitter)
-    train, test, groups = splitter.get_simulation_split(np.array(singles + pairs), 0.75, 0.75, seed=1)
+    train, _, groups = splitter.get_simulation_split(np.array(singles + pairs), 0.75, 0.75, seed=1)
     result = split(singles + pairs, "simulation", seed=1)
     assert {name: len(group) for name, group in result["subgroups"].items()} == {
         name: len(group) for name, group in groups.items()

@@ -214,7 +214,8 @@ def test_operations_return_new_graphs_and_tables_are_copies(small_kg):
     before = as_dict(small_kg)
     edges = small_kg.edges(REGULATES)
     edges["weight"] = 99
-    small_kg.nodes("gene").drop("A", inplace=True)
+    nodes = small_kg.nodes("gene")
+    nodes["new"] = 1
     for changed in (small_kg.rewire(0), small_kg.drop_source("two"), small_kg.subset(["A", "B"]), small_kg | small_kg):
         assert changed is not small_kg
     assert as_dict(small_kg) == before
@@ -243,7 +244,7 @@ def test_unknown_names_are_refused(small_kg):
         lambda: small_kg.drop_source("three"),
         lambda: KnowledgeGraph({"gene": ["A"]}, {("gene", "in", "family"): pd.DataFrame({"source": [], "target": []})}),
     ):
-        with pytest.raises(InputError, match="it has|the graph has"):
+        with pytest.raises(InputError, match=r"(it|the graph) has"):
             call()
 
 

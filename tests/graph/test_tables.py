@@ -106,7 +106,7 @@ def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a csv table"):
         load_table(tmp_path / "cut.csv.gz")
     (tmp_path / "blank.csv").write_text("\n")
-    with pytest.raises(InputError, match="blank.csv"):
+    with pytest.raises(InputError, match=r"blank\.csv"):
         load_table(tmp_path / "blank.csv")
 
 
