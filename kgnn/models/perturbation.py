@@ -121,6 +121,8 @@ class PerturbationModel:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._build()
+            in_data = {gene for name in screen.conditions for gene in perturbed_genes(name)}
+            self._warn_of_lonely(in_data, "their embeddings learn from their own conditions alone")
             task = PerturbationTraining(
                 self.network_,
                 self._bags,
@@ -160,6 +162,8 @@ class PerturbationModel:
         self._check_fitted()
         canonical = read_conditions(conditions, ConditionNames(self.control))
         self._check_known(canonical)
+        unseen = {gene for name in canonical for gene in perturbed_genes(name)} - self._trained
+        self._warn_of_lonely(unseen, "nor were they perturbed in training, so nothing is known of their effect")
         changes, variances = [], []
         for start in range(0, len(canonical), CHUNK):
             perturbed, offsets = self._bags(canonical[start : start + CHUNK])
@@ -228,7 +232,7 @@ class PerturbationModel:
     # helpers
 
     def _set_genes(self, screen: Screen) -> None:
-        """Fix which genes are measured and which can be perturbed; warn of those that the graph says nothing of."""
+        """Fix which genes are measured and which can be perturbed."""
         in_data = {gene for name in screen.conditions for gene in perturbed_genes(name)}
         known = set() if self.kg is None else set(self.kg.nodes("gene").index)
         measured = set(screen.genes)
@@ -239,22 +243,24 @@ class PerturbationModel:
             )
         self.genes_ = screen.genes
         self.perturbable_ = pd.Index(sorted(known | in_data | measured), dtype=object)
-        if self.kg is not None:
-            graph = perturbation_graph(self.kg, self.perturbable_)
-            neighbours = (graph.indptr.diff() - 1)[self.perturbable_.get_indexer(sorted(in_data))]
-            alone = [gene for gene, number in zip(sorted(in_data), neighbours.tolist(), strict=True) if number == 0]
-            if alone and graph.n_edges > len(self.perturbable_):
-                warnings.warn(
-                    f"{len(alone)} perturbed genes have no neighbour in the graph: {_some(alone, 10)}; "
-                    "their embeddings learn from their own conditions alone",
-                    DataWarning,
-                    stacklevel=3,
-                )
 
     def _build(self) -> None:
         make = ENCODERS[self.encoder] if isinstance(self.encoder, str) else self.encoder
-        encoder = make(gene_graph(self.kg, self.genes_), perturbation_graph(self.kg, self.perturbable_), self.channels)
+        graph = perturbation_graph(self.kg, self.perturbable_)
+        self._neighbours = pd.Series(graph.indptr.diff().numpy() - 1, index=self.perturbable_)
+        self._warned: set[str] = set()
+        encoder = make(gene_graph(self.kg, self.genes_), graph, self.channels)
         self.network_ = GEARS(encoder, len(self.genes_), channels=self.channels, uncertainty=self.uncertainty)
+
+    def _warn_of_lonely(self, genes: set[str], consequence: str) -> None:
+        """Name, once, the genes that a graph with edges says nothing of."""
+        lonely = {gene for gene in genes - self._warned if self._neighbours[gene] == 0}
+        if lonely and self._neighbours.any():
+            self._warned |= lonely
+            message = (
+                f"{len(lonely)} perturbed genes have no neighbour in the graph: {_some(lonely, 10)}; {consequence}"
+            )
+            warnings.warn(message, DataWarning, stacklevel=3)
 
     def _bags(self, conditions: list[str]) -> tuple[Tensor, Tensor]:
         """Return numbers of the perturbed genes, conditions one after the other, and where each one begins."""
@@ -275,6 +281,10 @@ class PerturbationModel:
                         f"condition {name!r}: the gene {gene!r} is neither measured, nor perturbed in the data, "
                         f"nor in the graph{hint}"
                     )
+
+    @property
+    def _trained(self) -> set[str]:
+        return {gene for name in self.conditions_ for gene in perturbed_genes(name)}
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

@@ -169,6 +169,10 @@ def test_perturbed_genes_without_a_neighbour_are_named_once(screen, network, par
         model.fit(screen, parts, **QUICK)
     assert sum(isinstance(w.message, DataWarning) for w in record) == 1
     model.predict(gene)  # does not warn again: a DataWarning is an error in these tests
+    new = next(name for name in screen.var_names if name not in without.nodes("gene").index and name != gene)
+    with pytest.warns(DataWarning, match=f"{new}; nor were they perturbed in training"):
+        model.predict(f"{new}+{gene}")
+    model.predict(new)
 
 
 def test_perturbed_genes_need_not_be_measured(screen, network, parts):
