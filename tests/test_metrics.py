@@ -75,6 +75,7 @@ def test_the_truth_scores_best_and_no_change_scores_chance(screen):
     nothing = evaluate(NoChange().fit(screen).predict(read.conditions), screen)
     assert (nothing["pearson_delta"] == 0).all()
     assert (nothing["retrieval_rank"] == 0.5).all()
+    assert (nothing["wrong_direction_top20"] == 0).all(), "no change is not the wrong direction"
 
 
 def test_cells_are_averaged_and_order_of_genes_does_not_matter(screen, prediction, parts):

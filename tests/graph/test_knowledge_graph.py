@@ -47,6 +47,12 @@ def test_duplicates_merge_and_self_loops_drop_as_counted_by_hand(table):
     assert as_dict(graph_of(table)) == merged
 
 
+@pytest.mark.parametrize(("signs", "expected"), [([1, 1, -1], 1), ([1, -1], 0), ([0, -1], -1), ([1, -1, -1], -1)])
+def test_the_majority_of_duplicate_rows_gives_the_sign(signs, expected):
+    table = pd.DataFrame({"source": "A", "target": "B", "sign": signs, "origin": "x"})
+    assert graph_of(table).edges(REGULATES)["sign"].tolist() == [expected]
+
+
 def test_merged_rows_and_loops_are_booked_in_the_account():
     table = pd.DataFrame({"source": list("AAAB"), "target": list("BBAC"), "origin": "x"})
     kg = KnowledgeGraph({"gene": GENES}, {REGULATES: table}, [{"origin": "x", "relation": "regulates", "rows_read": 4}])

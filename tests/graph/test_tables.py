@@ -39,6 +39,14 @@ def test_weight_and_sign_columns_are_found_by_name_and_default_to_one_and_zero()
     assert sorted(map(tuple, found[["weight", "sign"]].to_numpy())) == [(0.5, 1), (2.0, -1)]
 
 
+def test_negative_weights_are_repression_unless_a_sign_column_says_more():
+    frame = pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"], "weight": [-0.5, 2.0]})
+    for table, signs in ((frame, [-1, 0]), (frame.assign(sign=[1, -1]), [1, -1])):
+        edges = load_table(table).edges(("gene", "interacts", "gene"))
+        assert edges["weight"].tolist() == [0.5, 2.0]
+        assert edges["sign"].tolist() == signs
+
+
 def test_bipartite_tables_keep_two_node_types():
     kg = load_table(EDGES, source="a", target="b", relation="in_family", target_type="family")
     assert kg.nodes("gene").index.tolist() == ["MYC", "TP53"]

@@ -31,7 +31,8 @@ def load_table(
         table: path ending in .csv, .tsv, .txt (tab-separated), .parquet, the text formats also .gz; or a DataFrame.
         source, target: columns that hold the node names.
         relation: name of the relation; its triple is `(source_type, relation, target_type)`.
-        weight: column of edge weights, finite numbers; by default the column `weight` where there is one, else 1.
+        weight: column of edge weights, finite numbers; by default the column `weight` where there is one, else 1. Of
+            a negative weight the size is the weight, and its sign the edge's sign where there is no sign column.
         sign: column of signs, numbers of which only the sign counts; by default `sign` where there is one, else 0.
         source_type, target_type: node types.
         undirected: add every edge in the other direction too.
@@ -54,14 +55,17 @@ def load_table(
         if column is not None and column not in frame:
             raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, frame.columns))}")
 
+    strength = numbers(frame, weight, label) if weight else pd.Series(1.0, index=frame.index)
+    direction = numbers(frame, sign, label) if sign else strength.where(strength < 0, 0)
+
     rows_read = len(frame)
     named = frame[source].notna() & frame[target].notna()
     edges = pd.DataFrame(
         {
             "source": frame[source][named].astype(str).str.strip(),
             "target": frame[target][named].astype(str).str.strip(),
-            "weight": numbers(frame, weight, label)[named] if weight else 1.0,
-            "sign": np.sign(numbers(frame, sign, label)[named]) if sign else 0,
+            "weight": strength[named].abs(),
+            "sign": np.sign(direction[named]),
         }
     )
     edges = edges[(edges["source"] != "") & (edges["target"] != "")]
