@@ -4,8 +4,12 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
 
 matplotlib.use("Agg")
+# a busy machine is no failure
+settings.register_profile("kgnn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kgnn")
 
 
 @pytest.fixture(scope="session")

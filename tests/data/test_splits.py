@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kgnn.data import leave_one_out, load_split, merge_validation, save_split, split, training_cells
@@ -30,7 +30,6 @@ def genes_of(names):
     return {gene for name in names for gene in name.split("+")}
 
 
-@settings(deadline=None)
 @given(gene_sets, st.sampled_from(KINDS), st.integers(0, 50))
 def test_every_condition_is_in_one_group_and_the_seed_decides(names, kind, seed):
     result = try_split(names, kind, seed)
@@ -42,7 +41,6 @@ def test_every_condition_is_in_one_group_and_the_seed_decides(names, kind, seed)
     assert json.loads(json.dumps(result)) == result
 
 
-@settings(deadline=None)
 @given(gene_sets, st.integers(0, 50))
 def test_unseen_single_never_shows_the_held_out_genes(names, seed):
     result = try_split(names, "unseen_single", seed)
@@ -51,7 +49,6 @@ def test_unseen_single_never_shows_the_held_out_genes(names, seed):
     assert not genes_of(result["test"]) & genes_of(result["val"])
 
 
-@settings(deadline=None)
 @given(gene_sets, st.integers(0, 50))
 def test_unseen_combo_groups_by_genes_seen_alone(names, seed):
     result = try_split(names, "unseen_combo", seed)
@@ -61,7 +58,6 @@ def test_unseen_combo_groups_by_genes_seen_alone(names, seed):
             assert sum(gene in result["train"] for gene in name.split("+")) == int(group.removeprefix("seen_"))
 
 
-@settings(deadline=None)
 @given(gene_sets, st.integers(0, 50))
 def test_simulation_groups_are_those_of_gears(names, seed):
     """Which genes count as seen is fixed by the groups themselves; each group must fit them."""

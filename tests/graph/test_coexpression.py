@@ -27,7 +27,7 @@ def adata_of(x, names=None):
     return adata
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.sampled_from([2, 4, 100]), st.sampled_from([1, 3, None]), st.sampled_from([0.2, 0.4]))
 def test_edges_are_the_strongest_numpy_correlations(seed, block, k, threshold):
     x = cells(seed)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import InputError
@@ -39,7 +39,6 @@ def loaded(kg):
     return {(row.source, row.target): row.weight for row in kg.edges(RELATION).itertuples()}
 
 
-@settings(deadline=None)
 @given(collections, st.sampled_from([0.0, 0.1, 0.4]), st.sampled_from([1, 3, 64]))
 def test_jaccard_equals_the_loop_over_pairs_whatever_the_block(tmp_path_factory, sets, threshold, block):
     path = write_gmt(tmp_path_factory.mktemp("gmt") / "sets.gmt", sets)
@@ -50,7 +49,6 @@ def test_jaccard_equals_the_loop_over_pairs_whatever_the_block(tmp_path_factory,
     assert kg.nodes("gene").index.tolist() == sorted({g for genes in sets.values() for g in genes})
 
 
-@settings(deadline=None)
 @given(collections, st.integers(1, 4))
 def test_k_keeps_the_heaviest_sources_of_each_target(tmp_path_factory, sets, k):
     path = write_gmt(tmp_path_factory.mktemp("gmt") / "sets.gmt", sets)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn import KnowledgeGraph
@@ -109,7 +109,6 @@ def test_subset_that_shares_nothing_says_so(small_kg):
         small_kg.subset(["X", "Y"])
 
 
-@settings(deadline=None)
 @given(tables, st.integers(0, 5))
 def test_rewire_keeps_degrees_weights_and_signs(table, seed):
     kg = graph_of(table)
@@ -138,7 +137,6 @@ def test_rewire_changes_most_edges_of_a_sparse_graph():
     assert kg.rewire(0) != kg.rewire(1)
 
 
-@settings(deadline=None)
 @given(tables)
 def test_save_and_load_give_the_same_graph(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("kg") / "graph"

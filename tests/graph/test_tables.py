@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import InputError
@@ -53,7 +53,6 @@ def test_bipartite_tables_keep_two_node_types():
     assert kg.nodes("family").index.tolist() == ["CDK4", "MDM2"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ABCD"), st.sampled_from("ABCD")), min_size=1, max_size=20))
 def test_undirected_is_the_symmetric_closure(pairs):
     frame = pd.DataFrame(pairs, columns=["source", "target"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
@@ -28,7 +28,6 @@ def dense(adjacency, transposed=False):
     return sparse.csr_matrix(tuple(parts), shape).toarray()
 
 
-@settings(deadline=None)
 @given(edges, st.booleans())
 def test_symmetric_normalization_is_that_of_pyg(rows, self_loops):
     edge_index, weight = build(rows)
@@ -41,7 +40,6 @@ def test_symmetric_normalization_is_that_of_pyg(rows, self_loops):
     np.testing.assert_allclose(dense(adjacency, transposed=True), expected.T, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(edges)
 def test_row_normalization_and_transpose(rows):
     edge_index, weight = build(rows)
@@ -52,7 +50,6 @@ def test_row_normalization_and_transpose(rows):
     assert adjacency.n_edges == len(rows)
 
 
-@settings(deadline=None)
 @given(edges, st.lists(st.integers(0, N - 1), max_size=10))
 def test_rows_are_the_rows_of_the_matrix_in_order(rows, chosen):
     adjacency = Adjacency(*build(rows), n_nodes=N)
