@@ -146,6 +146,84 @@ def test_bad_input_ends_with_one_line_and_status_one(run, files, monkeypatch, ar
     assert sorted(path.name for path in files.iterdir()) == before, "nothing half-written"
 
 
+def no_controls(adata):
+    adata.obs["condition"] = adata.obs["condition"].astype(str).replace("control", "untreated")
+
+
+def twice(adata):
+    adata.var_names = ["TP53", "TP53", *adata.var_names[2:]]
+
+
+def nan(adata):
+    adata.X.data[0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [(no_controls, "no control cells"), (twice, "'TP53' stands twice"), (nan, "NaN or infinite")]
+)
+@pytest.mark.parametrize("model", ["gears", "mean"])
+def test_unusable_screens_end_with_one_line(run, files, damage, message, model):
+    adata = anndata.read_h5ad(files / "screen.h5ad")
+    damage(adata)
+    adata.write_h5ad(files / "bad.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # anndata's own word on duplicate names
+        status, _, err = run(
+            "train", files / "bad.h5ad", "--model", model, "--split", "random_condition", "-o", files / "m"
+        )
+    assert status == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert not (files / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("s.gmt", "one\t\tA\tB\ntwo\tdescription\n", "s.gmt:2: 2 fields and no gene"),
+        ("e.csv", "source,target,weight\nA,B,inf\n", "e.csv:2: weight 'inf' is not a finite number"),
+        ("e.csv", "source,target,weight\nA,B,high\n", "e.csv:2: weight 'high' is not a finite number"),
+        ("e.csv", "", "e.csv: the file is empty"),
+    ],
+)
+def test_unusable_knowledge_ends_with_one_line(run, tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    option = "--gene-sets" if name.endswith("gmt") else "--table"
+    status, _, err = run("graph", "build", option, tmp_path / name, "-o", tmp_path / "kg")
+    assert status == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert not (tmp_path / "kg").exists()
+
+
+def test_models_and_graphs_that_do_not_fit_end_with_one_line(run, files):
+    (files / "mouse.csv").write_text("source,target\nCdk4,Mdm2\n")
+    run("graph", "build", "--table", files / "mouse.csv", "-o", files / "mouse")
+    options = [
+        "--split",
+        "random_condition",
+        "--no-coexpression",
+        "--no-progress",
+        "--epochs",
+        1,
+        "--accelerator",
+        "cpu",
+    ]
+    status, _, err = run("train", files / "screen.h5ad", "--graph", files / "mouse", "-o", files / "m", *options)
+    assert status == 1
+    assert "the graph shares no gene with the data" in err
+    assert run("train", files / "screen.h5ad", "-o", files / "m", *options)[0] == 0
+    status, _, err = run("predict", files / "m", "NOBODY", "-o", files / "p.h5ad")
+    assert status == 1
+    assert "the gene 'NOBODY' is neither measured" in err
+    arrays = files / "m" / "arrays.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:-9])
+    status, _, err = run("predict", files / "m", "G001", "-o", files / "p.h5ad")
+    assert status == 1
+    assert "arrays.safetensors: damaged or cut short" in err
+    assert not (files / "p.h5ad").exists()
+
+
 def test_predict_wants_a_condition(run, files):
     run("train", files / "screen.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
     assert "name some, or give --split" in run("predict", files / "m")[2]

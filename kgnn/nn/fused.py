@@ -2,8 +2,8 @@
 
 The rows gene × condition are worked through in blocks of genes that stay in the processor's cache, forward and
 backward; a block's activations are computed again in the backward pass instead of being stored. That is faster
-than storing them, because what a step would store (0.3 GB at 5,045 genes × 32 conditions × 64 channels) has to come
-from the operating system page by page. Only the MLP's output [genes, conditions, channels] is kept.
+than storing them, because arrays of that size have to come from the operating system page by page. Only the MLP's
+output [genes, conditions, channels] is kept.
 """
 
 from collections.abc import Iterator
