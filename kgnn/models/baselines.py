@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from kgnn.models.predictions import read_conditions, to_anndata
 from kgnn.models.storage import keep_controls, load_arrays, load_config, save_model
 
 
-class Baseline:
+class Baseline(ABC):
     """A prediction of mean changes from mean changes of training conditions.
 
     Args:
@@ -53,12 +54,12 @@ class Baseline:
         self._fit(screen)
         return self
 
-    def _fit(self, screen: Screen) -> None:
+    def _fit(self, screen: Screen) -> None:  # noqa: B027 (three of five need no more)
         """Learn more than the mean changes."""
 
+    @abstractmethod
     def _delta(self, condition: str) -> np.ndarray:
         """Return the change [genes] that a condition brings."""
-        raise NotImplementedError
 
     def predict(self, conditions: str | Sequence[str], *, n_cells: int | None = None, seed: int = 0) -> AnnData:
         """Predict conditions; see `PerturbationModel.predict`. Control is predicted as no change."""
