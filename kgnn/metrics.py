@@ -1,6 +1,7 @@
 """Scores of predicted conditions against real cells."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ def evaluate(
             keep[targets[targets >= 0]] = False
         y, y_hat = observed.loc[name].to_numpy(), predicted.loc[name].to_numpy()
         strongest = [gene for gene in top[name] if keep[gene]][:n_top]
-        row = {f"{score}": value for score, value in _scores(y_hat[keep], y[keep], start[keep]).items()}
+        row: dict[str, Any] = dict(_scores(y_hat[keep], y[keep], start[keep]))
         row |= {
             f"{score}_top{n_top}": v for score, v in _scores(y_hat[strongest], y[strongest], start[strongest]).items()
         }

@@ -95,7 +95,9 @@ def read_screen(
         raise InputError("adata.X is empty; put the log-normalised expression there")
     x = sparse.csr_matrix(adata.to_memory().X if adata.isbacked else adata.X, dtype=np.float32)
     if not np.isfinite(x.data).all():
-        cell, gene = (int(axis[0]) for axis in np.nonzero(~np.isfinite(x.toarray())))
+        entries = x.tocoo()
+        first = int(np.argmin(np.isfinite(entries.data)))
+        cell, gene = entries.row[first], entries.col[first]
         raise InputError(
             f"X holds NaN or infinite values, first for gene {adata.var_names[gene]!r} in cell "
             f"{adata.obs_names[cell]!r}; remove or impute them"
