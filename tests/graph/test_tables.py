@@ -61,6 +61,12 @@ def test_undirected_is_the_symmetric_closure(pairs):
     assert found == {(a, b) for x, y in pairs if x != y for a, b in ((x, y), (y, x))}
 
 
+def test_undirected_counts_the_duplicates_of_the_file_and_no_others():
+    frame = pd.DataFrame({"source": ["A", "A", "B", "C", "D"], "target": ["B", "B", "A", "C", "A"]})
+    row = load_table(frame, undirected=True).summary().iloc[0]
+    assert (row["edges"], row["merged"], row["self_loops"]) == (4, 1, 1)
+
+
 def test_dropped_merged_and_loops_are_counted():
     frame = pd.DataFrame({"source": ["A", "A", "A", None, " "], "target": ["B", "B", "A", "C", "D"]})
     row = load_table(frame).summary().iloc[0]

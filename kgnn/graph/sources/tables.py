@@ -73,11 +73,9 @@ def load_table(
         raise InputError(f"{label}: no row names both a {source!r} and a {target!r}; there is no edge to load")
     dropped = {"no source or target": rows_read - len(edges)} if rows_read > len(edges) else {}
     if undirected:
-        swapped = edges.rename(columns={"source": "target", "target": "source"})
-        # an edge written in both directions is not a duplicate row
-        edges = pd.concat([edges, swapped[edges.columns]])
-        both = edges.duplicated(["source", "target", "weight", "sign"]) & (edges["source"] != edges["target"])
-        edges = edges[~both]
+        reverse = edges.rename(columns={"source": "target", "target": "source"})[edges.columns].drop_duplicates()
+        written = pd.MultiIndex.from_frame(reverse).isin(pd.MultiIndex.from_frame(edges))
+        edges = pd.concat([edges, reverse[~written]])  # only the file's own rows count as duplicates
     return one_relation(
         edges, (source_type, relation, target_type), origin, path=label, rows_read=rows_read, dropped=dropped
     )
