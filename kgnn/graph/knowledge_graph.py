@@ -119,7 +119,9 @@ class KnowledgeGraph:
         records = {(record.get("origin"), record.get("relation")): record for record in self.account}
         rows = []
         for relation, table in self._edges.items():
-            for origin, part in table.groupby("origin", sort=True):
+            booked = {str(origin) for origin, name in records if name == relation[1]}
+            for origin in sorted(booked | set(table["origin"])):
+                part = table[table["origin"] == origin]
                 record = records.get((origin, relation[1]), {})
                 dropped = record.get("dropped", {})
                 rows.append(

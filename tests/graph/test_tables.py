@@ -67,6 +67,11 @@ def test_undirected_counts_the_duplicates_of_the_file_and_no_others():
     assert (row["edges"], row["merged"], row["self_loops"]) == (4, 1, 1)
 
 
+def test_a_source_of_which_nothing_is_left_still_shows_in_the_summary():
+    row = load_table(pd.DataFrame({"source": ["A"], "target": ["A"]})).summary().iloc[0]
+    assert (row["edges"], row["rows_read"], row["self_loops"]) == (0, 1, 1)
+
+
 def test_dropped_merged_and_loops_are_counted():
     frame = pd.DataFrame({"source": ["A", "A", "A", None, " "], "target": ["B", "B", "A", "C", "D"]})
     row = load_table(frame).summary().iloc[0]
