@@ -30,7 +30,7 @@ notebooks: install  ## run the notebooks from the first to the last cell
 
 test-scatter:  ## parity with torch-scatter, built from source into an environment of its own (about seven minutes)
 	test -e $(VENV)-scatter/.installed || ( $(PYTHON) -m venv $(VENV)-scatter \
-	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt setuptools wheel pytest torch \
+	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt setuptools wheel pytest hypothesis torch \
 	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation torch-scatter \
 	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
 	&& touch $(VENV)-scatter/.installed )
