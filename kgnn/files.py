@@ -88,3 +88,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+
+
+def read_h5ad(path: str | Path) -> Any:
+    """Read an AnnData; raise `InputError` when the file is missing or not H5AD."""
+    import anndata
+
+    path = existing_file(path)
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:  # h5py and anndata raise many kinds for files that are not H5AD
+        what = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{path}: cannot be read as H5AD ({type(error).__name__}: {what})") from None

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kgnn.data.conditions import ConditionNames
@@ -15,6 +16,7 @@ from kgnn.data.differential import top_de_genes
 from kgnn.data.screen import perturbed_genes, read_screen
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
+from kgnn.graph.report import Report
 
 OBSERVED, PREDICTED, TARGET = "#9aa5b1", "#c8371e", "#1f6f8b"
 RELATION_COLOURS = ("#1f6f8b", "#b7791f", "#6b4c9a", "#2f855a", "#97266d")
@@ -160,3 +162,42 @@ def model_scores(
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return ax
+
+
+def graph_account(kg: KnowledgeGraph, report: Report | None = None) -> Figure:
+    """Draw what a graph is made of: edges a source, degrees a relation, overlap of sources.
+
+    Args:
+        kg: the graph.
+        report: what `kg.report()` returned, if it is at hand.
+    """
+    report = kg.report() if report is None else report
+    sources = report.sources[report.sources["edges"] > 0].iloc[::-1]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13, max(3.6, 0.36 * len(sources) + 1.4)), width_ratios=(1.25, 1), layout="constrained"
+    )
+    relations = list(dict.fromkeys(report.sources["relation"]))
+    palette = plt.get_cmap("tab20").colors[::2] + plt.get_cmap("tab20").colors[1::2]
+    colours = {name: palette[number % len(palette)] for number, name in enumerate(relations)}
+    rows = np.arange(len(sources))
+    left.barh(rows, sources["edges"], color=[colours[name] for name in sources["relation"]], height=0.7)
+    for row, (_, source) in zip(rows, sources.iterrows(), strict=True):
+        signs = (
+            f"  (+{source['positive']:,} −{source['negative']:,})" if source["positive"] + source["negative"] else ""
+        )
+        left.text(source["edges"], row, f" {source['edges']:,}{signs}", va="center", fontsize=8)
+    left.set_yticks(rows, sources["relation"].str.replace("–", " ") + ": " + sources["origin"], fontsize=8)
+    left.set(xscale="log", xlabel="edges", title="Sources", xlim=(0.7, 60 * max(sources["edges"], default=1)))
+    for relation in kg.relations:
+        name = "–".join(relation)
+        degree = np.bincount(kg.edge_arrays(relation)["target"])
+        degree = np.sort(degree[degree > 0])
+        if len(degree):
+            share = 1 - np.arange(len(degree)) / len(degree)
+            right.step(degree, share, where="post", color=colours[name], label=name.replace("–", " "), linewidth=1.6)
+    right.set(xscale="log", yscale="log", xlabel="edges into a node", ylabel="share of nodes with at least as many")
+    right.set_title("Degrees")
+    right.legend(frameon=False, fontsize=8)
+    for ax in (left, right):
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure

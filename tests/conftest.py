@@ -22,6 +22,13 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_built_graphs(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def norman(real_data):
     import anndata

@@ -37,17 +37,23 @@ def files(screen, tmp_path):
     return tmp_path
 
 
+def toml(path, *sources):
+    """Write the description of a graph: one text of `key = value` lines a source."""
+    path.write_text("".join(f"[[source]]\n{source}\n" for source in sources))
+    return path
+
+
 def test_the_whole_way(run, files):
-    status, out, _ = run(
-        "graph", "build", "--table", files / "edges.csv", "--relation", "regulates", "-o", files / "kg",
-        "--json", files / "kg.json",
-    )  # fmt: skip
+    config = toml(files / "kg.toml", 'kind = "table"\ntable = "edges.csv"\nrelation = "regulates"')
+    status, out, _ = run("graph", "build", config, "-o", files / "kg", "--json", files / "kg.json")
     assert status == 0
-    assert "edges, regulates" in out
-    assert json.loads((files / "kg.json").read_text())["relations"][0]["origin"] == "edges"
-    status, out, _ = run("graph", "info", files / "kg")
+    n = len((files / "edges.csv").read_text().splitlines()) - 1
+    assert f"edges, gene–regulates–gene: {n} rows read; {n} edges kept\n" in out
+    assert json.loads((files / "kg.json").read_text())["sources"][0]["origin"] == "edges"
+    status, out, _ = run("graph", "info", files / "kg", "--genes", files / "screen.h5ad", "--plot", files / "kg.png")
     assert status == 0
-    assert "rows read; nothing left out" in out
+    assert "linked in any relation" in out
+    assert (files / "kg.png").stat().st_size > 10_000
 
     status, out, _ = run(
         "train", files / "screen.h5ad", "--graph", files / "kg", "-o", files / "run", "--epochs", 1, "--uncertainty",
@@ -108,12 +114,15 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
         "format-version: 1.2\n\n[Term]\nid: CL:0\nname: cell\n\n[Term]\nid: CL:1\nname: T\nis_a: CL:0\n"
     )
     run("train", files / "screen.h5ad", "--model", "mean", "-o", files / "m", "--seed", 1)
-    status, _, err = run(
-        "graph", "build", "--regulation", tmp_path / "grn.tsv", "--min-confidence", "C",
-        "--gene-sets", tmp_path / "sets.gmt",
-        "--ontology", tmp_path / "cl.obo", "--table", tmp_path / "edges.csv", "--undirected", "-o", tmp_path / "kg",
-        "--coexpression", files / "screen.h5ad", "--split", files / "m" / "split.json",
-    )  # fmt: skip
+    config = toml(
+        tmp_path / "all.toml",
+        'kind = "regulation"\npath = "grn.tsv"\nmin_confidence = "C"',
+        'kind = "gene_sets"\npath = "sets.gmt"',
+        'kind = "cell_ontology"\npath = "cl.obo"',
+        'kind = "table"\ntable = "edges.csv"\nundirected = true',
+        'kind = "coexpression"\npath = "screen.h5ad"',
+    )
+    status, _, err = run("graph", "build", config, "-o", tmp_path / "kg", "--split", files / "m" / "split.json")
     assert status == 0, err
     relations = {relation[1] for relation in KnowledgeGraph.load(tmp_path / "kg").relations}
     assert relations == {"regulates", "shares_gene_sets", "is_a", "interacts", "coexpressed"}
@@ -123,10 +132,7 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
     ("arguments", "message"),
     [
         (["graph", "info", "nowhere"], "nowhere: not a knowledge graph folder"),
-        (["graph", "build", "-o", "kg"], "no knowledge given"),
-        (["graph", "build", "-o", "kg", "--gene-sets", "missing.gmt"], "missing.gmt: no such file"),
-        (["graph", "build", "-o", "kg", "--table", "edges.csv", "--source", "tf"], "edges.csv: no column 'tf'"),
-        (["graph", "build", "-o", "kg", "--table", "edges.csv", "--coexpression", "screen.h5ad"], "needs --split"),
+        (["graph", "build", "none.toml", "-o", "kg"], "none.toml: no such file"),
         (["train", "screen.h5ad", "-o", "run", "--condition-key", "guide"], "no column 'guide'"),
         (["train", "screen.h5ad", "-o", "run", "--model", "oracle"], "unknown model 'oracle'"),
         (["train", "edges.csv", "-o", "run"], "edges.csv: cannot be read as H5AD"),
@@ -188,8 +194,9 @@ def test_unusable_screens_end_with_one_line(run, files, damage, message, model):
 )
 def test_unusable_knowledge_ends_with_one_line(run, tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    option = "--gene-sets" if name.endswith("gmt") else "--table"
-    status, _, err = run("graph", "build", option, tmp_path / name, "-o", tmp_path / "kg")
+    kind = 'kind = "gene_sets"\npath' if name.endswith("gmt") else 'kind = "table"\ntable'
+    config = toml(tmp_path / "kg.toml", f'{kind} = "{name}"')
+    status, _, err = run("graph", "build", config, "-o", tmp_path / "kg")
     assert status == 1
     assert err.startswith("error: ")
     assert message in err
@@ -198,7 +205,8 @@ def test_unusable_knowledge_ends_with_one_line(run, tmp_path, name, text, messag
 
 def test_models_and_graphs_that_do_not_fit_end_with_one_line(run, files):
     (files / "mouse.csv").write_text("source,target\nCdk4,Mdm2\n")
-    run("graph", "build", "--table", files / "mouse.csv", "-o", files / "mouse")
+    config = toml(files / "mouse.toml", 'kind = "table"\ntable = "mouse.csv"')
+    run("graph", "build", config, "-o", files / "mouse")
     options = [
         "--split",
         "random_condition",

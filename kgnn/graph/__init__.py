@@ -1,18 +1,22 @@
 """What is known: knowledge sources → `KnowledgeGraph` → PyG `HeteroData`."""
 
-from kgnn.graph.knowledge_graph import KnowledgeGraph, Relation
-from kgnn.graph.sources.cell_ontology import load_cell_ontology
-from kgnn.graph.sources.coexpression import load_coexpression
-from kgnn.graph.sources.gene_sets import load_gene_sets
-from kgnn.graph.sources.regulation import load_regulation
-from kgnn.graph.sources.tables import load_table
+from kgnn.graph.knowledge_graph import KnowledgeGraph, Relation  # isort: skip
+from kgnn.graph.config import build
+from kgnn.graph.embeddings import embed_graph
+from kgnn.graph.identifiers import GeneNames
+from kgnn.graph.ontology import Ontology
+from kgnn.graph.orthologs import Orthologs, join_species
+from kgnn.graph.sources import *  # noqa: F403
+from kgnn.graph.sources import __all__ as _sources
 
 __all__ = [
+    "GeneNames",
     "KnowledgeGraph",
+    "Ontology",
+    "Orthologs",
     "Relation",
-    "load_cell_ontology",
-    "load_coexpression",
-    "load_gene_sets",
-    "load_regulation",
-    "load_table",
+    "build",
+    "embed_graph",
+    "join_species",
+    *_sources,
 ]

@@ -1,12 +1,20 @@
-"""Operations that make a new `KnowledgeGraph` from old ones."""
+"""Operations that unite graphs or choose from them; all but `merge` are methods of the graph."""
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.knowledge_graph import EDGE_COLUMNS, KnowledgeGraph, Relation
+from kgnn.graph.edges import Relation, collapse, concat, tidy_origins
+
+if TYPE_CHECKING:
+    from kgnn.graph.knowledge_graph import KnowledgeGraph
+
+CONFIDENCE_LETTERS = {"A": 5, "B": 4, "C": 3, "D": 2, "E": 1}  # DoRothEA's levels as numbers, best highest
 
 
 def merge(graphs: Sequence[KnowledgeGraph]) -> KnowledgeGraph:
@@ -15,28 +23,65 @@ def merge(graphs: Sequence[KnowledgeGraph]) -> KnowledgeGraph:
     Node order is that of first appearance. Where two graphs describe the same node, the first one's values
     stand and the later ones fill what is missing. The same pair from the same origin in two graphs merges like
     a duplicate row; from different origins both stay.
+
+    Raises:
+        InputError: no graph; a node that is of two species (see `join_species`).
     """
     if not graphs:
         raise InputError("nothing to merge: give at least one KnowledgeGraph")
+    from kgnn.graph.knowledge_graph import KnowledgeGraph
+
     nodes: dict[str, pd.DataFrame] = {}
     for graph in graphs:
         for kind, table in graph._nodes.items():
-            nodes[kind] = table if kind not in nodes else _merge_nodes(nodes[kind], table)
-    relations = list(dict.fromkeys(relation for graph in graphs for relation in graph.relations))
-    edges = {
-        relation: pd.concat(
-            [graph.edges(relation, by_origin=True) for graph in graphs if relation in graph._edges],
-            ignore_index=True,
-        )
-        for relation in relations
-    }
-    return KnowledgeGraph(nodes, edges, [record for graph in graphs for record in graph.account])
+            nodes[kind] = table if kind not in nodes else _merge_nodes(kind, nodes[kind], table)
+    code = [{kind: nodes[kind].index.get_indexer(t.index) for kind, t in graph._nodes.items()} for graph in graphs]
+    edges: dict[Relation, pd.DataFrame] = {}
+    for relation in dict.fromkeys(relation for graph in graphs for relation in graph.relations):
+        parts = [
+            _recode(graph._edges[relation], new[relation[0]], new[relation[2]])
+            for graph, new in zip(graphs, code, strict=True)
+            if relation in graph._edges
+        ]
+        edges[relation] = concat(parts)
+    features: dict[str, dict[str, np.ndarray]] = {}
+    for graph, new in zip(graphs, code, strict=True):
+        for kind, matrices in graph._features.items():
+            for name, matrix in matrices.items():
+                _place(features.setdefault(kind, {}), name, matrix, new[kind], len(nodes[kind]))
+    account = [record for graph in graphs for record in graph.account]
+    history = [note for graph in graphs for note in graph.history]
+    return KnowledgeGraph._from_codes(nodes, edges, account, history, features)
 
 
-def _merge_nodes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def _place(features: dict[str, np.ndarray], name: str, matrix: np.ndarray, rows: np.ndarray, n_nodes: int) -> None:
+    old = features.get(name)
+    if old is not None and old.shape[1] != matrix.shape[1]:
+        raise InputError(f"feature {name!r} has {old.shape[1]} channels in one graph and {matrix.shape[1]} in another")
+    whole = np.full((n_nodes, matrix.shape[1]), np.nan, np.float32) if old is None else old
+    missing = np.isnan(whole[rows])
+    whole[rows] = np.where(missing, matrix, whole[rows])
+    features[name] = whole
+
+
+def _recode(table: pd.DataFrame, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+    return table.assign(
+        source=source.astype(np.int32)[table["source"]], target=target.astype(np.int32)[table["target"]]
+    )
+
+
+def _merge_nodes(kind: str, first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     new = second.index.difference(first.index, sort=False)
     index = pd.Index(first.index.append(new), name="name")
     columns = list(dict.fromkeys([*first.columns, *second.columns]))
+    if "species" in first and "species" in second:
+        both = first[["species"]].join(second["species"], rsuffix="_2", how="inner").dropna()
+        clash = both[both["species"] != both["species_2"]]
+        if len(clash):
+            raise InputError(
+                f"{kind} {clash.index[0]!r} is {clash.iloc[0, 0]} in one graph and {clash.iloc[0, 1]} in another "
+                f"({len(clash)} such names); join graphs of several species with kgnn.graph.join_species"
+            )
     result = pd.DataFrame(index=index)
     for column in columns:
         parts = [table[column].reindex(index) for table in (first, second) if column in table]
@@ -44,69 +89,148 @@ def _merge_nodes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-def subset(graph: KnowledgeGraph, names: Iterable[str], node_type: str) -> KnowledgeGraph:
-    """Keep some nodes of a type; see `KnowledgeGraph.subset`."""
-    wanted = pd.Index(list(dict.fromkeys(names)), dtype=object)
-    table = graph.nodes(node_type)
-    kept = wanted[wanted.isin(table.index)]
-    if not len(kept):
-        examples = ", ".join(map(str, wanted[:3])) or "none given"
-        has = ", ".join(map(str, table.index[:3]))
-        raise InputError(
-            f"none of the {len(wanted)} names ({examples}) is a {node_type} of the graph ({has}); "
-            "check species and gene namespace"
-        )
-    new_code = np.full(len(table), -1, dtype=np.int32)
-    new_code[table.index.get_indexer(kept)] = np.arange(len(kept), dtype=np.int32)
-    edges = {}
-    for relation, rows in graph._edges.items():
-        rows = rows.copy()
-        for column, kind in (("source", relation[0]), ("target", relation[2])):
-            if kind == node_type:
-                rows[column] = new_code[rows[column]]
-        rows = rows[(rows["source"] >= 0) & (rows["target"] >= 0)]
-        if len(rows):
-            edges[relation] = rows.sort_values(["source", "target", "origin"], kind="stable", ignore_index=True)
-    return KnowledgeGraph._from_parts(graph._nodes | {node_type: table.loc[kept]}, edges, graph.account)
+def subset(
+    self: KnowledgeGraph, names: Iterable[str], node_type: str = "gene", *, neighbours: int = 0
+) -> KnowledgeGraph:
+    """Keep the nodes of `node_type` that are in `names` (in that order) and the edges between kept nodes.
 
+    Args:
+        names: node names; those that the graph does not know are passed over.
+        node_type: nodes of other types all stay, unless `neighbours` is given.
+        neighbours: also keep nodes (of any type) up to this many edges away, whatever the edges' direction; nodes
+            of other types that are not reached go.
 
-def rewire(graph: KnowledgeGraph, seed: int, swaps: int = 10) -> KnowledgeGraph:
-    """Degree-preserving random graph: the control that asks whether the knowledge helped or only its shape.
-
-    In each round the edges of a relation are paired at random and the two edges of a pair exchange their
-    targets, unless that would make a self loop or an edge that exists already (Maslov & Sneppen, Science 2002).
-    Every node keeps its number of incoming and outgoing edges in every relation; an edge keeps its source,
-    weight, sign and origins.
+    Raises:
+        InputError: none of the names is in the graph.
     """
-    rng = np.random.default_rng(seed)
-    edges = {}
-    for relation, rows in graph._edges.items():
-        pair, pair_of_row = np.unique(rows[["source", "target"]].to_numpy(np.int64), axis=0, return_inverse=True)
-        targets = _swap_targets(pair[:, 0], pair[:, 1].copy(), relation, swaps, rng)
-        rows = rows.assign(target=targets[pair_of_row.ravel()].astype(np.int32))
-        edges[relation] = rows.sort_values(["source", "target", "origin"], kind="stable", ignore_index=True)
-        edges[relation] = edges[relation][EDGE_COLUMNS]
-    return KnowledgeGraph._from_parts(graph._nodes, edges, graph.account)
-
-
-def _swap_targets(
-    source: np.ndarray, target: np.ndarray, relation: Relation, swaps: int, rng: np.random.Generator
-) -> np.ndarray:
-    n_targets = int(target.max(initial=0)) + 1
-    for _ in range(2 * swaps):  # a round pairs every edge once, that is half a swap an edge
-        order = rng.permutation(len(source))
-        half = len(order) // 2
-        first, second = order[:half], order[half : 2 * half]
-        proposed = np.concatenate(
-            [source[first] * n_targets + target[second], source[second] * n_targets + target[first]]
+    wanted = pd.Index(list(dict.fromkeys(names)), dtype=object)
+    table = self._node_table(node_type)
+    codes = table.index.get_indexer(wanted)
+    codes = codes[codes >= 0]
+    if not len(codes):
+        examples = ", ".join(map(str, wanted[:3])) or "none given"
+        raise InputError(
+            f"none of the {len(wanted)} names ({examples}) is a {node_type} of the graph "
+            f"({', '.join(map(str, table.index[:3]))}); check species and gene namespace"
         )
-        present = np.isin(proposed, source * n_targets + target)
-        _, where, times = np.unique(proposed, return_inverse=True, return_counts=True)
-        bad = present | (times[where] > 1)
-        if relation[0] == relation[2]:
-            loops = np.concatenate([source[first] == target[second], source[second] == target[first]])
-            bad |= loops
-        good = ~(bad[:half] | bad[half:])
-        a, b = first[good], second[good]
-        target[a], target[b] = target[b], target[a]
-    return target
+    keep = {node_type: codes}
+    if neighbours:
+        keep = _reached(self, node_type, codes, neighbours)
+    return keep_nodes(self, keep, "subset", node_type=node_type, names=len(wanted), neighbours=neighbours)
+
+
+def _reached(graph: KnowledgeGraph, node_type: str, start: np.ndarray, hops: int) -> dict[str, np.ndarray]:
+    seen = {kind: np.zeros(len(table), bool) for kind, table in graph._nodes.items()}
+    seen[node_type][start] = True
+    for _ in range(hops):
+        before = {kind: mask.copy() for kind, mask in seen.items()}
+        for relation, table in graph._edges.items():
+            source, target = table["source"].to_numpy(), table["target"].to_numpy()
+            seen[relation[2]][target[before[relation[0]][source]]] = True
+            seen[relation[0]][source[before[relation[2]][target]]] = True
+    keep = {kind: np.flatnonzero(mask) for kind, mask in seen.items()}
+    others = np.setdiff1d(keep[node_type], start)
+    return keep | {node_type: np.concatenate([start, others])}
+
+
+def keep_nodes(graph: KnowledgeGraph, keep: Mapping[str, np.ndarray], operation: str, **details: Any) -> KnowledgeGraph:
+    """Keep the node rows `keep[type]`, in that order; types that are not named stay whole."""
+    new_code = {kind: np.arange(len(table), dtype=np.int32) for kind, table in graph._nodes.items()}
+    for kind, rows in keep.items():
+        new_code[kind] = np.full(len(graph._nodes[kind]), -1, np.int32)
+        new_code[kind][rows] = np.arange(len(rows), dtype=np.int32)
+    nodes = {kind: table.iloc[keep[kind]] if kind in keep else table for kind, table in graph._nodes.items()}
+    edges = {}
+    for relation, table in graph._edges.items():
+        table = _recode(table, new_code[relation[0]], new_code[relation[2]])
+        table = table[(table["source"] >= 0) & (table["target"] >= 0)]
+        if len(table):
+            edges[relation] = collapse(table, drop_loops=False)[0]
+    features = {
+        kind: {name: matrix[keep[kind]] if kind in keep else matrix for name, matrix in matrices.items()}
+        for kind, matrices in graph._features.items()
+    }
+    return graph._derive(operation, nodes=nodes, edges=edges, features=features, **details)
+
+
+def keep_edges(
+    graph: KnowledgeGraph, choose: Callable[[Relation, pd.DataFrame], Any], operation: str, **details: Any
+) -> KnowledgeGraph:
+    tables = {
+        rel: tidy_origins(table[choose(rel, table)].reset_index(drop=True)) for rel, table in graph._edges.items()
+    }
+    return graph._derive(operation, edges={rel: table for rel, table in tables.items() if len(table)}, **details)
+
+
+def drop_source(self: KnowledgeGraph, *origins: str) -> KnowledgeGraph:
+    """Remove all edges that the named knowledge sources contributed; nodes stay.
+
+    Raises:
+        InputError: no such source in the graph.
+    """
+    _check_origins(self, origins)
+    return keep_edges(self, lambda _, table: ~table["origin"].isin(origins), "drop_source", origins=list(origins))
+
+
+def only_sources(self: KnowledgeGraph, *origins: str) -> KnowledgeGraph:
+    """Keep only the edges that the named knowledge sources contributed; nodes stay."""
+    _check_origins(self, origins)
+    return keep_edges(self, lambda _, table: table["origin"].isin(origins), "only_sources", origins=list(origins))
+
+
+def _check_origins(graph: KnowledgeGraph, origins: Iterable[str]) -> None:
+    unknown = sorted(set(origins) - set(graph.origins))
+    if unknown:
+        raise InputError(f"no source {unknown[0]!r} in the graph; it has {', '.join(graph.origins) or 'none'}")
+
+
+def filter(
+    self: KnowledgeGraph,
+    relation: Relation | None = None,
+    *,
+    origin: str | None = None,
+    min_weight: float | None = None,
+    sign: int | Iterable[int] | None = None,
+    min_confidence: float | str | None = None,
+) -> KnowledgeGraph:
+    """Keep edges by weight, sign or confidence; edges of other relations or origins than the named ones stay.
+
+    Args:
+        relation: filter this relation only; default: all.
+        origin: filter this knowledge source only; default: all.
+        min_weight: smallest weight to keep.
+        sign: the sign or signs to keep: +1, −1, 0.
+        min_confidence: smallest confidence to keep, in the source's own measure (each loader names it), or a letter
+            of DoRothEA, A (best) to E. An edge without a confidence goes.
+
+    Raises:
+        InputError: no such relation or source; a confidence that is neither a number nor a letter A to E.
+    """
+    if relation is not None:
+        self._table(relation)
+    if origin is not None:
+        _check_origins(self, [origin])
+    signs = None if sign is None else [sign] if isinstance(sign, int) else list(sign)
+    limit = min_confidence
+    if isinstance(limit, str):
+        if limit not in CONFIDENCE_LETTERS:
+            raise InputError(f"min_confidence {limit!r} is neither a number nor one of A, B, C, D, E")
+        limit = CONFIDENCE_LETTERS[limit]
+
+    def choose(rel: Relation, table: pd.DataFrame) -> np.ndarray:
+        keep = np.ones(len(table), bool)
+        if relation is not None and rel != tuple(relation):
+            return keep
+        if min_weight is not None:
+            keep &= table["weight"].to_numpy() >= np.float32(min_weight)
+        if signs is not None:
+            keep &= np.isin(table["sign"].to_numpy(), signs)
+        if limit is not None:
+            keep &= table["confidence"].to_numpy() >= np.float32(limit)
+        if origin is not None:
+            keep |= (table["origin"] != origin).to_numpy()
+        return keep
+
+    details = {"relation": relation and "–".join(relation), "origin": origin, "min_weight": min_weight, "sign": signs}
+    details = {name: value for name, value in details.items() if value is not None}
+    return keep_edges(self, choose, "filter", **details, **({} if limit is None else {"min_confidence": limit}))

@@ -1,31 +1,40 @@
-"""A `KnowledgeGraph` on disk: Parquet tables and a JSON manifest in one folder."""
+"""A `KnowledgeGraph` on disk: Parquet tables, feature arrays and a JSON manifest in one folder."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 import kgnn
 from kgnn.errors import InputError
 from kgnn.files import new_folder, read_json, write_json
-from kgnn.graph.knowledge_graph import EDGE_COLUMNS, KnowledgeGraph
+from kgnn.graph.edges import COLUMNS, tidy_origins
+from kgnn.graph.knowledge_graph import KnowledgeGraph
 
 FORMAT = "kgnn.KnowledgeGraph"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had neither confidences, features nor a history
 MANIFEST = "manifest.json"
 
 
-def save(graph: KnowledgeGraph, path: str | Path) -> None:
-    """Write the graph; see `KnowledgeGraph.save`."""
+def save(graph: KnowledgeGraph, path: str | Path, **extra: Any) -> None:
+    """Write the graph; see `KnowledgeGraph.save`. `extra` goes into the manifest."""
     with new_folder(path, MANIFEST) as folder:
-        nodes, edges = [], []
+        nodes: list[dict] = []
+        edges: list[dict] = []
+        features: list[dict] = []
         for number, (kind, table) in enumerate(graph._nodes.items()):
             file = f"nodes_{number}.parquet"
             table.to_parquet(folder / file)
             nodes.append({"type": kind, "file": file, "rows": len(table)})
+            for name, matrix in graph._features.get(kind, {}).items():
+                file = f"features_{len(features)}.npy"
+                np.save(folder / file, matrix)
+                features.append({"type": kind, "name": name, "file": file})
         for number, (relation, table) in enumerate(graph._edges.items()):
             file = f"edges_{number}.parquet"
-            table.astype({"origin": "category"}).to_parquet(folder / file, index=False)
+            table.to_parquet(folder / file, index=False)
             edges.append({"relation": list(relation), "file": file, "rows": len(table)})
         manifest = {
             "format": FORMAT,
@@ -33,36 +42,49 @@ def save(graph: KnowledgeGraph, path: str | Path) -> None:
             "kgnn": kgnn.__version__,
             "nodes": nodes,
             "edges": edges,
+            "features": features,
             "account": list(graph.account),
+            "history": list(graph.history),
         }
-        write_json(folder / MANIFEST, manifest)
+        write_json(folder / MANIFEST, manifest | extra)
 
 
 def load(path: str | Path) -> KnowledgeGraph:
     """Read a graph; see `KnowledgeGraph.load`."""
     path = Path(path)
-    if not (path / MANIFEST).is_file():
-        raise InputError(f"{path}: not a knowledge graph folder (no {MANIFEST}); make one with KnowledgeGraph.save")
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{path / MANIFEST}: not the manifest of a knowledge graph; give the folder that was saved")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: format version {manifest.get('format_version')} is not readable; update kgnn")
-    nodes, edges = {}, {}
+    manifest = read_manifest(path)
+    nodes: dict[str, pd.DataFrame] = {}
+    edges: dict[Any, pd.DataFrame] = {}
+    features: dict[str, dict[str, np.ndarray]] = {}
     try:
         for entry in manifest["nodes"]:
             nodes[entry["type"]] = _read(path / entry["file"], entry["rows"])
         for entry in manifest["edges"]:
-            table = _read(path / entry["file"], entry["rows"])[EDGE_COLUMNS]
-            edges[tuple(entry["relation"])] = table.assign(origin=table["origin"].astype(object))
-        account = manifest["account"]
+            table = _read(path / entry["file"], entry["rows"])[COLUMNS]
+            edges[tuple(entry["relation"])] = tidy_origins(table.astype({"origin": "category"}))
+        for entry in manifest["features"]:
+            features.setdefault(entry["type"], {})[entry["name"]] = _read_array(path / entry["file"])
+        account, history = manifest["account"], manifest["history"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the manifest or a table lacks {error}; save the graph again") from None
     for (source_type, _, target_type), table in edges.items():
         for column, kind in (("source", source_type), ("target", target_type)):
             if kind not in nodes or not table[column].between(0, len(nodes[kind]) - 1).all():
                 raise InputError(f"{path}: edges point outside the {kind} table; save the graph again")
-    return KnowledgeGraph._from_parts(nodes, edges, account)
+    return KnowledgeGraph._from_codes(nodes, edges, account, history, features)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of a saved graph, or raise `InputError` when the folder is none of ours."""
+    if not (path / MANIFEST).is_file():
+        raise InputError(f"{path}: not a knowledge graph folder (no {MANIFEST}); make one with KnowledgeGraph.save")
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{path / MANIFEST}: not the manifest of a knowledge graph; give the folder that was saved")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        version = manifest.get("format_version")
+        raise InputError(f"{path}: format version {version}, this kgnn reads {FORMAT_VERSION}; build the graph again")
+    return manifest
 
 
 def _read(file: Path, rows: int) -> pd.DataFrame:
@@ -75,3 +97,10 @@ def _read(file: Path, rows: int) -> pd.DataFrame:
     if len(table) != rows:
         raise InputError(f"{file}: {len(table)} rows where the manifest says {rows}; save the graph again")
     return table
+
+
+def _read_array(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file}: missing, damaged or cut short ({error}); save the graph again") from None

@@ -66,7 +66,8 @@ def test_terms_relations_obsolete_and_alternative_ids(tmp_path):
     assert pairs(kg, IS_A) == {("CL:1", "CL:0"), ("CL:2", "CL:1")}
     assert pairs(kg, PART_OF) == {("CL:2", "CL:0"), ("CL:4", "CL:1")}
     account = {record["relation"]: record for record in kg.account}
-    assert account["is_a"]["dropped"] == {"obsolete or undefined term": 3, "obsolete terms": 1}
+    assert account["cell_type–is_a–cell_type"]["dropped"] == {"obsolete, foreign or undefined term": 3}
+    assert account["terms"]["dropped"] == {"obsolete": 1, "only named, not described": 2}
 
 
 def test_a_circle_of_is_a_is_named(tmp_path):
@@ -75,9 +76,24 @@ def test_a_circle_of_is_a_is_named(tmp_path):
         load_cell_ontology(write(tmp_path, circle))
 
 
-@pytest.mark.parametrize("text", ["hello\n", "[Term]\nname: nameless\n", "{}"])
-def test_other_files_are_refused(tmp_path, text):
-    with pytest.raises(InputError, match=r"c.obo: (cannot be read as OBO|no \[Term\])"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hello\n", r"c.obo: no \[Term\]"),
+        ("{}", r"c.obo: no \[Term\]"),
+        ("[Term]\nname: nameless\n", r"c.obo:1: a \[Term\] without an id"),
+        ("[Term]\nid:\nname: x\n", r"c.obo:2: an empty id"),
+        ("[Term]\nid: A:1\n\n[Term]\nid: A:2\nname: x\n", r"c.obo:2: the term A:1 has no name"),
+        (
+            "[Term]\nid: A:1\nname: x\n\n[Term]\nid: A:1\nname: y\n",
+            r"c.obo:6: the id A:1 stands twice, first on line 2",
+        ),
+        ("[Term]\nid: A:1\nname: x\nid: A:2\n", r"c.obo:4: a second id in one \[Term\]"),
+        ("[Term]\nid: A:1\nname: x\nis_a: A:1\n", r"c.obo:2: is_a goes in a circle: A:1 → A:1"),
+    ],
+)
+def test_malformed_files_are_refused_with_the_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
         load_cell_ontology(write(tmp_path, text))
 
 

@@ -40,7 +40,8 @@ def test_edges_are_the_strongest_numpy_correlations(seed, block, k, threshold):
         expected |= {(f"G{s}", f"G{target}"): r[target, s] for s in order if abs(r[target, s]) > threshold}
     for matrix in (x, sparse.csr_matrix(x), sparse.csc_matrix(x)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(coexpression, "BLOCK", block)
+            patch.setattr(coexpression, "ENTRIES", block * 9)
+            patch.setattr(coexpression, "CELLS", 7)
             kg = load_coexpression(adata_of(matrix), threshold=threshold, k=k)
         edges = kg.edges(RELATION)
         found = {(e.source, e.target): e.weight * e.sign for e in edges.itertuples()}
@@ -70,7 +71,7 @@ def test_layers_constant_genes_and_all_nodes():
     kg = load_coexpression(adata, layer="logs")
     assert kg.nodes("gene").index.tolist() == [f"G{i}" for i in range(9)]
     assert kg.account[0]["dropped"] == {"constant genes": 1}
-    assert load_coexpression(adata).relations == []
+    assert len(load_coexpression(adata).edges(RELATION)) == 0
 
 
 def test_bad_data_is_refused():

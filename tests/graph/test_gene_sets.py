@@ -92,7 +92,7 @@ def test_binary_missing_and_empty_files_are_refused(tmp_path):
 
 def test_real_go_agrees_with_the_loop_for_some_genes(real_data):
     path = real_data / "kg" / "GO_Biological_Process_2021.gmt"
-    sets, _ = gene_sets.read_gmt(path)
+    sets = gene_sets.read_gmt(path).sets
     kg = load_gene_sets(path)
     assert len(kg.nodes("gene")) == 14_937
     edges = kg.edges(RELATION)

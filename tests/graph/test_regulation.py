@@ -64,7 +64,7 @@ def test_trrust_sign_is_the_majority_of_publications_and_zero_if_tied_or_unknown
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("gene\tother\nA\tB\n", {}, "neither DoRothEA .* nor TRRUST"),
+        ("gene\tother\nA\tB\n", {}, "neither DoRothEA .* TRRUST"),
         (DOROTHEA.replace("\tE\t", "\tX\t"), {"min_confidence": "C"}, r"d.tsv:4: confidence 'X'"),
         (DOROTHEA.replace("-1.0", "down"), {}, r"d.tsv:3: mor 'down' is not a finite number"),
         (DOROTHEA, {"min_confidence": "Z"}, "'Z' is none of"),
@@ -76,7 +76,7 @@ def test_trrust_sign_is_the_majority_of_publications_and_zero_if_tied_or_unknown
         (TRRUST.replace("CDKN1A\tUnknown", "CDKN1A\tMaybe"), {}, r"d.tsv:3: mode 'Maybe'"),
         (TRRUST.replace("AATF\tCDKN1A", "\tCDKN1A"), {}, r"d.tsv:3: a TF or target is missing"),
         (TRRUST, {"min_confidence": "A"}, "no confidence levels"),
-        ("tf\ttarget\tmor\nA\tB\t1\n", {"min_confidence": "A"}, "no column 'confidence'"),
+        ("tf\ttarget\tmor\nA\tB\t1\n", {"min_confidence": "A"}, "no confidences to filter by"),
     ],
 )
 def test_bad_files_are_refused_with_their_line(tmp_path, text, options, message):
@@ -86,7 +86,7 @@ def test_bad_files_are_refused_with_their_line(tmp_path, text, options, message)
 
 def test_rows_without_a_name_are_counted(tmp_path):
     kg = load_regulation(write(tmp_path, "d.tsv", DOROTHEA + "\tA\tMYC\t1.0\n"))
-    assert kg.summary().iloc[0]["dropped"] == "no tf or target: 1"
+    assert kg.summary().iloc[0]["dropped"] == "no source or target: 1"
 
 
 def test_real_dorothea_agrees_with_pandas(real_data):

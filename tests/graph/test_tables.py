@@ -28,7 +28,7 @@ def test_every_format_gives_the_same_graph(tmp_path, name):
     assert kg == load_table(EDGES, **options, origin="e")
     assert kg.relations == [("gene", "binds", "gene")]
     edges = kg.edges(kg.relations[0]).set_index(["source", "target"])
-    assert edges.loc[("MYC", "CDK4")].tolist() == [2.0, -1, "e"]
+    assert edges.loc[("MYC", "CDK4"), ["weight", "sign", "origin"]].tolist() == [2.0, -1, "e"]
 
 
 def test_weight_and_sign_columns_are_found_by_name_and_default_to_one_and_zero():
@@ -114,14 +114,14 @@ def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="unknown kind of table"):
         load_table(tmp_path / "e.xlsx")
     (tmp_path / "e.parquet").write_bytes(b"PAR1 but not really")
-    with pytest.raises(InputError, match="cannot be read as a parquet table"):
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
         load_table(tmp_path / "e.parquet")
     (tmp_path / "latin.csv").write_bytes("source,target\nGène,B\n".encode("latin-1"))
-    with pytest.raises(InputError, match="cannot be read as a csv table"):
+    with pytest.raises(InputError, match=r"latin.csv:2: not UTF-8 text \(byte 2 of the line\)"):
         load_table(tmp_path / "latin.csv")
     whole = gzip.compress(b"source,target\n" + b"A,B\n" * 5000)
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="cannot be read as a csv table"):
+    with pytest.raises(InputError, match="gzip data damaged or cut short after line"):
         load_table(tmp_path / "cut.csv.gz")
     (tmp_path / "blank.csv").write_text("\n")
     with pytest.raises(InputError, match=r"blank\.csv"):
@@ -129,5 +129,5 @@ def test_unreadable_files_are_refused(tmp_path):
 
 
 def test_a_table_without_an_edge_is_refused():
-    with pytest.raises(InputError, match="there is no edge"):
+    with pytest.raises(InputError, match="no edge left to load"):
         load_table(pd.DataFrame({"source": [np.nan], "target": ["A"]}))

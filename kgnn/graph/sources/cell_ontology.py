@@ -1,96 +1,103 @@
 """The Cell Ontology (OBO): how cell types descend from one another."""
 
+import re
 from pathlib import Path
 
-import networkx as nx
-import obonet
 import pandas as pd
 
-from kgnn.errors import InputError
-from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.obo import read_obo
+from kgnn.graph.ontology import DEVELOPS_FROM, PART_OF
 
-RELATIONS = ("is_a", "part_of")
-PART_OF = "BFO:0000050"  # the identifier behind part_of; releases write one or the other
+RELATIONS = {"is_a": "is_a", "part_of": "part_of", PART_OF: "part_of"}
+RELATIONS |= {"develops_from": "develops_from", DEVELOPS_FROM: "develops_from"}
+EXACT = re.compile(r'^"((?:[^"\\]|\\.)*)"\s+EXACT\b')
 
 
-def load_cell_ontology(path: str | Path, *, origin: str = "cell_ontology") -> KnowledgeGraph:
+def load_cell_ontology(
+    path: str | Path, *, node_type: str = "cell_type", prefix: str | None = None, origin: str = "cell_ontology"
+) -> KnowledgeGraph:
     """Read an ontology of cell types in OBO format (Cell Ontology, Diehl et al. 2016; CC BY 4.0).
 
     Obsolete terms are left out (counted), with edges to them. An edge that names an alternative id points to the
-    term itself. `part_of` is recognised under its identifier `BFO:0000050` too.
+    term itself. `part_of` and `develops_from` are recognised under their identifiers `BFO:0000050` and `RO:0002202`
+    too; other relations are dropped and counted by name.
 
     Args:
         path: OBO file, for example `cl.obo`; .gz is read as well.
+        node_type: type of the nodes; another one for another ontology.
+        prefix: keep terms whose id begins with this, such as `CL:` (releases import terms of other ontologies).
         origin: name of this source in the graph.
 
     Returns:
-        A graph with nodes `cell_type` (term ids; columns `label` and `alt_ids`, alternative ids joined by `|`) and
-        the relations `("cell_type", "is_a", "cell_type")` and `("cell_type", "part_of", "cell_type")`, from the
-        special to the general, where the file has such edges.
+        A graph with nodes `cell_type` (term ids; columns `label`, `alt_ids` and `synonyms`, the exact ones; both
+        joined by `|`) and the relations `is_a`, `part_of` and `develops_from` between them, from the special to the
+        general, where the file has such edges. `Ontology(graph)` answers questions about it.
 
     Raises:
-        InputError: missing or empty file, a file that is not OBO, no term, a cycle of is_a.
+        InputError: missing or empty file, a file that is not OBO, a term without id, a duplicate id, a cycle of is_a.
     """
-    path = existing_file(path)
-    try:
-        ontology = obonet.read_obo(path, ignore_obsolete=False)
-    except Exception as error:  # obonet raises whatever its line parser trips over
-        raise InputError(f"{path}: cannot be read as OBO ({type(error).__name__}: {error})") from None
+    ontology = read_obo(path)
     terms = {term: data for term, data in ontology.nodes(data=True) if "name" in data}
-    if not terms:
-        raise InputError(f"{path}: no [Term] with an id and a name; is it an OBO file?")
-    living = {term: data for term, data in terms.items() if data.get("is_obsolete", "false") != "true"}
+    living = {
+        term: data
+        for term, data in terms.items()
+        if data.get("is_obsolete", "false") != "true" and term.startswith(prefix or "")
+    }
     main = {alias: term for term, data in living.items() for alias in data.get("alt_id", [])}
     main |= {term: term for term in living}
 
-    counts = dict.fromkeys(RELATIONS, 0)
-    lost = dict.fromkeys(RELATIONS, 0)
+    read: dict[str, int] = {}
+    lost: dict[str, int] = {}
+    other: dict[str, int] = {}
     rows = []
     for child, parent, kind in ontology.edges(keys=True):
-        relation = "part_of" if kind == PART_OF else kind
-        if relation not in RELATIONS:
+        relation = RELATIONS.get(kind)
+        if relation is None:
+            other[f"relation {kind}"] = other.get(f"relation {kind}", 0) + 1
             continue
-        counts[relation] += 1
+        read[relation] = read.get(relation, 0) + 1
         if main.get(child) and main.get(parent):
             rows.append((relation, main[child], main[parent]))
         else:
-            lost[relation] += 1
+            lost[relation] = lost.get(relation, 0) + 1
     table = pd.DataFrame(rows, columns=["relation", "source", "target"]).assign(origin=origin)
-    _check_acyclic(table[table["relation"] == "is_a"], path)
-
     nodes = pd.DataFrame(
         {
             "label": [data["name"] for data in living.values()],
             "alt_ids": ["|".join(data.get("alt_id", [])) for data in living.values()],
+            "synonyms": ["|".join(_exact(data.get("synonym", []))) for data in living.values()],
         },
         index=pd.Index(list(living), dtype=object),
     )
-    account = []
-    for relation in RELATIONS:
-        dropped = {"obsolete or undefined term": lost[relation]} if lost[relation] else {}
-        if relation == "is_a" and len(terms) > len(living):
-            dropped["obsolete terms"] = len(terms) - len(living)
-        account.append(
-            {
-                "origin": origin,
-                "relation": relation,
-                "path": str(path),
-                "rows_read": counts[relation],
-                "dropped": dropped,
-            }
-        )
+    account = [
+        {
+            "origin": origin,
+            "relation": f"{node_type}–{relation}–{node_type}",
+            "path": str(path),
+            "rows_read": n,
+            "unit": "edges",
+            "dropped": {"obsolete, foreign or undefined term": lost[relation]} if relation in lost else {},
+        }
+        for relation, n in read.items()
+    ]
+    left_out = {"obsolete": sum(data.get("is_obsolete") == "true" for data in terms.values())}
+    left_out["foreign"] = len(terms) - len(living) - left_out["obsolete"]
+    left_out["only named, not described"] = ontology.number_of_nodes() - len(terms)
+    if any(left_out.values()) or other:
+        record = {"origin": origin, "relation": "terms", "path": str(path), "unit": "terms", "kept": len(living)}
+        dropped = {reason: n for reason, n in left_out.items() if n}
+        account.append(record | {"rows_read": ontology.number_of_nodes(), "dropped": dropped})
+    if other:
+        record = {"origin": origin, "relation": "other relations", "path": str(path), "unit": "edges", "kept": 0}
+        account.append(record | {"rows_read": sum(other.values()), "dropped": other})
     edges = {
-        ("cell_type", str(relation), "cell_type"): part.drop(columns="relation")
+        (node_type, str(relation), node_type): part.drop(columns="relation")
         for relation, part in table.groupby("relation")
     }
-    return KnowledgeGraph({"cell_type": nodes}, edges, account)
+    return KnowledgeGraph({node_type: nodes}, edges, account)
 
 
-def _check_acyclic(is_a: pd.DataFrame, path: Path) -> None:
-    graph = nx.DiGraph(list(zip(is_a["source"], is_a["target"], strict=True)))
-    try:
-        cycle = nx.find_cycle(graph)
-    except nx.NetworkXNoCycle:
-        return
-    raise InputError(f"{path}: is_a goes in a circle: {' → '.join([a for a, _ in cycle] + [cycle[0][0]])}")
+def _exact(synonyms: list[str]) -> list[str]:
+    found = (EXACT.match(synonym) for synonym in synonyms)
+    return list(dict.fromkeys(hit.group(1).replace('\\"', '"').replace("|", "/") for hit in found if hit))

@@ -1,18 +1,22 @@
 """Co-expression of genes over cells."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from scipy.stats import rankdata
 
 from kgnn.errors import InputError
+from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.gene_sets import heaviest
+from kgnn.graph.structure import heaviest
 
 RELATION = ("gene", "coexpressed", "gene")
-BLOCK = 1024  # genes a block: the dense correlations held at a time are [BLOCK, genes]
+CELLS = 4096  # cells that are dense at a time
+ENTRIES = 1 << 26  # of the matrix of products that are held at a time: 512 MB
 
 
 def load_coexpression(
@@ -20,67 +24,187 @@ def load_coexpression(
     *,
     threshold: float = 0.4,
     k: int | None = 20,
+    method: str = "pearson",
+    signed: bool = False,
+    groupby: str | None = None,
     layer: str | None = None,
     origin: str = "coexpression",
 ) -> KnowledgeGraph:
     """Link genes whose expression correlates over the cells of `adata` (GEARS, Roohani et al. 2024).
 
-    The weight is |Pearson r|, the sign that of r. Edges with |r| > `threshold` stay, for each target gene its `k`
-    strongest sources. Give training cells only, or the graph has seen what it is tested on:
+    The weight is |r|, the sign that of r. Edges with |r| > `threshold` stay, for each target gene its `k` strongest
+    sources. Give training cells only, or the graph has seen what it is tested on:
     `load_coexpression(kgnn.data.training_cells(adata, split))`.
 
     Args:
-        adata: cells × genes, log-normalised; `X` dense or sparse (a sparse one is not densified as a whole).
+        adata: cells × genes, log-normalised; in memory, backed, or with a Dask array. Cells are made dense a few
+            thousand at a time, products are held for as many genes as fit 512 MB. (Spearman holds the expressed
+            values of all cells, sparse, and their ranks.)
         threshold: |r| above which an edge stays.
         k: sources a target; None keeps all. GEARS keeps 21 and counts the self loop; here self loops are no edges.
+        method: `pearson`, or `spearman` (Pearson of the ranks over cells, ties averaged).
+        signed: keep edges with r > `threshold` only, instead of |r|.
+        groupby: column of `obs`, such as a cell type or batch: r is computed within each group of at least three
+            cells and averaged over the groups in which both genes vary, so that no difference between groups counts.
         layer: use this layer instead of `X`.
         origin: name of this source in the graph.
 
     Returns:
         A graph with the relation `("gene", "coexpressed", "gene")`; all genes of `adata` are nodes. A gene that
-        is constant over the cells has no edges.
+        is constant over the cells has no edges; constant genes, and cells in groups too small, are counted.
 
     Raises:
-        InputError: fewer than three cells, NaN in the data, duplicate gene names.
+        InputError: fewer than three cells, NaN in the data, duplicate gene names, an unknown method, layer or column.
     """
+    if method not in ("pearson", "spearman"):
+        raise InputError(f"method {method!r} is unknown; choose pearson or spearman")
     if adata.n_obs < 3:
         raise InputError(f"{adata.n_obs} cells are too few for correlations; give at least 3")
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
-    raw = adata.X if layer is None else adata.layers[layer]
-    x: Any = sparse.csc_matrix(raw, dtype=np.float64) if sparse.issparse(raw) else np.asarray(raw, dtype=np.float64)
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    if not np.isfinite(mean).all():
-        gene = adata.var_names[int(np.argmin(np.isfinite(mean)))]
-        raise InputError(f"gene {gene!r} has NaN or infinite values; remove or impute them first")
-    squares = x.multiply(x).mean(axis=0) if sparse.issparse(x) else np.square(x).mean(axis=0)
-    variance = np.maximum(np.asarray(squares).ravel() - mean**2, 0)
-    deviation = np.where(variance > 1e-12 * np.maximum(mean**2, 1e-12), np.sqrt(variance), np.inf)
+    if layer is not None and layer not in adata.layers:
+        raise InputError(f"no layer {layer!r} in the AnnData; it has {', '.join(adata.layers) or 'none'}")
+    groups, dropped = _groups(adata, groupby)
+    x: Any = adata.X if layer is None else adata.layers[layer]
+    if method == "spearman" or (sparse.issparse(x) and x.format != "csr"):
+        x = _in_memory(x)
+    parts = [_Cells(x, rows, adata.var_names, ranks=method == "spearman") for rows in groups]
 
-    parts, signs = [], {}
-    for start in range(0, adata.n_vars, BLOCK):
-        stop = min(start + BLOCK, adata.n_vars)
-        product = x[:, start:stop].T @ x
-        product = product.toarray() if sparse.issparse(product) else product
-        r = (product / adata.n_obs - np.outer(mean[start:stop], mean)) / np.outer(deviation[start:stop], deviation)
-        r[np.arange(stop - start), np.arange(start, stop)] = 0
-        row, source = np.nonzero(np.abs(r) > threshold)
-        parts.append(heaviest(source, row + start, np.abs(r[row, source]), k))
-        kept_source, kept_target, _ = parts[-1]
-        signs[start] = np.sign(r[kept_target - start, kept_source])
-    source, target, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     names = adata.var_names.astype(str).to_numpy(dtype=object)
-    edges = pd.DataFrame(
-        {
-            "source": names[source],
-            "target": names[target],
-            "weight": np.minimum(weight, 1),
-            "sign": np.concatenate(list(signs.values())),
-            "origin": origin,
-        }
-    )
-    record = {"origin": origin, "relation": RELATION[1], "rows_read": adata.n_obs, "dropped": {}}
-    if np.isinf(deviation).any():
-        record["dropped"] = {"constant genes": int(np.isinf(deviation).sum())}
-    return KnowledgeGraph({"gene": list(names)}, {RELATION: edges} if len(edges) else {}, [record])
+    tables = []
+    step = max(1, ENTRIES // max(adata.n_vars, 1))
+    for start in range(0, adata.n_vars, step):
+        r = _mean_correlation(parts, slice(start, min(start + step, adata.n_vars)))
+        r[np.arange(len(r)), np.arange(start, start + len(r))] = 0
+        row, source = np.nonzero(r > threshold if signed else np.abs(r) > threshold)
+        source, target, weight = heaviest(source, row + start, np.abs(r[row, source]), k)
+        tables.append((source, target, weight, np.sign(r[target - start, source])))
+    source, target, weight, sign = (np.concatenate(columns) for columns in zip(*tables, strict=True))
+    constant = sum(part.constant for part in parts) == len(parts)
+    if constant.any():
+        dropped["constant genes"] = int(constant.sum())
+    record = {
+        "origin": origin,
+        "relation": "–".join(RELATION),
+        "rows_read": adata.n_obs,
+        "unit": "cells",
+        "dropped": dropped,
+    }
+    nodes = {"gene": pd.DataFrame(index=pd.Index(names, dtype=object, name="name"))}
+    table = table_of(source, target, origin, np.minimum(weight, 1), sign)
+    return KnowledgeGraph._from_codes(nodes, {RELATION: table}, [record])
+
+
+def _groups(adata: AnnData, groupby: str | None) -> tuple[list[np.ndarray], dict[str, int]]:
+    """Return the cells of each group, as sorted row numbers, and what was left out."""
+    if groupby is None:
+        return [np.arange(adata.n_obs)], {}
+    if groupby not in adata.obs:
+        raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
+    codes, labels = pd.factorize(adata.obs[groupby])
+    groups = [np.flatnonzero(codes == code) for code in range(len(labels))]
+    large = [rows for rows in groups if len(rows) >= 3]
+    if not large:
+        raise InputError(f"no group of {groupby!r} has three cells; group by another column or not at all")
+    lost = adata.n_obs - sum(map(len, large))
+    return large, {f"cells in {groupby} groups of fewer than 3, or in none": lost} if lost else {}
+
+
+def _in_memory(x: Any) -> Any:
+    """Sparse stays sparse; rows become quick to take."""
+    if hasattr(x, "compute"):
+        x = x.compute()
+    elif hasattr(x, "to_memory"):
+        x = x.to_memory()
+    return sparse.csr_array(x) if sparse.issparse(x) else np.asarray(x)
+
+
+class _Cells:
+    """The cells of one group: dense blocks of them, and each gene's mean and deviation."""
+
+    def __init__(self, x: Any, rows: np.ndarray, names: pd.Index, *, ranks: bool) -> None:
+        self.x = _ranks(x[rows]) if ranks else x
+        self.rows = np.arange(len(rows)) if ranks else rows
+        self.all = len(self.rows) == x.shape[0]
+        self.shift: np.ndarray | float = 0.0  # about the mean: sums of squares then lose no digits
+        total, squares = np.zeros(len(names)), np.zeros(len(names))
+        for number, block in enumerate(self.blocks()):
+            if number == 0:
+                with np.errstate(invalid="ignore"):
+                    self.shift = block.mean(axis=0, dtype=np.float64).astype(block.dtype)
+                block -= self.shift
+            part = block.sum(axis=0, dtype=np.float64)
+            if not np.isfinite(part).all():
+                gene = names[int(np.argmin(np.isfinite(part)))]
+                raise InputError(f"gene {gene!r} has NaN or infinite values; remove or impute them first")
+            total += part
+            squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)
+        self.mean = total / len(rows)
+        variance = np.maximum(squares / len(rows) - self.mean**2, 0)
+        level = (self.mean + self.shift) ** 2
+        exact = 1e-12 if self._dtype() == np.float64 else 1e-9  # what rounding leaves of a constant gene's variance
+        self.constant = variance <= exact * np.maximum(level, 1e-12)
+        self.deviation = np.where(self.constant, np.inf, np.sqrt(variance))
+
+    def _dtype(self) -> type:
+        return np.float32 if self.x.dtype == np.float32 else np.float64
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield dense [cells, genes], shifted."""
+        for start in range(0, len(self.rows), CELLS):
+            stop = min(start + CELLS, len(self.rows))
+            block = self.x[start:stop] if self.all else self.x[self.rows[start:stop]]
+            block = block.compute() if hasattr(block, "compute") else block
+            dense = block.toarray() if sparse.issparse(block) else np.array(block)
+            dense = dense.astype(self._dtype(), copy=False)
+            dense -= self.shift
+            yield dense
+
+    def products(self, genes: slice) -> np.ndarray:
+        """Return Σ over cells of x_i x_j for the genes of the slice and all genes."""
+        n_genes = len(self.mean)
+        whole = genes.stop - genes.start == n_genes
+        total = np.zeros((genes.stop - genes.start, n_genes))
+        for block in self.blocks():
+            total += block.T @ block if whole else block[:, genes].T @ block
+        return total
+
+
+def _mean_correlation(parts: list[_Cells], genes: slice) -> np.ndarray:
+    """Return r [genes of the slice, all genes], averaged over the groups in which both genes vary."""
+    total: Any = 0
+    count: Any = 0
+    for part in parts:
+        r = part.products(genes)
+        r /= len(part.rows)
+        r -= np.outer(part.mean[genes], part.mean)
+        r /= part.deviation[genes, None]
+        r /= part.deviation
+        if len(parts) == 1:
+            return r
+        vary = np.outer(~part.constant[genes], ~part.constant)
+        total, count = total + r, count + vary.astype(np.int32)
+    return total / np.maximum(count, 1)
+
+
+def _ranks(x: Any) -> Any:
+    """Return the ranks over cells, less each gene's rank of zero, which keeps sparse data sparse."""
+    if not sparse.issparse(x):
+        return rankdata(x, axis=0)
+    columns = sparse.csc_array(x, dtype=np.float64)
+    columns.sum_duplicates()
+    n_cells = columns.shape[0]
+    for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
+        values = columns.data[start:stop]
+        if not np.isfinite(values).all():
+            values[:] = np.nan
+            continue
+        zeros = n_cells - len(values)
+        rank = rankdata(values)  # among the stored values
+        below, equal = (values < 0).sum(), (values == 0).sum()
+        at_zero = below + (zeros + equal + 1) / 2
+        shifted = np.where(values > 0, rank + zeros, rank) - at_zero
+        shifted[values == 0] = 0
+        columns.data[start:stop] = shifted
+    return sparse.csr_array(columns)

@@ -8,98 +8,268 @@ import pandas as pd
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.tables import numbers, one_relation, read_table
+from kgnn.graph.operations import CONFIDENCE_LETTERS
+from kgnn.graph.sources.collect import graph_of
+from kgnn.graph.sources.reading import check_columns, first_fields, numbers, origin_of, read_table, text_lines
 
 RELATION = ("gene", "regulates", "gene")
-CONFIDENCES = "ABCDE"
 TRRUST_SIGNS = {"Activation": 1, "Repression": -1, "Unknown": 0}
+SIF_SIGNS = {
+    **dict.fromkeys(
+        [
+            "activates",
+            "activation",
+            "activate",
+            "stimulates",
+            "stimulation",
+            "induces",
+            "positive",
+            "+",
+            "->",
+            "-t>",
+            "1",
+            "up",
+        ],
+        1,
+    ),
+    **dict.fromkeys(
+        [
+            "inhibits",
+            "inhibition",
+            "inhibit",
+            "represses",
+            "repression",
+            "repress",
+            "negative",
+            "-",
+            "-|",
+            "-t|",
+            "-1",
+            "down",
+        ],
+        -1,
+    ),
+    **dict.fromkeys(["regulates", "regulation", "controls-expression-of", "unknown", "tf", "pd", "0", "?"], 0),
+}
 
 
 def load_regulation(
-    path: str | Path, *, min_confidence: str | None = None, origin: str | None = None
+    path: str | Path | pd.DataFrame, *, min_confidence: str | float | None = None, origin: str | None = None
 ) -> KnowledgeGraph:
-    """Read a gene regulatory network: DoRothEA or TRRUST, recognised by its columns.
+    """Read a gene regulatory network; the format is told by its columns.
 
-    DoRothEA (Garcia-Alonso et al., Genome Research 2019; GPL-3): TSV or TSV.gz with the header
-    `tf, confidence, target, mor`; confidence A (best) to E; `mor` > 0 activates, < 0 represses, its size is the
-    weight. TRRUST v2 (Han et al., NAR 2018; CC BY-SA 4.0): TSV without header, `TF, target, mode, PubMed ids`
-    (joined by `;`), mode Activation, Repression or Unknown. A pair may stand in several rows: it becomes one edge
-    whose sign is that of the mode with more publications behind it (each PubMed id of a row counts once), 0 when
-    tied or when no row knows the mode.
+    - DoRothEA (Garcia-Alonso et al., Genome Res 2019; GPL-3): columns `tf, confidence, target, mor`. Sign and weight
+      from `mor`; confidence from the levels A (best) to E, as 5 to 1.
+    - CollecTRI from OmniPath (Müller-Dott et al., NAR 2023; parts are for non-commercial use only):
+      `source_genesymbol, target_genesymbol` and `consensus_stimulation, consensus_inhibition` or `is_stimulation,
+      is_inhibition`. Sign +1, −1, or 0 where both or neither hold; confidence: number of `references`.
+    - CollecTRI from decoupler: `source, target`, and `weight` or `mor`, of which sign and size are taken.
+    - TRRUST v2, human or mouse (Han et al., NAR 2018; CC BY-SA 4.0): no header; TF, target, mode, PubMed ids joined
+      by `;`. Sign by majority; confidence: number of publications.
+    - SIF: no header; source, interaction, target(s), by tab or space. Sign by the interaction's name.
+    - GRNBoost2 and GENIE3 (arboreto): `TF, target, importance`, which is the weight; sign 0.
+    - ARACNe-AP: `Regulator, Target, MI, pvalue`. Weight: mutual information; confidence 1 − p; sign 0.
+    - A plain table: `tf` (or `source`, `regulator`), `target`, and `sign`, `mor` or `weight`, perhaps `confidence`.
+
+    A TRRUST pair may stand in several rows with several modes: it becomes one edge whose sign is that of the mode
+    with more publications behind it (each PubMed id of a row counts once), 0 when tied or when no row knows the mode.
+    OmniPath's complexes (`COMPLEX:P01100_P05412`, symbols `FOS_JUN`) become one edge a member, counted as added. A
+    SIF line with several targets is as many edges; an interaction that is neither activation, repression nor
+    regulation is dropped and counted by its name.
 
     Args:
-        path: the file.
-        min_confidence: keep DoRothEA's levels down to this one (`"C"` keeps A, B and C); default: all.
-        origin: name of this source in the graph; default `dorothea` or `trrust`.
+        path: the file (.gz too), or a DataFrame with the columns of one of the formats.
+        min_confidence: smallest confidence to keep: for DoRothEA `"C"` keeps A, B and C; a number for other formats.
+        origin: name of this source in the graph; default `dorothea`, `collectri`, `trrust`, else the file's name.
 
     Returns:
         A graph with the relation `("gene", "regulates", "gene")`, regulator to target.
 
     Raises:
-        InputError: missing or empty file, unknown columns, an unknown confidence or mode (with file and line).
+        InputError: missing or empty file, unknown columns, an unknown confidence or mode, a weight that is not a
+            number, a negative importance (with file and line).
     """
-    path = existing_file(path)
-    frame, label = read_table(path)
-    if {"tf", "target", "mor"} <= set(frame.columns):
+    if isinstance(path, pd.DataFrame):
+        frame, label, columns = path, "table", list(path.columns)
+    else:
+        file = existing_file(path)
+        label = str(file)
+        if file.name.lower().removesuffix(".gz").endswith(".sif"):
+            return _sif(file, origin or origin_of(path), min_confidence)
+        if file.name.lower().endswith(".parquet"):
+            frame, _ = read_table(file)
+        else:
+            fields = [field.strip() for field in first_fields(file, "," if ".csv" in file.name.lower() else "\t")]
+            if len(fields) == 4 and fields[2] in TRRUST_SIGNS:
+                frame, _ = read_table(file, header=["tf", "target", "mode", "pubmed"])
+                return _trrust(frame, label, origin or "trrust", min_confidence)
+            frame, _ = read_table(file)
+        columns = list(frame.columns)
+    if {"tf", "confidence", "target", "mor"} <= set(columns):
         return _dorothea(frame, label, min_confidence, origin or "dorothea")
-    if len(frame.columns) == 4 and frame.columns[2] in TRRUST_SIGNS:  # the first row was taken for a header
-        if min_confidence is not None:
-            raise InputError(f"{label}: TRRUST has no confidence levels; leave min_confidence out")
-        first = pd.DataFrame([frame.columns], columns=range(4))
-        return _trrust(
-            pd.concat([first, frame.set_axis(range(4), axis=1)], ignore_index=True), label, origin or "trrust"
-        )
-    raise InputError(
-        f"{label}: neither DoRothEA (columns tf, confidence, target, mor) nor TRRUST (TF, target, mode, PubMed ids, "
-        f"no header); the first line is {', '.join(map(str, frame.columns))[:100]}. For other tables use load_table"
-    )
+    if {"source_genesymbol", "target_genesymbol"} <= set(columns):
+        return _omnipath(frame, label, min_confidence, origin or "collectri")
+    return _plain(frame, label, min_confidence, origin or origin_of(path))
 
 
-def _dorothea(frame: pd.DataFrame, label: str, min_confidence: str | None, origin: str) -> KnowledgeGraph:
-    dropped: dict[str, int] = {}
-    rows_read = len(frame)
-    mor = numbers(frame, "mor", label)
-    keep = frame["tf"].notna() & frame["target"].notna()
-    if (~keep).any():
-        dropped["no tf or target"] = int((~keep).sum())
-    if min_confidence is not None:
-        if "confidence" not in frame:
-            raise InputError(f"{label}: no column 'confidence' to filter by; leave min_confidence out")
-        if min_confidence not in CONFIDENCES:
-            raise InputError(f"min_confidence {min_confidence!r} is none of A, B, C, D, E")
-        level = frame["confidence"].map({name: rank for rank, name in enumerate(CONFIDENCES)})
-        if level.isna().any():
-            row = int(np.argmax(level.isna()))
-            raise InputError(f"{label}:{row + 2}: confidence {frame['confidence'][row]!r} is none of A, B, C, D, E")
-        low = keep & (level > CONFIDENCES.index(min_confidence))
+def _limit(min_confidence: str | float | None, label: str) -> float | None:
+    if isinstance(min_confidence, str):
+        if min_confidence not in CONFIDENCE_LETTERS:
+            raise InputError(f"{label}: min_confidence {min_confidence!r} is none of A, B, C, D, E")
+        return CONFIDENCE_LETTERS[min_confidence]
+    return min_confidence
+
+
+def _finish(
+    edges: pd.DataFrame,
+    label: str,
+    origin: str,
+    min_confidence: str | float | None,
+    rows_read: int | None = None,
+    **record: int,
+) -> KnowledgeGraph:
+    """Drop edges below the confidence, counted, and make the graph."""
+    rows_read = len(edges) if rows_read is None else rows_read
+    dropped = {}
+    limit = _limit(min_confidence, label)
+    if limit is not None:
+        if "confidence" not in edges or edges["confidence"].isna().all():
+            raise InputError(f"{label}: this format has no confidences to filter by; leave min_confidence out")
+        low = ~(edges["confidence"] >= limit)
         if low.any():
             dropped[f"confidence below {min_confidence}"] = int(low.sum())
-        keep &= ~low
-    if not keep.any():
-        raise InputError(f"{label}: no edge left; lower min_confidence or check the file")
+        edges = edges[~low]
+        if edges.empty:
+            raise InputError(f"{label}: no edge left; lower min_confidence or check the file")
+    return graph_of(edges, RELATION, origin, label=label, rows_read=rows_read, dropped=dropped, **record)
+
+
+def _dorothea(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
+    mor = numbers(frame, "mor", label)
+    level = frame["confidence"].map(CONFIDENCE_LETTERS)
+    if level.isna().any():
+        row = int(np.argmax(level.isna()))
+        raise InputError(f"{label}:{row + 2}: confidence {frame['confidence'].iloc[row]!r} is none of A, B, C, D, E")
     edges = pd.DataFrame(
         {
             "source": frame["tf"],
             "target": frame["target"],
-            "weight": mor.abs().where(mor != 0, 1.0),
+            "weight": np.where(mor != 0, np.abs(mor), 1.0),
             "sign": np.sign(mor),
+            "confidence": level,
         }
-    )[keep]
-    return one_relation(edges, RELATION, origin, path=label, rows_read=rows_read, dropped=dropped)
+    )
+    return _finish(edges, label, origin, min_confidence)
 
 
-def _trrust(frame: pd.DataFrame, label: str, origin: str) -> KnowledgeGraph:
-    unknown = ~frame[2].isin(TRRUST_SIGNS)
+def _omnipath(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
+    stem = "consensus" if {"consensus_stimulation", "consensus_inhibition"} <= set(frame.columns) else "is"
+    check_columns(frame, [f"{stem}_stimulation", f"{stem}_inhibition"], label, "an OmniPath table")
+    signs = [_truth(frame, f"{stem}_{kind}", label) for kind in ("stimulation", "inhibition")]
+    edges = pd.DataFrame(
+        {
+            "source": frame["source_genesymbol"],
+            "target": frame["target_genesymbol"],
+            "weight": 1.0,
+            "sign": signs[0].astype(int) - signs[1].astype(int),
+        }
+    )
+    if "references" in frame:
+        edges["confidence"] = [len(set(str(ids).split(";"))) if pd.notna(ids) else 0 for ids in frame["references"]]
+    n_rows = len(edges)
+    for end in ("source", "target"):
+        if end in frame:
+            joined = frame[end].astype(str).str.startswith("COMPLEX:").to_numpy()[edges.index]
+            names = [
+                name.split("_") if c and isinstance(name, str) else name
+                for name, c in zip(edges[end], joined, strict=True)
+            ]
+            edges = edges.assign(**{end: names}).explode(end)
+    return _finish(edges.reset_index(drop=True), label, origin, min_confidence, n_rows, added=len(edges) - n_rows)
+
+
+def _truth(frame: pd.DataFrame, column: str, label: str) -> np.ndarray:
+    values = frame[column].map(lambda x: {"true": True, "false": False, "1": True, "0": False}.get(str(x).lower()))
+    if values.isna().any():
+        row = int(np.argmax(values.isna()))
+        raise InputError(f"{label}:{row + 2}: {column} {frame[column].iloc[row]!r} is neither true nor false, 1 nor 0")
+    return values.to_numpy(bool)
+
+
+def _trrust(frame: pd.DataFrame, label: str, origin: str, min_confidence: str | float | None) -> KnowledgeGraph:
+    unknown = ~frame["mode"].isin(TRRUST_SIGNS)
     if unknown.any():
         row = int(np.argmax(unknown))
-        raise InputError(f"{label}:{row + 1}: mode {frame[2][row]!r} is none of {', '.join(TRRUST_SIGNS)}")
-    nameless = frame[0].isna() | frame[1].isna()
+        raise InputError(f"{label}:{row + 1}: mode {frame['mode'].iloc[row]!r} is none of {', '.join(TRRUST_SIGNS)}")
+    nameless = frame["tf"].isna() | frame["target"].isna()
     if nameless.any():
         raise InputError(f"{label}:{int(np.argmax(nameless)) + 1}: a TF or target is missing")
-    votes = frame[2].map(TRRUST_SIGNS) * frame[3].fillna("").astype(str).str.split(";").map(len)
-    rows = pd.DataFrame({"source": frame[0], "target": frame[1], "votes": votes})
+    if isinstance(min_confidence, str):
+        raise InputError(f"{label}: TRRUST has no confidence levels; give a number of publications or leave it out")
+    papers = frame["pubmed"].fillna("").astype(str).str.split(";").map(len)
+    votes = frame["mode"].map(TRRUST_SIGNS) * papers
+    rows = pd.DataFrame({"source": frame["tf"], "target": frame["target"], "votes": votes, "confidence": papers})
     loops = rows["source"] == rows["target"]
-    edges = rows[~loops].groupby(["source", "target"], as_index=False)["votes"].sum()
+    edges = rows[~loops].groupby(["source", "target"], as_index=False)[["votes", "confidence"]].sum()
     edges["sign"] = np.sign(edges.pop("votes"))
     counts = {"self_loops": int(loops.sum()), "merged": int((~loops).sum()) - len(edges)}
-    return one_relation(edges, RELATION, origin, path=label, rows_read=len(frame), dropped={}, **counts)
+    return _finish(edges, label, origin, min_confidence, len(frame), **counts)
+
+
+def _sif(path: Path, origin: str, min_confidence: str | float | None) -> KnowledgeGraph:
+    rows: list[tuple[str, str, int]] = []
+    dropped: dict[str, int] = {}
+    n_lines = 0
+    for number, line in text_lines(path):
+        if not line.strip():
+            continue
+        n_lines += 1
+        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
+        if len(fields) < 3 or not all(fields):
+            raise InputError(f"{path}:{number}: a SIF line is source, interaction and target(s), by tabs or spaces")
+        kind = fields[1].lower()
+        if kind not in SIF_SIGNS:
+            dropped[f"interaction {fields[1][:40]!r}"] = dropped.get(f"interaction {fields[1][:40]!r}", 0) + 1
+            continue
+        rows += [(fields[0], target, SIF_SIGNS[kind]) for target in fields[2:]]
+    if not rows:
+        raise InputError(
+            f"{path}: no line is a regulation ({', '.join(dropped) or 'no line'}); use names like activates, inhibits"
+        )
+    edges = pd.DataFrame(rows, columns=["source", "target", "sign"])
+    added = len(rows) - (n_lines - sum(dropped.values()))
+    if min_confidence is not None:
+        raise InputError(f"{path}: SIF has no confidences to filter by; leave min_confidence out")
+    return graph_of(edges, RELATION, origin, label=str(path), rows_read=n_lines, dropped=dropped, added=added)
+
+
+def _plain(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
+    lower = {str(name).lower(): name for name in frame.columns}
+    source = next((lower[name] for name in ("tf", "source", "regulator", "source_genesymbol") if name in lower), None)
+    target = lower.get("target")
+    if source is None or target is None:
+        has = ", ".join(map(str, frame.columns))[:100]
+        raise InputError(
+            f"{label}: neither DoRothEA (columns tf, confidence, target, mor), CollecTRI (source_genesymbol, …), "
+            f"TRRUST (TF, target, mode, PubMed ids, no header), arboreto (TF, target, importance), ARACNe (Regulator, "
+            f"Target, MI) nor a plain table (tf, target, sign); the first line is {has}. Other tables: load_table"
+        )
+    edges = pd.DataFrame({"source": frame[source], "target": frame[target]})
+    strength = next((lower[name] for name in ("importance", "mi", "weight", "mor") if name in lower), None)
+    value = np.ones(len(frame)) if strength is None else numbers(frame, strength, label)
+    if strength is not None and str(strength).lower() in ("importance", "mi") and (value < 0).any():
+        row = int(np.argmax(value < 0))
+        raise InputError(f"{label}:{row + 2}: {strength} {value[row]} is negative; it must be 0 or more")
+    edges["weight"] = np.where(value != 0, np.abs(value), 0 if strength else 1)
+    edges["sign"] = np.sign(numbers(frame, lower["sign"], label)) if "sign" in lower else 0
+    if "sign" not in lower and strength is not None and str(strength).lower() in ("weight", "mor"):
+        edges["sign"] = np.sign(value)
+    if "mor" in lower and str(strength).lower() == "mor":
+        edges["weight"] = np.where(value != 0, np.abs(value), 1.0)
+    if "pvalue" in lower:
+        edges["confidence"] = 1 - numbers(frame, lower["pvalue"], label)
+    elif "confidence" in lower:
+        level = frame[lower["confidence"]]
+        letters = level.map(CONFIDENCE_LETTERS)
+        edges["confidence"] = letters if letters.notna().all() else numbers(frame, lower["confidence"], label)
+    return _finish(edges, label, origin, min_confidence)

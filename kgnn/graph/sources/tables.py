@@ -10,6 +10,8 @@ import pyarrow as pa
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.sources.collect import EdgeCollector
+from kgnn.graph.sources.reading import numbers, origin_of, parquet_batches, table_batches, text_lines
 
 
 def load_table(
@@ -20,22 +22,26 @@ def load_table(
     relation: str = "interacts",
     weight: str | None = None,
     sign: str | None = None,
+    confidence: str | None = None,
     source_type: str = "gene",
     target_type: str = "gene",
     undirected: bool = False,
+    min_weight: float | None = None,
     origin: str | None = None,
 ) -> KnowledgeGraph:
-    """Read a table of edges, one row an edge.
+    """Read a table of edges, one row an edge. Files are read in pieces: 17 bytes an edge stay in memory.
 
     Args:
-        table: path ending in .csv, .tsv, .txt (tab-separated), .parquet, the text formats also .gz; or a DataFrame.
+        table: path ending in .csv, .tsv, .txt (tab-separated) or .parquet, the text formats also .gz; or a DataFrame.
         source, target: columns that hold the node names.
         relation: name of the relation; its triple is `(source_type, relation, target_type)`.
         weight: column of edge weights, finite numbers; by default the column `weight` where there is one, else 1. Of
             a negative weight the size is the weight, and its sign the edge's sign where there is no sign column.
         sign: column of signs, numbers of which only the sign counts; by default `sign` where there is one, else 0.
+        confidence: column of numbers, the larger the surer.
         source_type, target_type: node types.
         undirected: add every edge in the other direction too.
+        min_weight: leave out rows of a smaller |weight|, counted; they need no memory.
         origin: name of this source in the graph; by default the file's name without its ending, or `table`.
 
     Returns:
@@ -46,88 +52,55 @@ def load_table(
         InputError: missing file or column, a weight or sign that is not a finite number (with file and line), no
             edge left.
     """
-    frame, label = read_table(table)
-    if origin is None:
-        origin = "table" if isinstance(table, pd.DataFrame) else Path(table).name.split(".")[0]
-    weight = "weight" if weight is None and "weight" in frame else weight
-    sign = "sign" if sign is None and "sign" in frame else sign
-    for column in (source, target, weight, sign):
-        if column is not None and column not in frame:
-            raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, frame.columns))}")
+    names, batches, label = _batches(table)
+    weight = "weight" if weight is None and "weight" in names else weight
+    sign = "sign" if sign is None and "sign" in names else sign
+    wanted = [column for column in dict.fromkeys((source, target, weight, sign, confidence)) if column is not None]
+    for column in wanted:
+        if column not in names:
+            raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, names))}")
 
-    strength = numbers(frame, weight, label) if weight else pd.Series(1.0, index=frame.index)
-    direction = numbers(frame, sign, label) if sign else strength.where(strength < 0, 0)
-
-    rows_read = len(frame)
-    named = frame[source].notna() & frame[target].notna()
-    edges = pd.DataFrame(
-        {
-            "source": frame[source][named].astype(str).str.strip(),
-            "target": frame[target][named].astype(str).str.strip(),
-            "weight": strength[named].abs(),
-            "sign": np.sign(direction[named]),
-        }
-    )
-    edges = edges[(edges["source"] != "") & (edges["target"] != "")]
-    if edges.empty:
-        raise InputError(f"{label}: no row names both a {source!r} and a {target!r}; there is no edge to load")
-    dropped = {"no source or target": rows_read - len(edges)} if rows_read > len(edges) else {}
-    if undirected:
-        reverse = edges.rename(columns={"source": "target", "target": "source"})[edges.columns].drop_duplicates()
-        written = pd.MultiIndex.from_frame(reverse).isin(pd.MultiIndex.from_frame(edges))
-        edges = pd.concat([edges, reverse[~written]])  # only the file's own rows count as duplicates
-    return one_relation(
-        edges, (source_type, relation, target_type), origin, path=label, rows_read=rows_read, dropped=dropped
+    collector = EdgeCollector((source_type, relation, target_type))
+    light = 0
+    for first, batch in batches(wanted):
+        values = _columns(batch, [column for column in (weight, sign, confidence) if column is not None])
+        strength = numbers(values, weight, label, first=first) if weight else np.ones(len(values))
+        direction = numbers(values, sign, label, first=first) if sign else np.where(strength < 0, -1, 0)
+        surety = numbers(values, confidence, label, first=first) if confidence else np.full(len(values), np.nan)
+        ends = [batch[source], batch[target]]
+        if min_weight is not None:
+            keep = np.abs(strength) >= min_weight
+            light += int((~keep).sum())
+            ends = [end.filter(pa.array(keep)) if isinstance(end, pa.Array) else end[keep] for end in ends]
+            strength, direction, surety = strength[keep], direction[keep], surety[keep]
+        collector.add(ends[0], ends[1], np.abs(strength), np.sign(direction), surety)
+    collector.rows_read += light
+    return collector.graph(
+        origin or origin_of(table),
+        label=label,
+        undirected=undirected,
+        dropped={"weight too small": light} if light else {},
     )
 
 
-def one_relation(
-    edges: pd.DataFrame,
-    relation: tuple[str, str, str],
-    origin: str,
-    *,
-    dropped: dict[str, int],
-    **record: Any,
-) -> KnowledgeGraph:
-    """Make a graph of one relation from a table of names; nodes in alphabetical order."""
-    if relation[0] == relation[2]:
-        nodes = {relation[0]: sorted(set(edges["source"]) | set(edges["target"]))}
-    else:
-        nodes = {relation[0]: sorted(set(edges["source"])), relation[2]: sorted(set(edges["target"]))}
-    record = {"origin": origin, "relation": relation[1], **record, "dropped": dropped}
-    return KnowledgeGraph(nodes, {relation: edges.assign(origin=origin)}, [record])
-
-
-def read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return a table and the name to use for it in messages. Text columns stay text, to report them by line."""
+def _batches(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
+    """Return the column names, a function that yields (first line, batch) of chosen columns, and a label."""
     if isinstance(table, pd.DataFrame):
-        return table.reset_index(drop=True), "table"
+        return list(table.columns), lambda wanted: [(0, table[wanted].reset_index(drop=True))], "table"
     path = existing_file(table)
-    kind = path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
+    if path.name.lower().endswith(".parquet"):
+        names: list[str] = next((batch.schema.names for _, batch in parquet_batches(path)), [])
+        return names, lambda wanted: parquet_batches(path, wanted), str(path)
+    batches = table_batches(path)
     try:
-        if kind == "parquet":
-            return pd.read_parquet(path), str(path)
-        if kind in ("csv", "tsv", "txt"):
-            separator = "," if kind == "csv" else "\t"
-            frame = pd.read_csv(
-                path, sep=separator, dtype=str, skip_blank_lines=False, keep_default_na=False, na_values=[""]
-            )
-            return frame, str(path)
-    except (pd.errors.ParserError, UnicodeDecodeError, EOFError, OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read as a {kind} table: {error}") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: holds no table; the first line must name the columns") from None
-    raise InputError(f"{path}: unknown kind of table; give .csv, .tsv, .txt, .parquet, or a DataFrame")
+        names = next(batches)[1].schema.names
+    except StopIteration:
+        raise InputError(f"{path}: no rows below the header {next(text_lines(path))[1][:80]!r}") from None
+    return names, lambda wanted: table_batches(path, columns=wanted), str(path)
 
 
-def numbers(frame: pd.DataFrame, column: str, label: str) -> pd.Series:
-    """Return a column as finite numbers, or say which line is not one."""
-    values = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(np.argmax(bad))
-        where = f"{label}, row {row}" if label == "table" else f"{label}:{row + 2}"
-        raw = frame[column].iloc[row]
-        what = "is missing" if pd.isna(raw) else f"{raw!r} is not a finite number"
-        raise InputError(f"{where}: {column} {what}; correct the row or leave it out")
-    return values
+def _columns(batch: Any, wanted: list[str]) -> pd.DataFrame:
+    """The number columns as pandas sees them; names stay in Arrow."""
+    if isinstance(batch, pd.DataFrame):
+        return batch
+    return pd.DataFrame({name: batch[name].to_pandas() for name in wanted}, index=range(len(batch)))

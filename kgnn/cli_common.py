@@ -1,0 +1,58 @@
+"""What the commands share: options, tables on the screen, results as JSON."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kgnn.files import write_json
+
+console = Console()
+
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result for programs to this file.")]
+ConditionKey = Annotated[str, typer.Option(help="Column of obs with each cell's condition.")]
+Control = Annotated[str | None, typer.Option(help="Label of control cells; default: control, ctrl, non-targeting, NT.")]
+
+
+def new_table(title: str | None, columns: list[str]) -> Table:
+    """Return an empty table; the first column and those of names stand left, numbers right."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        left = number == 0 or column in ("source", "side", "other")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    return table
+
+
+def cell(value: Any) -> str:
+    """Write a value for a table."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def short(relation: str) -> str:
+    """Write a relation for a table: `regulates` between genes, else with its types: `in_family (gene → family)`."""
+    source, name, target = relation.split("–") if relation.count("–") == 2 else ("gene", relation, "gene")
+    if source == target:
+        return name if source == "gene" else f"{name} ({source})"
+    return f"{name} ({source} → {target})"
+
+
+def write_result(path: Path | None, result: Any) -> None:
+    """Write the result as JSON, if a file was asked for."""
+    if path is not None:
+        write_json(path, _plain(result))
+
+
+def _plain(value: Any) -> Any:
+    """Make a value JSON: NumPy numbers become plain ones, NaN becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,195 @@
+"""Edge tables as numbers: ends are row numbers of the node tables, one row a pair of nodes and origin.
+
+Everything here works on whole columns, so that tens of millions of edges are a matter of seconds.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kgnn.errors import InputError
+
+COLUMNS = ["source", "target", "weight", "sign", "confidence", "origin"]
+Relation = tuple[str, str, str]
+
+
+def table_of(
+    source: np.ndarray,
+    target: np.ndarray,
+    origin: str | pd.Categorical,
+    weight: np.ndarray | float = 1.0,
+    sign: np.ndarray | int = 0,
+    confidence: np.ndarray | float = np.nan,
+) -> pd.DataFrame:
+    """Put columns together in the stored types; scalars hold for all edges."""
+    n = len(source)
+    if isinstance(origin, str):
+        origin = pd.Categorical.from_codes(np.zeros(n, np.int8), [origin])
+    numbers = {"weight": (weight, np.float32), "sign": (sign, np.int8), "confidence": (confidence, np.float32)}
+    return pd.DataFrame(
+        {
+            "source": np.asarray(source, np.int32),
+            "target": np.asarray(target, np.int32),
+            **{name: np.broadcast_to(np.asarray(x, kind), (n,)) for name, (x, kind) in numbers.items()},
+            "origin": origin,
+        }
+    )
+
+
+def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.DataFrame) -> pd.DataFrame:
+    """Check an edge table of names and replace the names by row numbers."""
+    missing = [column for column in ("source", "target") if column not in table]
+    if missing:
+        raise InputError(f"edges of {relation} lack the column {missing[0]!r}; they have {', '.join(table.columns)}")
+    ends = []
+    for column, kind in (("source", relation[0]), ("target", relation[2])):
+        if kind not in nodes:
+            raise InputError(f"relation {relation} needs nodes of type {kind!r}; the graph has {', '.join(nodes)}")
+        codes = nodes[kind].index.get_indexer(table[column])
+        if (codes < 0).any():
+            name = table[column].iloc[int(np.argmax(codes < 0))]
+            raise InputError(f"an edge of {relation} names the unknown {kind} {name!r}; add it to the nodes first")
+        ends.append(codes)
+    weight = np.asarray(table["weight"] if "weight" in table else np.ones(len(table)), dtype=np.float32)
+    if not np.isfinite(weight).all():
+        row = int(np.argmin(np.isfinite(weight)))
+        pair = f"{table['source'].iloc[row]}→{table['target'].iloc[row]}"
+        raise InputError(f"edge {pair} of {relation} has the weight {weight[row]}; weights must be finite")
+    origin = pd.Categorical(table["origin"] if "origin" in table else ["unnamed"] * len(table))
+    sign = np.sign(np.asarray(table["sign"])) if "sign" in table else 0
+    confidence = np.asarray(table["confidence"], np.float32) if "confidence" in table else np.nan
+    return table_of(ends[0], ends[1], origin, weight, sign, confidence)
+
+
+def tidy_origins(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort the origin's categories and drop those that no edge has, so that equal graphs are equal tables."""
+    origin = table["origin"].array.remove_unused_categories()
+    return table.assign(origin=origin.reorder_categories(sorted(origin.categories)))
+
+
+def concat(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Stack edge tables over the same node tables."""
+    if len(tables) == 1:
+        return tables[0]
+    origin = pd.api.types.union_categoricals([table["origin"].array for table in tables], sort_categories=True)
+    numbers = {name: np.concatenate([table[name].to_numpy() for table in tables]) for name in COLUMNS[:-1]}
+    return pd.DataFrame(numbers | {"origin": origin})
+
+
+def pair_keys(table: pd.DataFrame) -> np.ndarray:
+    """One int64 a row that is equal for equal (source, target) and sorts as they do."""
+    return (table["source"].to_numpy().astype(np.int64) << 32) | table["target"].to_numpy()
+
+
+def collapse(table: pd.DataFrame, *, drop_loops: bool) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """Drop self loops, merge duplicates within an origin (largest weight and confidence, majority sign), sort.
+
+    Returns the table and, for each origin, how many rows were `merged` and how many `self_loops` dropped.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    table = tidy_origins(table)
+    names = table["origin"].cat.categories
+
+    def count(reason: str, codes: np.ndarray) -> None:
+        for code, n in zip(*np.unique(codes, return_counts=True), strict=True):
+            counts.setdefault(str(names[code]), {})[reason] = int(n)
+
+    if drop_loops:
+        loops = table["source"].to_numpy() == table["target"].to_numpy()
+        if loops.any():
+            count("self_loops", table["origin"].cat.codes.to_numpy()[loops])
+            table = tidy_origins(table[~loops])
+            names = table["origin"].cat.categories
+    keys, codes = pair_keys(table), table["origin"].cat.codes.to_numpy()
+    same_pair = keys[1:] == keys[:-1]
+    if np.all((keys[1:] > keys[:-1]) | (same_pair & (codes[1:] > codes[:-1]))):
+        return table.reset_index(drop=True), counts
+    order = np.argsort(keys, kind="stable") if len(names) == 1 else np.lexsort((codes, keys))
+    keys, codes = keys[order], codes[order]
+    again = (keys[1:] == keys[:-1]) & (codes[1:] == codes[:-1])
+    if not again.any():
+        return table.take(order).reset_index(drop=True), counts
+    count("merged", codes[1:][again])
+    del keys
+    first = np.flatnonzero(np.concatenate([[True], ~again]))
+    kept = order[first]
+    merged = table_of(
+        table["source"].to_numpy()[kept],
+        table["target"].to_numpy()[kept],
+        pd.Categorical.from_codes(codes[first], names),
+        np.maximum.reduceat(table["weight"].to_numpy()[order], first),
+        np.sign(np.add.reduceat(table["sign"].to_numpy()[order].astype(np.int32), first)),
+        np.fmax.reduceat(table["confidence"].to_numpy()[order], first),
+    )
+    return merged, counts
+
+
+def combine_origins(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair: largest weight and confidence, majority sign (0 when tied), origins joined by `|`."""
+    keys = pair_keys(table)  # tables are sorted by pair
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.array([], np.int64)
+    if len(first) == len(table):
+        return table.copy()
+    codes, names = table["origin"].cat.codes.to_numpy(), list(table["origin"].cat.categories)
+    # a pair's origins as bits of whole numbers, 62 origins a number
+    bits = [
+        np.bitwise_or.reduceat(np.where(codes // 62 == part, 1 << (codes % 62).astype(np.int64), 0), first)
+        for part in range(len(names) // 62 + 1)
+    ]
+    sets, label = np.unique(np.stack(bits, axis=1), axis=0, return_inverse=True)
+    labels = ["|".join(name for code, name in enumerate(names) if row[code // 62] >> (code % 62) & 1) for row in sets]
+    label = label.ravel()
+    return table_of(
+        table["source"].to_numpy()[first],
+        table["target"].to_numpy()[first],
+        pd.Categorical.from_codes(label, labels),
+        np.maximum.reduceat(table["weight"].to_numpy(), first),
+        np.sign(np.add.reduceat(table["sign"].to_numpy().astype(np.int32), first)),
+        np.fmax.reduceat(table["confidence"].to_numpy(), first),
+    )
+
+
+def is_symmetric(table: pd.DataFrame) -> bool:
+    """Whether every edge has one of the same weight, sign and origin in the other direction."""
+    if not len(table):
+        return False
+    order = np.lexsort((table["origin"].cat.codes, table["source"], table["target"]))
+    return all(
+        np.array_equal(table[a].to_numpy(), table[b].to_numpy()[order])
+        for a, b in (("source", "target"), ("target", "source"), ("weight", "weight"), ("sign", "sign"))
+    ) and np.array_equal(table["origin"].cat.codes.to_numpy(), table["origin"].cat.codes.to_numpy()[order])
+
+
+def reverse(table: pd.DataFrame) -> pd.DataFrame:
+    """The same edges in the other direction."""
+    return table.rename(columns={"source": "target", "target": "source"})[COLUMNS]
+
+
+def mirror(table: pd.DataFrame) -> pd.DataFrame:
+    """Add, for each pair and origin that lacks it, the same edge in the other direction."""
+    backward = reverse(table)
+    codes = table["origin"].cat.codes.to_numpy().astype(np.int64)
+    if table["origin"].cat.categories.size <= 1:
+        written = np.isin(pair_keys(backward), pair_keys(table))
+    else:
+        forward_keys = pd.MultiIndex.from_arrays([pair_keys(table), codes])
+        written = pd.MultiIndex.from_arrays([pair_keys(backward), codes]).isin(forward_keys)
+    return collapse(concat([table, backward[~written]]), drop_loops=False)[0]
+
+
+def unordered_pairs(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Number the pairs of nodes regardless of direction: the number of pairs' keys and each row's pair."""
+    a, b = table["source"].to_numpy().astype(np.int64), table["target"].to_numpy().astype(np.int64)
+    return np.unique((np.minimum(a, b) << 32) | np.maximum(a, b), return_inverse=True)
+
+
+def named(table: pd.DataFrame, relation: Relation, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Replace row numbers by names."""
+    ends: dict[str, Any] = {
+        column: nodes[kind].index.to_numpy()[table[column]]
+        for column, kind in (("source", relation[0]), ("target", relation[2]))
+    }
+    rest: dict[str, Any] = {name: table[name].to_numpy() for name in COLUMNS[2:-1]}
+    return pd.DataFrame(ends | rest | {"origin": table["origin"].astype(object).to_numpy()})

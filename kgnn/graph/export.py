@@ -1,0 +1,87 @@
+"""`KnowledgeGraph` for other programs: networkx, SciPy, KGX."""
+
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from kgnn.files import new_folder
+from kgnn.graph.edges import Relation
+from kgnn.graph.knowledge_graph import KnowledgeGraph
+
+KGX_MARKER = "edges.tsv"
+
+
+def to_networkx(graph: KnowledgeGraph) -> nx.MultiDiGraph:
+    """Return a directed multigraph. Nodes are `(type, name)` with the node table's columns as attributes and `type`;
+    edges have the relation's name as key and `weight`, `sign`, `confidence`, `origin`."""
+    result = nx.MultiDiGraph()
+    for kind in graph.node_types:
+        table = graph._nodes[kind]
+        for name, row in zip(table.index, table.to_dict("records"), strict=True):
+            result.add_node((kind, name), type=kind, **{str(key): value for key, value in row.items()})
+    for source_type, relation, target_type in graph.relations:
+        edges = graph.edges((source_type, relation, target_type))
+        values = edges[["weight", "sign", "confidence", "origin"]].to_dict("records")
+        for source, target, row in zip(edges["source"], edges["target"], values, strict=True):
+            result.add_edge((source_type, source), (target_type, target), key=relation, **row)
+    return result
+
+
+def to_scipy(graph: KnowledgeGraph, relation: Relation, *, signed: bool = False) -> sparse.csr_array:
+    """Return the matrix [sources, targets] of a relation's weights, times the sign (unknown: 0) if `signed`."""
+    edges = graph.edge_arrays(relation)
+    values = edges["weight"] * edges["sign"] if signed else edges["weight"]
+    shape = len(graph._nodes[relation[0]]), len(graph._nodes[relation[2]])
+    return sparse.csr_array(
+        (values.to_numpy(np.float32), (edges["source"].to_numpy(), edges["target"].to_numpy())), shape=shape
+    )
+
+
+def to_kgx(graph: KnowledgeGraph, path: str | Path) -> None:
+    """Write `nodes.tsv` and `edges.tsv` in the Knowledge Graph Exchange format into the folder `path`.
+
+    Node columns `id, category, name` and the node table's own; edge columns `id, subject, predicate, object` and
+    `weight, sign, confidence, knowledge_source` (one row a pair and origin). Node types become categories as they
+    are (`gene` → `biolink:Gene`), relations predicates (`regulates` → `biolink:regulates`). An id is the node's
+    name, with its type in front (`family:12`) only where two types share the name.
+    """
+    counts = (
+        pd.concat([pd.Series(1, index=graph._nodes[kind].index) for kind in graph.node_types]).groupby(level=0).sum()
+    )
+    shared = set(counts.index[counts > 1])
+
+    def ids(kind: str, names: pd.Series | pd.Index) -> list[str]:
+        return [f"{kind}:{name}" if name in shared else str(name) for name in names]
+
+    with new_folder(path, KGX_MARKER) as folder:
+        nodes = []
+        for kind in graph.node_types:
+            table = graph._nodes[kind]
+            category = "biolink:" + "".join(word.capitalize() for word in kind.split("_"))
+            head = pd.DataFrame({"id": ids(kind, table.index), "category": category, "name": table.index})
+            if "label" in table:
+                head["name"] = table["label"].to_numpy()
+            nodes.append(pd.concat([head, table.drop(columns="label", errors="ignore").reset_index(drop=True)], axis=1))
+        pd.concat(nodes).to_csv(folder / "nodes.tsv", sep="\t", index=False)
+        edges = []
+        for relation in graph.relations:
+            table = graph.edges(relation, by_origin=True)
+            edges.append(
+                pd.DataFrame(
+                    {
+                        "subject": ids(relation[0], table["source"]),
+                        "predicate": f"biolink:{relation[1]}",
+                        "object": ids(relation[2], table["target"]),
+                        "weight": table["weight"],
+                        "sign": table["sign"],
+                        "confidence": table["confidence"],
+                        "knowledge_source": table["origin"],
+                    }
+                )
+            )
+        rows = pd.concat(edges) if edges else pd.DataFrame(columns=["subject", "predicate", "object"])
+        rows.insert(0, "id", [f"e{number}" for number in range(len(rows))])
+        rows.to_csv(folder / KGX_MARKER, sep="\t", index=False)

@@ -1,0 +1,83 @@
+"""OBO files: obonet reads them; this checks what obonet lets pass or trips over, with lines."""
+
+import io
+import re
+from pathlib import Path
+
+import networkx as nx
+import obonet
+
+from kgnn.errors import InputError
+from kgnn.files import existing_file
+from kgnn.graph.sources.reading import text_lines
+
+ESCAPE = re.compile(r"\\(.)")  # OBO writes a comma in a name as \,
+
+
+def read_obo(path: str | Path) -> nx.MultiDiGraph:
+    """Return the ontology as obonet does (child → parent, the relation as key), obsolete terms included.
+
+    Terms that are only named by others, but not described in the file, have no attribute `name`.
+
+    Raises:
+        InputError: missing file; not OBO; a [Term] without an id or a name; an id that stands twice; a cycle of is_a.
+            With the line.
+    """
+    path = existing_file(path)
+    lines, line_of = _check(path)
+    try:
+        ontology = obonet.read_obo(io.StringIO("\n".join(lines)), ignore_obsolete=False)
+    except Exception as error:  # obonet raises whatever its line parser trips over
+        raise InputError(f"{path}: cannot be read as OBO ({type(error).__name__}: {str(error)[:200]})") from None
+    for data in dict(ontology.nodes(data=True)).values():
+        if "name" in data:
+            data["name"] = ESCAPE.sub(lambda hit: {"n": " ", "W": " ", "t": "\t"}.get(hit[1], hit[1]), data["name"])
+    main = {alias: term for term, data in ontology.nodes(data=True) for alias in data.get("alt_id", [])}
+    is_a = nx.DiGraph(
+        (main.get(child, child), main.get(parent, parent))
+        for child, parent, kind in ontology.edges(keys=True)
+        if kind == "is_a"
+    )
+    try:
+        cycle = [child for child, _ in nx.find_cycle(is_a)]
+    except nx.NetworkXNoCycle:
+        return ontology
+    where = line_of.get(cycle[0], 0)
+    raise InputError(f"{path}:{where}: is_a goes in a circle: {' → '.join([*cycle, cycle[0]])}")
+
+
+def _check(path: Path) -> tuple[list[str], dict[str, int]]:
+    """Return the file's lines and the line of each term's id."""
+    lines: list[str] = []
+    line_of: dict[str, int] = {}
+    stanza, begin, term, name = "", 0, None, False
+
+    def close() -> None:
+        if stanza != "[Term]":
+            return
+        if term is None:
+            raise InputError(f"{path}:{begin}: a [Term] without an id; add it or remove the term")
+        if not name:
+            raise InputError(f"{path}:{line_of[term]}: the term {term} has no name; add it or remove the term")
+
+    for number, line in text_lines(path):
+        lines.append(line)
+        text = line.strip()
+        if text.startswith("["):
+            close()
+            stanza, begin, term, name = text, number, None, False
+        elif stanza == "[Term]" and text.startswith("id:"):
+            if term is not None:
+                raise InputError(f"{path}:{number}: a second id in one [Term]; is a line '[Term]' missing above?")
+            term = text[3:].split("!")[0].strip()
+            if not term:
+                raise InputError(f"{path}:{number}: an empty id; add it or remove the term")
+            if term in line_of:
+                raise InputError(f"{path}:{number}: the id {term} stands twice, first on line {line_of[term]}")
+            line_of[term] = number
+        elif stanza == "[Term]" and text.startswith("name:"):
+            name = bool(text[5:].strip())
+    close()
+    if not line_of:
+        raise InputError(f"{path}: no [Term] with an id and a name; is it an OBO file?")
+    return lines, line_of

@@ -1,0 +1,169 @@
+"""Orthologues: genes of two species that descend from one gene; several species in one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kgnn.errors import InputError
+from kgnn.graph.edges import COLUMNS, collapse, table_of
+from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
+from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.sources.reading import read_table
+
+ORTHOLOGOUS = ("gene", "orthologous_to", "gene")
+
+
+class Orthologs:
+    """Which genes of two species descend from one gene.
+
+    Args:
+        table: file or DataFrame with a column `{species}_symbol` for both (the other columns are not needed).
+        species: the two, as the columns name them.
+        namespace: `symbol` or `entrez` (columns `{species}_entrez`).
+
+    Raises:
+        InputError: missing file or column.
+    """
+
+    def __init__(
+        self, table: str | Path | pd.DataFrame, species: Sequence[str] = ("human", "mouse"), namespace: str = "symbol"
+    ) -> None:
+        frame, label = read_table(table)
+        columns = [f"{name}_{namespace}" for name in species]
+        for column in columns:
+            if column not in frame:
+                raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, frame.columns))}")
+        self.species = tuple(species)
+        rows = frame[columns].dropna().astype(str)
+        if namespace == "entrez":
+            rows = rows.apply(lambda column: column.str.removesuffix(".0"))
+        self.pairs = rows.drop_duplicates(ignore_index=True).set_axis(list(species), axis=1)
+
+    def one_to_one(self) -> pd.DataFrame:
+        """Return the pairs in which both genes stand once."""
+        alone = ~self.pairs.duplicated(self.species[0], keep=False) & ~self.pairs.duplicated(
+            self.species[1], keep=False
+        )
+        return self.pairs[alone].reset_index(drop=True)
+
+    def translate(self, graph: KnowledgeGraph, to: str, *, one_to_many: bool = False) -> KnowledgeGraph:
+        """Rename a graph's genes to their orthologues in the species `to`; genes without one go, counted in `history`.
+
+        Args:
+            graph: genes of the other of the two species.
+            to: the species to translate to.
+            one_to_many: also take genes with several orthologues: each edge is copied to all of them, with its weight
+                shared among the copies, so that the weights' sum stays.
+        """
+        if to not in self.species:
+            raise InputError(f"species {to!r} is unknown; the table has {' and '.join(self.species)}")
+        source = self.species[1 - self.species.index(to)]
+        pairs = self.pairs if one_to_many else self.one_to_one()
+        index = graph._node_table("gene").index
+        pairs = pairs[pairs[source].isin(index)]
+        if pairs.empty:
+            raise InputError(
+                f"none of the {len(index)} genes ({', '.join(map(str, index[:3]))}) has an orthologue in the table; "
+                f"they look like {looks_like(index)}; the table translates {source} to {to}"
+            )
+        if not one_to_many:
+            new = pairs.set_index(source)[to].reindex(index).to_numpy(object)
+            result = rename_genes(graph, new, "translate", of=sources_of(graph), species=to)
+        else:
+            result = self._copy(graph, pairs[source], pairs[to])
+        result._nodes["gene"]["species"] = to
+        return result
+
+    def _copy(self, graph: KnowledgeGraph, old: pd.Series, new: pd.Series) -> KnowledgeGraph:
+        table = graph._node_table("gene")
+        codes, labels = pd.factorize(new.to_numpy(object))
+        copies = pd.DataFrame({"old": table.index.get_indexer(old), "new": codes})
+        first = copies.drop_duplicates("new")["old"].to_numpy()
+        nodes = table.iloc[first].set_axis(pd.Index(labels, dtype=object, name="name")).copy()
+        edges = {}
+        for relation, rows in graph._edges.items():
+            rows = rows.assign(weight=rows["weight"].astype(np.float64), row=np.arange(len(rows)))
+            for side, kind in (("source", relation[0]), ("target", relation[2])):
+                if kind == "gene":
+                    rows = rows.merge(copies, left_on=side, right_on="old").drop(columns=[side, "old"])
+                    rows = rows.rename(columns={"new": side})
+            rows["weight"] /= rows.groupby("row")["weight"].transform("size")
+            rows = rows.sort_values("row", kind="stable")[COLUMNS]
+            values = {name: rows[name].to_numpy() for name in COLUMNS}
+            made = table_of(
+                values["source"],
+                values["target"],
+                rows["origin"].array,
+                values["weight"],
+                values["sign"],
+                values["confidence"],
+            )
+            edges[relation] = collapse(made, drop_loops=relation[0] == relation[2])[0]
+        features = {kind: dict(matrices) for kind, matrices in graph._features.items()}
+        features["gene"] = {name: matrix[first] for name, matrix in features.get("gene", {}).items()}
+        removed = len(table) - old.nunique()
+        tables = graph._nodes | {"gene": nodes}
+        return graph._derive(
+            "translate", nodes=tables, edges=edges, features=features, one_to_many=True, removed=removed
+        )
+
+
+def join_species(
+    graphs: Mapping[str, KnowledgeGraph], orthologs: Orthologs, *, one_to_many: bool = False, origin: str = "orthologs"
+) -> KnowledgeGraph:
+    """Put graphs of several species into one, each gene a node of its own, linked to its orthologue.
+
+    Args:
+        graphs: species → graph.
+        orthologs: pairs between two of the species.
+        one_to_many: link all orthologues instead of the one-to-one pairs only.
+        origin: name of the orthologues as a knowledge source.
+
+    Returns:
+        One graph whose genes have the column `species`, with the relation `("gene", "orthologous_to", "gene")` in
+        both directions. A symbol that two species share (human and mouse F2) is two genes: in the later species it
+        gets the species behind it, `F2 (mouse)`, and stands so in `history`.
+    """
+    taken: dict[str, str] = {}
+    parts, name_of = [], {}
+    for species, graph in graphs.items():
+        index = graph._node_table("gene").index
+        names = np.array([f"{gene} ({species})" if gene in taken else gene for gene in index], object)
+        renamed = rename_genes(
+            graph, names, "join_species", species=species, shared=sum(gene in taken for gene in index)
+        )
+        renamed._nodes["gene"]["species"] = species
+        taken |= dict.fromkeys(index, species)
+        name_of[species] = dict(zip(index, names, strict=True))
+        parts.append(renamed)
+    for species in orthologs.species:
+        if species not in graphs:
+            raise InputError(
+                f"the orthologues are of {' and '.join(orthologs.species)}; there is no graph of {species}"
+            )
+    pairs = orthologs.pairs if one_to_many else orthologs.one_to_one()
+    first, second = (pairs[species].map(name_of[species]) for species in orthologs.species)
+    there = (first.notna() & second.notna()).to_numpy()
+    if not there.any():
+        raise InputError("no orthologous pair has both genes in the graphs; check the namespaces")
+    joined = KnowledgeGraph.merge(parts)
+    index = joined._nodes["gene"].index
+    ends = [index.get_indexer(column[there]) for column in (first, second)]
+    table = table_of(np.concatenate(ends), np.concatenate(ends[::-1]), origin)
+    record = {
+        "origin": origin,
+        "relation": "–".join(ORTHOLOGOUS),
+        "rows_read": len(orthologs.pairs),
+        "unit": "pairs",
+        "added": int(there.sum()),
+        "dropped": {
+            "not one to one": len(orthologs.pairs) - len(pairs),
+            "a gene is not in the graphs": int((~there).sum()),
+        },
+    }
+    links = KnowledgeGraph._from_codes({"gene": joined._nodes["gene"]}, {ORTHOLOGOUS: table}, [record])
+    return KnowledgeGraph.merge([joined, links])

@@ -1,0 +1,82 @@
+"""Marker genes of cell types, computed from an AnnData: they join the ontology to the genes."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kgnn.errors import InputError
+from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.ontology import Ontology
+from kgnn.graph.sources.collect import EdgeCollector
+
+RELATION = ("cell_type", "has_marker", "gene")
+
+
+def load_markers(
+    adata: AnnData,
+    groupby: str,
+    *,
+    ontology: KnowledgeGraph | None = None,
+    n_genes: int = 50,
+    max_p: float = 0.05,
+    min_log_fold_change: float = 1.0,
+    method: str = "wilcoxon",
+    layer: str | None = None,
+    origin: str = "markers",
+) -> KnowledgeGraph:
+    """Link cell types to the genes that they express more than the other cells do (scanpy's `rank_genes_groups`).
+
+    Args:
+        adata: cells × genes, log-normalised; training cells only. Not changed.
+        groupby: column of `obs` with the cell types.
+        ontology: what `load_cell_ontology` returned: labels become its terms (matched by id, name or exact synonym);
+            a label that matches none stays as it is and is counted. Default: labels as they are.
+        n_genes: genes a type, at most, by score.
+        max_p: largest adjusted p value (Benjamini–Hochberg).
+        min_log_fold_change: smallest log2 fold change.
+        method: scanpy's test: `wilcoxon`, `t-test`, `t-test_overestim_var` or `logreg` (no p values then).
+        layer: use this layer instead of `X`.
+        origin: name of this source in the graph.
+
+    Returns:
+        A graph with the relation `("cell_type", "has_marker", "gene")`; the weight is the log2 fold change (for
+        `logreg` the score), the confidence 1 − adjusted p.
+
+    Raises:
+        InputError: no such column, fewer than two types of at least two cells, no marker left.
+    """
+    import scanpy as sc  # takes seconds to import
+
+    if groupby not in adata.obs:
+        raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
+    labels = adata.obs[groupby].astype(object).where(adata.obs[groupby].notna())
+    sizes = labels.value_counts()
+    large = sizes.index[sizes >= 2]
+    if len(large) < 2:
+        raise InputError(f"{groupby!r} has {len(large)} types of at least two cells; markers need two")
+    cells = labels.isin(large).to_numpy()
+    x = adata.X if layer is None else adata.layers[layer]
+    part = AnnData(
+        x[cells], obs=pd.DataFrame({"type": labels[cells].astype(str).astype("category")}), var=adata.var[[]]
+    )
+    sc.tl.rank_genes_groups(part, "type", method=method, use_raw=False, n_genes=part.n_vars)
+    match = None if ontology is None else Ontology(ontology).match(large.astype(str))
+    collector = EdgeCollector(RELATION)
+    dropped = {f"types of one cell ({groupby})": int((sizes < 2).sum())} if (sizes < 2).any() else {}
+    unmatched = 0
+    for label in part.obs["type"].cat.categories:
+        rows = sc.get.rank_genes_groups_df(part, label)
+        if method == "logreg":
+            rows = rows[rows["scores"] > 0].assign(weight=lambda frame: frame["scores"], p=np.nan)
+        else:
+            keep = (rows["pvals_adj"] <= max_p) & (rows["logfoldchanges"] >= min_log_fold_change)
+            rows = rows[keep].assign(weight=lambda frame: frame["logfoldchanges"], p=lambda frame: frame["pvals_adj"])
+        rows = rows.head(n_genes)
+        term = label
+        if match is not None:
+            term = match.loc[label, "term"] or label
+            unmatched += match.loc[label, "term"] is None
+        collector.add([term] * len(rows), rows["names"], rows["weight"], 0, 1 - rows["p"])
+    if unmatched:
+        dropped["labels without a term (kept as they are)"] = unmatched
+    return collector.graph(origin, label=f"obs[{groupby!r}]", dropped=dropped, unit="markers")

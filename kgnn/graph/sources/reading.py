@@ -1,0 +1,214 @@
+"""Reading what users bring: text by lines, tables by batches; with file and line in every error.
+
+Files may be gzipped (told by their first bytes, not by their name). Nothing is read whole that can be read in pieces.
+"""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from kgnn.errors import InputError
+from kgnn.files import existing_file
+
+MAX_LINE = 1 << 24  # bytes; the longest line of the public files is a gene set of 100 kB
+BLOCK = 1 << 23  # bytes of a table that are in memory at a time
+KINDS = {"csv": ",", "tsv": "\t", "txt": "\t"}
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a plain or a gzipped file."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else path.open("rb")  # type: ignore[return-value]
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line without its end), or raise `InputError` with the line that cannot be read."""
+    number = 0
+    try:
+        with open_bytes(path) as file:
+            while raw := file.readline(MAX_LINE):
+                number += 1
+                if len(raw) == MAX_LINE:
+                    raise InputError(f"{path}:{number}: a line longer than {MAX_LINE >> 20} MB; is it the right file?")
+                if number == 1:
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")
+                yield number, raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line); save the file as UTF-8"
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path}: gzip data damaged or cut short after line {number} ({error}); download it again"
+        ) from None
+
+
+def table_batches(
+    path: Path,
+    *,
+    separator: str | None = None,
+    header: list[str] | None = None,
+    columns: list[str] | None = None,
+    comment: str | None = None,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield (line of the first row, batch of text columns) of a text table, null where a field is empty.
+
+    Args:
+        path: the file.
+        separator: of the fields; default by the file's ending (.csv: comma, .tsv and .txt: tab).
+        header: names of the columns of a file without a header line; else the first line (after comments) names them.
+        columns: the columns to read, where not all are needed.
+        comment: lines before the header that begin with this are passed over.
+    """
+    separator = separator or KINDS[_ending(path)]
+    skip = 0
+    first: list[str] = []
+    for number, line in text_lines(path):
+        if comment and line.startswith(comment):
+            continue
+        skip = number - 1 if header else number
+        first = next(csv.reader([line], delimiter=separator), [])
+        quoted = line.startswith('"') or separator == ","
+        break
+    else:
+        raise InputError(f"{path}: holds no table; the first line must name the columns")
+    names = header or [name.strip() for name in first]
+    if len(first) != len(names):
+        raise InputError(
+            f"{path}:{skip + 1}: {len(first)} fields where {len(names)} were expected ({', '.join(names)})"
+        )
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}:{skip}: the column {name!r} stands twice; rename one")
+    for name in columns or []:
+        if name not in names:
+            raise InputError(f"{path}: no column {name!r}; the columns are {', '.join(names)}")
+
+    ragged: list[Any] = []
+
+    def note(row: Any) -> str:
+        ragged.append(row)
+        return "skip"
+
+    row = skip + 1
+    try:
+        with (
+            open_bytes(path) as raw,
+            pa_csv.open_csv(
+                pa.PythonFile(raw, mode="r"),
+                pa_csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names, skip_rows=skip),
+                pa_csv.ParseOptions(
+                    delimiter=separator,
+                    quote_char='"' if quoted else False,
+                    ignore_empty_lines=False,
+                    invalid_row_handler=note,
+                ),
+                pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    include_columns=columns,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
+            ) as reader,
+        ):
+            for batch in reader:
+                _check_ragged(path, ragged)
+                yield row, batch
+                row += len(batch)
+        _check_ragged(path, ragged)
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+        _check_ragged(path, ragged)
+        for _ in text_lines(path):  # finds what is not UTF-8, a line too long or a cut gzip, and names the line
+            pass
+        if "Empty CSV" in str(error) or "no data" in str(error).lower():
+            return
+        what = "a row is longer than 8 MB" if "straddling" in str(error) else str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a table after line {row - 1}: {what}") from None
+
+
+def _check_ragged(path: Path, ragged: list[Any]) -> None:
+    if ragged:
+        bad = ragged[0]
+        where = f":{bad.number}" if bad.number else ""
+        raise InputError(f"{path}{where}: {bad.actual_columns} fields where the first line has {bad.expected_columns}")
+
+
+def _ending(path: Path) -> str:
+    kind = path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
+    if kind not in {*KINDS, "parquet"}:
+        raise InputError(f"{path}: unknown kind of table; give .csv, .tsv, .txt, .parquet, or a DataFrame")
+    return kind
+
+
+def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield (number of the first row, batch) of a Parquet file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for name in columns or []:
+                if name not in names:
+                    raise InputError(f"{path}: no column {name!r}; the columns are {', '.join(names)}")
+            row = 0
+            for batch in file.iter_batches(columns=columns, batch_size=1 << 18):
+                yield row, batch
+                row += len(batch)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, str]:
+    """Return a whole table and the name to use for it in messages. Text columns stay text, to report them by line."""
+    if isinstance(table, pd.DataFrame):
+        return table.reset_index(drop=True), "table"
+    path = existing_file(table)
+    if "separator" not in options and _ending(path) == "parquet":
+        parts = [batch for _, batch in parquet_batches(path)]
+        return (pa.Table.from_batches(parts).to_pandas() if parts else pd.read_parquet(path)), str(path)
+    parts = [batch for _, batch in table_batches(path, **options)]
+    if not parts:
+        first = next(text_lines(path))[1]
+        return pd.DataFrame(columns=first.split(options.get("separator") or KINDS[_ending(path)])), str(path)
+    return pa.Table.from_batches(parts).to_pandas(), str(path)
+
+
+def numbers(frame: pd.DataFrame, column: str, label: str, *, first: int | None = None) -> np.ndarray:
+    """Return a column as finite numbers, or say which line is not one. `first` is the line of the first row."""
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.argmax(bad))
+        first = first if first is not None else 0 if label == "table" else 2
+        where = f"{label}, row {row + first}" if first == 0 else f"{label}:{row + first}"
+        raw = frame[column].iloc[row]
+        what = "is missing" if pd.isna(raw) else f"{str(raw)[:50]!r} is not a finite number"
+        raise InputError(f"{where}: {column} {what}; correct the row or leave it out")
+    return values
+
+
+def origin_of(path: str | Path | Any) -> str:
+    """The default name of a source: the file's name without its endings."""
+    return Path(path).name.split(".")[0] if isinstance(path, str | Path) else "table"
+
+
+def first_fields(path: Path, separator: str = "\t") -> list[str]:
+    """Return the fields of the first line, to tell a format by it."""
+    return next((line.split(separator) for _, line in text_lines(path)), [])
+
+
+def check_columns(frame: pd.DataFrame, columns: Iterable[str], label: str, what: str) -> None:
+    """Raise `InputError` when the table lacks a column."""
+    for column in columns:
+        if column not in frame:
+            has = ", ".join(map(str, frame.columns[:12]))
+            raise InputError(f"{label}: no column {column!r}, which {what} has; the columns are {has}")
