@@ -110,6 +110,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: unknown table [{name}]; a graph has [graph], [[source]] or [join]")
     if not settings.get("source") and not settings.get("join"):
         raise InputError(f"{path}: no [[source]] and no [join]; say what the graph is made of")
+    join = settings.get("join", {"orthologs": "", "graphs": {}})
+    if not {"orthologs", "graphs"} <= set(join) <= {"orthologs", "graphs", "one_to_many", "namespace"}:
+        has = ", ".join(join) or "nothing"
+        raise InputError(f"{path}: [join] has orthologs, graphs and perhaps one_to_many, namespace; not {has}")
     if not isinstance(settings.get("source", []), list):
         raise InputError(f"{path}: write [[source]] with two brackets; there may be several")
     for name in settings.get("graph", {}):
@@ -211,10 +215,6 @@ def _choose_cells(path: Path, adata: Any, source: Mapping[str, Any], cells: Cell
 def _join(
     path: Path, settings: Mapping[str, Any], cells: Cells | None, cells_key: str, progress: Progress | None
 ) -> KnowledgeGraph:
-    if not {"orthologs", "graphs"} <= set(settings) <= {"orthologs", "graphs", "one_to_many", "namespace"}:
-        raise InputError(
-            f"{path}: [join] has orthologs, graphs and perhaps one_to_many, namespace; not {', '.join(settings)}"
-        )
     graphs = {
         species: build(path.parent / part, cells=cells, cells_key=cells_key, progress=progress)
         for species, part in settings["graphs"].items()

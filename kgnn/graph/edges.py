@@ -34,7 +34,8 @@ def table_of(
             "target": np.asarray(target, np.int32),
             **{name: np.broadcast_to(np.asarray(x, kind), (n,)) for name, (x, kind) in numbers.items()},
             "origin": origin,
-        }
+        },
+        copy=False,
     )
 
 
@@ -66,7 +67,9 @@ def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.Data
 def tidy_origins(table: pd.DataFrame) -> pd.DataFrame:
     """Sort the origin's categories and drop those that no edge has, so that equal graphs are equal tables."""
     origin = table["origin"].array.remove_unused_categories()
-    return table.assign(origin=origin.reorder_categories(sorted(origin.categories)))
+    table = table.copy(deep=False)
+    table["origin"] = origin.reorder_categories(sorted(origin.categories))
+    return table
 
 
 def concat(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -75,7 +78,17 @@ def concat(tables: list[pd.DataFrame]) -> pd.DataFrame:
         return tables[0]
     origin = pd.api.types.union_categoricals([table["origin"].array for table in tables], sort_categories=True)
     numbers = {name: np.concatenate([table[name].to_numpy() for table in tables]) for name in COLUMNS[:-1]}
-    return pd.DataFrame(numbers | {"origin": origin})
+    return pd.DataFrame(numbers | {"origin": origin}, copy=False)
+
+
+def replaced(table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """Replace columns without copying the others."""
+    return pd.DataFrame({name: columns.get(name, table[name].array) for name in COLUMNS}, copy=False)
+
+
+def take(table: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """Choose rows by number or mask, column by column; the index starts anew."""
+    return pd.DataFrame({name: table[name].array[rows] for name in COLUMNS}, copy=False)
 
 
 def pair_keys(table: pd.DataFrame) -> np.ndarray:
@@ -100,25 +113,31 @@ def collapse(table: pd.DataFrame, *, drop_loops: bool) -> tuple[pd.DataFrame, di
         loops = table["source"].to_numpy() == table["target"].to_numpy()
         if loops.any():
             count("self_loops", table["origin"].cat.codes.to_numpy()[loops])
-            table = tidy_origins(table[~loops])
+            table = tidy_origins(take(table, ~loops))
             names = table["origin"].cat.categories
-    keys, codes = pair_keys(table), table["origin"].cat.codes.to_numpy()
-    same_pair = keys[1:] == keys[:-1]
-    if np.all((keys[1:] > keys[:-1]) | (same_pair & (codes[1:] > codes[:-1]))):
+    if not len(table):
         return table.reset_index(drop=True), counts
-    order = np.argsort(keys, kind="stable") if len(names) == 1 else np.lexsort((codes, keys))
-    keys, codes = keys[order], codes[order]
-    again = (keys[1:] == keys[:-1]) & (codes[1:] == codes[:-1])
-    if not again.any():
-        return table.take(order).reset_index(drop=True), counts
-    count("merged", codes[1:][again])
+    codes = table["origin"].cat.codes.to_numpy()
+    keys = table["source"].to_numpy().astype(np.int64)
+    keys *= int(table["target"].max()) + 1
+    keys += table["target"].to_numpy()
+    keys *= len(names)
+    keys += codes
+    if np.all(keys[1:] > keys[:-1]):
+        return table.reset_index(drop=True), counts
+    order = np.argsort(keys)
+    keys = keys[order]
+    again = keys[1:] == keys[:-1]
     del keys
+    if not again.any():
+        return take(table, order), counts
+    count("merged", codes[order[1:][again]])
     first = np.flatnonzero(np.concatenate([[True], ~again]))
     kept = order[first]
     merged = table_of(
         table["source"].to_numpy()[kept],
         table["target"].to_numpy()[kept],
-        pd.Categorical.from_codes(codes[first], names),
+        pd.Categorical.from_codes(codes[kept], names),
         np.maximum.reduceat(table["weight"].to_numpy()[order], first),
         np.sign(np.add.reduceat(table["sign"].to_numpy()[order].astype(np.int32), first)),
         np.fmax.reduceat(table["confidence"].to_numpy()[order], first),
@@ -164,7 +183,7 @@ def is_symmetric(table: pd.DataFrame) -> bool:
 
 def reverse(table: pd.DataFrame) -> pd.DataFrame:
     """The same edges in the other direction."""
-    return table.rename(columns={"source": "target", "target": "source"})[COLUMNS]
+    return replaced(table, source=table["target"].array, target=table["source"].array)
 
 
 def mirror(table: pd.DataFrame) -> pd.DataFrame:
@@ -176,7 +195,7 @@ def mirror(table: pd.DataFrame) -> pd.DataFrame:
     else:
         forward_keys = pd.MultiIndex.from_arrays([pair_keys(table), codes])
         written = pd.MultiIndex.from_arrays([pair_keys(backward), codes]).isin(forward_keys)
-    return collapse(concat([table, backward[~written]]), drop_loops=False)[0]
+    return collapse(concat([table, take(backward, ~written)]), drop_loops=False)[0]
 
 
 def unordered_pairs(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

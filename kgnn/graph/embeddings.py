@@ -90,7 +90,7 @@ def _pagerank(links: sparse.csr_array, dim: int, seed: int, alpha: float = 0.85)
     times, transposed = pagerank_operator(links, alpha)
     rng = np.random.default_rng(seed)
     basis = rng.standard_normal((links.shape[0], min(dim + 16, links.shape[0])))
-    for _ in range(2):
+    for _ in range(4):
         basis, _ = np.linalg.qr(times(basis))
         basis, _ = np.linalg.qr(transposed(basis))
     basis, _ = np.linalg.qr(times(basis))

@@ -20,8 +20,9 @@ def to_networkx(graph: KnowledgeGraph) -> nx.MultiDiGraph:
     result = nx.MultiDiGraph()
     for kind in graph.node_types:
         table = graph._nodes[kind]
-        for name, row in zip(table.index, table.to_dict("records"), strict=True):
-            result.add_node((kind, name), type=kind, **{str(key): value for key, value in row.items()})
+        columns = {str(column): table[column].tolist() for column in table}
+        for row, name in enumerate(table.index):
+            result.add_node((kind, name), type=kind, **{column: values[row] for column, values in columns.items()})
     for source_type, relation, target_type in graph.relations:
         edges = graph.edges((source_type, relation, target_type))
         values = edges[["weight", "sign", "confidence", "origin"]].to_dict("records")

@@ -10,17 +10,17 @@ from kgnn.graph.knowledge_graph import KnowledgeGraph
 def to_hetero(graph: KnowledgeGraph) -> HeteroData:
     """Return the graph as `HeteroData`, ready for PyG's own layers and loaders.
 
-    `data[type].node_id` is the list of node names, in the order of the node table. Each node feature stands under
+    `data.node_names[type]` is the list of node names, in the order of the node table (it belongs to the whole graph, as
+    PyG's loaders cut node attributes that are tensors only). Each node feature stands under
     its own name as float32 `[nodes, channels]`; `data[type].x` holds all of a type's features side by side, in the
     order in which they were added, with 0 where a node has none. Layers that need features for a type that has none
     take a learned embedding of `num_nodes` rows. `data[relation]` has `edge_index` [2, edges] (row 0 source, row 1
     target), `edge_weight` [edges] float32 and `edge_sign` [edges] int8.
     """
     data = HeteroData()
+    data.node_names = {kind: table.index.tolist() for kind, table in graph._nodes.items()}
     for kind in graph.node_types:
-        names = graph._nodes[kind].index
-        data[kind].num_nodes = len(names)
-        data[kind].node_id = names.tolist()
+        data[kind].num_nodes = len(graph._nodes[kind])
         matrices = {name: torch.from_numpy(np.nan_to_num(x)) for name, x in graph._features.get(kind, {}).items()}
         for name, matrix in matrices.items():
             data[kind][name] = matrix

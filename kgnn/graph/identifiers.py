@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.graph.edges import collapse
+from kgnn.graph.edges import collapse, replaced, take
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.sources.reading import read_table
 
@@ -82,6 +82,10 @@ class GeneNames:
         self._case: dict[str, set[str]] = {}
         for symbol in self.symbols:
             self._case.setdefault(symbol.lower(), set()).add(symbol)
+        self._lower: dict[str, dict[str, set[str]]] = {"previous": {}, "alias": {}}
+        for kind, lower in self._lower.items():
+            for name, symbols in self._symbols_of[kind].items():
+                lower.setdefault(name.lower(), set()).update(symbols)
         self._ids: dict[str, dict[str, list[str]]] = {"ensembl": {}, "entrez": {}}
         for kind, ids in self._ids.items():
             for identifier, symbols in self._symbols_of[kind].items():
@@ -126,7 +130,7 @@ class GeneNames:
         """Translate names of any namespace, also mixed, to one.
 
         In this order: an approved symbol; an Ensembl id (a version suffix is cut off); an Entrez number; an approved
-        symbol but for its case; a previous symbol; an alias. What is somebody's approved symbol is never read as an
+        symbol but for its case; a previous symbol or an alias, at last but for its case too. What is somebody's approved symbol is never read as an
         alias of somebody else. A name that could be several genes is ambiguous and translated to none.
 
         Args:
@@ -166,6 +170,9 @@ class GeneNames:
         for kind in ("previous", "alias"):
             if name in self._symbols_of[kind]:
                 return list(self._symbols_of[kind][name]), kind
+        for kind in ("previous", "alias"):
+            if name.lower() in self._lower[kind]:
+                return sorted(self._lower[kind][name.lower()]), kind
         return [], "unknown"
 
 
@@ -233,9 +240,10 @@ def rename_genes(graph: KnowledgeGraph, names: np.ndarray, operation: str, **det
         columns = {
             side: new[rows[side]] for side, kind in (("source", relation[0]), ("target", relation[2])) if kind == "gene"
         }
-        rows = rows.assign(**columns)
+        rows = replaced(rows, **columns)
         keep = ((rows["source"] >= 0) & (rows["target"] >= 0)).to_numpy()
-        edges[relation] = collapse(rows[keep], drop_loops=relation[0] == relation[2])[0]
+        rows = rows if keep.all() else take(rows, keep)
+        edges[relation] = collapse(rows, drop_loops=relation[0] == relation[2])[0]
     features = {kind: dict(matrices) for kind, matrices in graph._features.items()}
     for name, matrix in features.get("gene", {}).items():
         features["gene"][name] = matrix[first]

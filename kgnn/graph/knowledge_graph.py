@@ -64,19 +64,19 @@ class KnowledgeGraph:
     def _fill(
         self,
         nodes: Mapping[str, pd.DataFrame],
-        edges: Mapping[Relation, pd.DataFrame],
+        edges: dict[Relation, pd.DataFrame],
         account: Iterable[Mapping[str, Any]],
         history: Iterable[Mapping[str, Any]],
         features: Mapping[str, Mapping[str, np.ndarray]],
     ) -> None:
-        """Collapse encoded edges and book what merged and dropped."""
+        """Collapse encoded edges and book what merged and dropped. Empties `edges`, so that memory is held once."""
         self._nodes = dict(nodes)
         self._edges: dict[Relation, pd.DataFrame] = {}
         self._features = _check_features(self._nodes, features)
         self.account: tuple[dict[str, Any], ...] = tuple(dict(record) for record in account)
         self.history: tuple[dict[str, Any], ...] = tuple(dict(record) for record in history)
-        for relation, table in edges.items():
-            self._edges[relation], counts = collapse(table, drop_loops=relation[0] == relation[2])
+        for relation in list(edges):
+            self._edges[relation], counts = collapse(edges.pop(relation), drop_loops=relation[0] == relation[2])
             self._book("–".join(relation), counts)
         for record in self.account:
             for count in ("kept", "merged", "self_loops"):
@@ -87,12 +87,12 @@ class KnowledgeGraph:
     def _from_codes(
         cls,
         nodes: Mapping[str, pd.DataFrame],
-        edges: Mapping[Relation, pd.DataFrame],
+        edges: dict[Relation, pd.DataFrame],
         account: Iterable[Mapping[str, Any]] = (),
         history: Iterable[Mapping[str, Any]] = (),
         features: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     ) -> KnowledgeGraph:
-        """Take tables whose ends are row numbers of the node tables; they may hold duplicates and self loops."""
+        """Take tables whose ends are row numbers of the node tables, duplicates and self loops among them; empty it."""
         graph = cls.__new__(cls)
         graph._fill(nodes, edges, account, history, features or {})
         return graph

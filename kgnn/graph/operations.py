@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.edges import Relation, collapse, concat, tidy_origins
+from kgnn.graph.edges import Relation, collapse, concat, replaced, take, tidy_origins
 
 if TYPE_CHECKING:
     from kgnn.graph.knowledge_graph import KnowledgeGraph
@@ -65,9 +65,8 @@ def _place(features: dict[str, np.ndarray], name: str, matrix: np.ndarray, rows:
 
 
 def _recode(table: pd.DataFrame, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
-    return table.assign(
-        source=source.astype(np.int32)[table["source"]], target=target.astype(np.int32)[table["target"]]
-    )
+    ends = {"source": source, "target": target}
+    return replaced(table, **{side: code.astype(np.int32)[table[side]] for side, code in ends.items()})
 
 
 def _merge_nodes(kind: str, first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -143,9 +142,9 @@ def keep_nodes(graph: KnowledgeGraph, keep: Mapping[str, np.ndarray], operation:
     edges = {}
     for relation, table in graph._edges.items():
         table = _recode(table, new_code[relation[0]], new_code[relation[2]])
-        table = table[(table["source"] >= 0) & (table["target"] >= 0)]
-        if len(table):
-            edges[relation] = collapse(table, drop_loops=False)[0]
+        inside = ((table["source"] >= 0) & (table["target"] >= 0)).to_numpy()
+        if inside.any():
+            edges[relation] = collapse(take(table, inside), drop_loops=False)[0]
     features = {
         kind: {name: matrix[keep[kind]] if kind in keep else matrix for name, matrix in matrices.items()}
         for kind, matrices in graph._features.items()
@@ -156,9 +155,7 @@ def keep_nodes(graph: KnowledgeGraph, keep: Mapping[str, np.ndarray], operation:
 def keep_edges(
     graph: KnowledgeGraph, choose: Callable[[Relation, pd.DataFrame], Any], operation: str, **details: Any
 ) -> KnowledgeGraph:
-    tables = {
-        rel: tidy_origins(table[choose(rel, table)].reset_index(drop=True)) for rel, table in graph._edges.items()
-    }
+    tables = {rel: tidy_origins(take(table, np.asarray(choose(rel, table)))) for rel, table in graph._edges.items()}
     return graph._derive(operation, edges={rel: table for rel, table in tables.items() if len(table)}, **details)
 
 

@@ -124,7 +124,9 @@ def with_features(
     if isinstance(values, pd.DataFrame):
         if not values.index.isin(index).any():
             examples = ", ".join(map(str, values.index[:3]))
-            raise InputError(f"none of {name!r}'s {len(values)} names ({examples}) is a {node_type} of the graph")
+            raise InputError(
+                f"none of the {len(values)} names ({examples}) of the feature {name!r} is a {node_type} of the graph"
+            )
         values = values.reindex(index).to_numpy(np.float32)
     old = self._features.get(node_type, {})
     return self._derive("with_features", features=self._features | {node_type: {**old, name: values}}, name=name)

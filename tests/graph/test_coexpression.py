@@ -1,9 +1,12 @@
+import anndata
+import dask.array
 import numpy as np
 import pytest
 from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.stats import rankdata
 
 from kgnn.errors import InputError
 from kgnn.graph import load_coexpression
@@ -41,7 +44,7 @@ def test_edges_are_the_strongest_numpy_correlations(seed, block, k, threshold):
     for matrix in (x, sparse.csr_matrix(x), sparse.csc_matrix(x)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(coexpression, "ENTRIES", block * 9)
-            patch.setattr(coexpression, "CELLS", 7)
+            patch.setattr(coexpression, "DENSE", 7 * 9)
             kg = load_coexpression(adata_of(matrix), threshold=threshold, k=k)
         edges = kg.edges(RELATION)
         found = {(e.source, e.target): e.weight * e.sign for e in edges.itertuples()}
@@ -83,3 +86,120 @@ def test_bad_data_is_refused():
     x[3, 5] = np.nan
     with pytest.raises(InputError, match="'G5' has NaN"):
         load_coexpression(adata_of(x))
+
+
+# other correlations, groups, forms of the data
+
+
+def as_matrix(kg, names):
+    edges = kg.edges(RELATION)
+    r = np.zeros((len(names), len(names)))
+    index = {name: i for i, name in enumerate(names)}
+    for e in edges.itertuples():
+        r[index[e.target], index[e.source]] = e.weight * e.sign
+    return r
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 1000), st.booleans())
+def test_spearman_agrees_with_scipy_for_sparse_data_with_negatives_and_ties(seed, negative):
+    x = np.round(cells(seed) - (1.0 if negative else 0.0), 1)
+    x[np.random.default_rng(seed).random(x.shape) < 0.4] = 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ranks = rankdata(x, axis=0)
+        expected = np.nan_to_num(np.corrcoef(ranks, rowvar=False))
+    np.fill_diagonal(expected, 0)
+    expected[np.abs(expected) <= 0.05] = 0
+    for matrix in (x, sparse.csr_matrix(x), sparse.csc_matrix(x)):
+        adata = adata_of(matrix)
+        found = as_matrix(load_coexpression(adata, method="spearman", threshold=0.05, k=None), adata.var_names)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_signed_keeps_positive_correlations_only():
+    adata = adata_of(cells(0))
+    both, positive = (load_coexpression(adata, signed=signed, k=None).edges(RELATION) for signed in (False, True))
+    assert (both["sign"] < 0).any()
+    assert positive.equals(both[both["sign"] > 0].reset_index(drop=True))
+
+
+def test_groups_are_averaged_so_that_their_difference_does_not_count():
+    x = np.concatenate([cells(1), cells(2) + 5, cells(3)[:2]])
+    adata = adata_of(x)
+    adata.obs["batch"] = ["a"] * 30 + ["b"] * 30 + ["c"] * 2
+    kg = load_coexpression(adata, groupby="batch", threshold=0.05, k=None)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = [np.nan_to_num(np.corrcoef(part, rowvar=False)) for part in (x[:30], x[30:60])]
+    expected = (r[0] + r[1]) / 2
+    np.fill_diagonal(expected, 0)
+    expected[np.abs(expected) <= 0.05] = 0
+    np.testing.assert_allclose(as_matrix(kg, adata.var_names), expected, atol=1e-5)
+    assert kg.account[0]["dropped"]["cells in batch groups of fewer than 3, or in none"] == 2
+
+
+def test_backed_and_dask_data_give_the_same_graph(tmp_path):
+    adata = adata_of(sparse.csr_matrix(cells(4, 200, 12).astype(np.float32)))
+    adata.obs["batch"] = ["a", "b"] * 100
+    adata.write_h5ad(tmp_path / "sparse.h5ad")
+    dense = adata.copy()
+    dense.X = adata.X.toarray()
+    dense.write_h5ad(tmp_path / "dense.h5ad")
+    lazy = adata.copy()
+    lazy.X = dask.array.from_array(dense.X, chunks=(33, 12))
+    sparse_lazy = adata.copy()
+    sparse_lazy.X = dask.array.from_array(dense.X, chunks=(50, 12)).map_blocks(sparse.csr_matrix)
+    forms = [anndata.read_h5ad(tmp_path / f"{name}.h5ad", backed="r") for name in ("sparse", "dense")]
+    for options in ({}, {"groupby": "batch"}, {"method": "spearman"}):
+        expected = load_coexpression(adata, threshold=0.1, **options).edges(RELATION)
+        for form in [*forms, lazy, sparse_lazy, dense]:
+            found = load_coexpression(form, threshold=0.1, **options).edges(RELATION)
+            columns = ["source", "target", "sign"]
+            assert found[columns].equals(expected[columns])
+            np.testing.assert_allclose(found["weight"], expected["weight"], atol=1e-5)
+
+
+def test_genes_of_a_high_steady_level_lose_no_digits():
+    rng = np.random.default_rng(0)
+    x = (8 + 0.001 * rng.standard_normal((3000, 4))).astype(np.float32)
+    x[:, 1] = x[:, 0] + (0.0005 * rng.standard_normal(3000)).astype(np.float32)
+    expected = np.corrcoef(x.astype(np.float64), rowvar=False)
+    for matrix in (x, sparse.csr_matrix(x)):
+        adata = adata_of(matrix)
+        found = as_matrix(load_coexpression(adata, threshold=0.5), adata.var_names)
+        assert found[0, 1] == pytest.approx(expected[0, 1], abs=1e-3)
+
+
+def test_more_bad_input():
+    adata = adata_of(cells(0))
+    for options, message in (
+        ({"method": "kendall"}, "method 'kendall' is unknown"),
+        ({"layer": "logs"}, "no layer 'logs'"),
+        ({"groupby": "batch"}, "no column 'batch' in obs"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_coexpression(adata, **options)
+    adata.obs["batch"] = [str(i) for i in range(adata.n_obs)]
+    with pytest.raises(InputError, match="no group of 'batch' has three cells"):
+        load_coexpression(adata, groupby="batch")
+
+
+def test_real_norman_graph_is_gears_own(norman, tmp_path):
+    """With GEARS' settings, edge for edge, on the real control cells and training conditions."""
+    utils = pytest.importorskip("gears.utils", reason="needs cell-gears: pip install kgnn[bench]")
+    adata = norman.copy()
+    adata.var["gene_name"] = adata.var_names
+    # GEARS takes the cells of single perturbations, `A+ctrl`, and of controls, `ctrl`
+    names = adata.obs["condition"].astype(str)
+    names = names.map(lambda name: "ctrl" if name == "control" else name if "+" in name else f"{name}+ctrl")
+    adata.obs["condition"] = names
+    conditions = [name for name in names.unique() if "ctrl" in name][:12]
+    (tmp_path / "data").mkdir()
+    theirs = utils.get_coexpression_network_from_train(
+        adata, 0.4, 20, str(tmp_path), "data", "simulation", 1, 0.75, {"train": conditions}
+    )
+    theirs = theirs[theirs["source"] != theirs["target"]]
+    ours = load_coexpression(adata[adata.obs["condition"].isin(conditions)]).edges(RELATION)
+    assert len(ours) > 50
+    assert {(e.source, e.target): e.weight for e in ours.itertuples()} == pytest.approx(
+        {(e.source, e.target): e.importance for e in theirs.itertuples()}, abs=1e-5
+    )

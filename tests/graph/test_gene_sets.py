@@ -1,3 +1,6 @@
+import gzip
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,3 +108,134 @@ def test_real_go_agrees_with_the_loop_for_some_genes(real_data):
         expected = [score for score in scores if score > 0.1][:20]
         found = sorted(edges.loc[edges["target"] == target, "weight"], reverse=True)
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+# other similarities, formats, and genes with their sets
+
+MEMBER = ("gene", "member_of", "gene_set")
+SETS = {"s": ["A", "B", "C"], "t": ["A", "B"], "u": ["A", "D"], "all": ["A", "B", "C", "D"]}
+
+
+@given(collections)
+def test_overlap_and_information_equal_the_formula_by_hand(tmp_path_factory, sets):
+    path = write_gmt(tmp_path_factory.mktemp("gmt") / "sets.gmt", sets)
+    of = {g: {name for name, genes in sets.items() if g in genes} for genes in sets.values() for g in genes}
+    worth = {name: -math.log(len(set(genes)) / len(of)) for name, genes in sets.items()}
+    overlap, information = {}, {}
+    for a in of:
+        for b in of:
+            if a != b and (both := of[a] & of[b]):
+                overlap[a, b] = len(both) / min(len(of[a]), len(of[b]))
+                whole = sum(worth[name] for name in of[a] | of[b])
+                if whole > 0 and sum(worth[name] for name in both) > 1e-6:
+                    information[a, b] = sum(worth[name] for name in both) / whole
+    for similarity, expected in (("overlap", overlap), ("information", information)):
+        found = loaded(load_gene_sets(path, k=None, threshold=0, similarity=similarity))
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_genes_and_their_sets(tmp_path):
+    kg = load_gene_sets(write_gmt(tmp_path / "s.gmt", SETS), relation="member_of")
+    found = set(map(tuple, kg.edges(MEMBER)[["source", "target"]].to_numpy()))
+    assert found == {(gene, name) for name, genes in SETS.items() for gene in genes}
+
+
+def test_oddities_of_gmt(tmp_path):
+    (tmp_path / "s.gmt").write_bytes(b"\xef\xbb\xbfset one (x)\t\tA\t B \t\t\r\n\r\nset two\tabout it\tA\tB\tC\r\n")
+    kg = load_gene_sets(tmp_path / "s.gmt", relation="member_of")
+    assert kg.nodes("gene").index.tolist() == ["A", "B", "C"]
+    assert kg.nodes("gene_set").index.tolist() == ["set one (x)", "set two"]
+    with pytest.raises(InputError, match="similarity 'cosine' is unknown"):
+        load_gene_sets(tmp_path / "s.gmt", similarity="cosine")
+    with pytest.raises(InputError, match="relation 'in' is unknown"):
+        load_gene_sets(tmp_path / "s.gmt", relation="in")
+
+
+def gaf_line(gene, term, code="IDA", qualifier="involved_in", aspect="P", synonyms="x|y"):
+    fields = ["UniProtKB", f"ID{gene}", gene, qualifier, term, "PMID:1", code, "", aspect, "a name", synonyms]
+    return "\t".join([*fields, "protein", "taxon:9606", "20200101", "UniProt", "", ""]) + "\n"
+
+
+GAF = "!gaf-version: 2.2\n!a comment\n" + "".join(
+    [
+        gaf_line("A", "GO:3"),
+        gaf_line("A", "GO:3", code="IEA"),
+        gaf_line("B", "GO:3"),
+        gaf_line("B", "GO:2", qualifier="NOT|involved_in"),
+        gaf_line("C", "GO:9", code="IEA"),  # alternative id of GO:2
+        gaf_line("C", "GO:8"),  # obsolete
+        gaf_line("D", "GO:1", code="ND"),
+        gaf_line("E", "GO:5", aspect="F"),
+    ]
+)
+GO = """format-version: 1.2
+
+[Term]
+id: GO:1
+name: process
+
+[Term]
+id: GO:2
+name: death
+alt_id: GO:9
+is_a: GO:1
+
+[Term]
+id: GO:3
+name: apoptosis
+relationship: part_of GO:2
+relationship: regulates GO:5
+
+[Term]
+id: GO:5
+name: activity
+
+[Term]
+id: GO:8
+name: old
+is_obsolete: true
+"""
+
+
+def members(kg):
+    edges = kg.edges(MEMBER)
+    return {name: set(part["source"]) for name, part in edges.groupby("target")}
+
+
+def test_gaf_qualifiers_evidence_and_aspects(tmp_path):
+    path = tmp_path / "goa.gaf.gz"
+    path.write_bytes(gzip.compress(GAF.encode()))
+    kg = load_gene_sets(path, relation="member_of")
+    assert members(kg) == {"GO:3": {"A", "B"}, "GO:9": {"C"}, "GO:8": {"C"}, "GO:5": {"E"}}
+    record = kg.account[0]
+    assert record["dropped"] == {"gene repeated in its set": 1, "qualifier NOT": 1, "evidence ND": 1}
+    assert record["rows_read"] == record["kept"] + sum(record["dropped"].values()) == 8
+    strict = load_gene_sets(path, relation="member_of", evidence=["IDA"], aspect="P")
+    assert members(strict) == {"GO:3": {"A", "B"}, "GO:8": {"C"}}
+    assert set(loaded(load_gene_sets(path, threshold=0))) == {("A", "B"), ("B", "A")}
+
+
+def test_ancestors_by_the_true_path_rule(tmp_path):
+    (tmp_path / "a.gaf").write_text(GAF)
+    (tmp_path / "go.obo").write_text(GO)
+    kg = load_gene_sets(tmp_path / "a.gaf", relation="member_of", ontology=tmp_path / "go.obo")
+    assert members(kg) == {"GO:3": {"A", "B"}, "GO:2": {"A", "B", "C"}, "GO:1": {"A", "B", "C"}, "GO:5": {"E"}}
+    assert kg.nodes("gene_set").loc["GO:2", "label"] == "death"
+    assert kg.account[0]["dropped"]["term unknown or obsolete in the ontology"] == 1
+    named = write_gmt(tmp_path / "s.gmt", {"apoptosis (GO:3)": ["A"], "old (GO:8)": ["B"]})
+    kg = load_gene_sets(named, relation="member_of", ontology=tmp_path / "go.obo")
+    assert members(kg) == {"GO:3": {"A"}, "GO:2": {"A"}, "GO:1": {"A"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!gaf-version: 2.2\nA\tB\n", r"a.gaf:2: 2 fields; a GAF 2 line has 15 to 17"),
+        ("!gaf-version: 1.0\n", "GAF 1 is not readable"),
+        ("!gaf-version: 2.2\n" + gaf_line("A", "GO:1", code="ND"), r"no gene set left \(evidence ND: 1\)"),
+    ],
+)
+def test_bad_gaf_is_refused(tmp_path, text, message):
+    (tmp_path / "a.gaf").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_gene_sets(tmp_path / "a.gaf")

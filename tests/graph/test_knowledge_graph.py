@@ -260,7 +260,7 @@ def test_to_hetero_is_valid_and_runs_through_pyg(small_kg):
 
     data = small_kg.to_hetero()
     assert data.validate()
-    assert data["gene"].node_id == ["A", "B", "C", "D"]
+    assert data.node_names["gene"] == ["A", "B", "C", "D"]
     for relation in small_kg.relations:
         table = small_kg.edges(relation)
         source, target = (

@@ -107,3 +107,95 @@ def test_real_trrust_agrees_with_a_plain_count(real_data):
         if tf != target:
             votes[tf, target] = votes.get((tf, target), 0) + vote
     assert signs(load_regulation(path)) == {pair: np.sign(vote) for pair, vote in votes.items()}
+
+
+# other formats
+
+
+def table(kg):
+    edges = kg.edges(RELATION)
+    return {(e.source, e.target): (round(e.weight, 4), e.sign, e.confidence) for e in edges.itertuples()}
+
+
+OMNIPATH = """source\ttarget\tsource_genesymbol\ttarget_genesymbol\t\
+is_directed\tis_stimulation\tis_inhibition\treferences
+P04637\tP38936\tTP53\tCDKN1A\tTrue\tTrue\tFalse\tCollecTRI:1;CollecTRI:2
+P01106\tP38936\tMYC\tCDKN1A\t1\t0\t1\tCollecTRI:3
+P01106\tP1\tMYC\tODC1\tTrue\tTrue\tTrue\t
+COMPLEX:P01100_P05412\tP2\tFOS_JUN\tMMP1\tTrue\tTrue\tFalse\tCollecTRI:4
+"""
+
+
+def test_collectri_from_omnipath_signs_references_and_complexes(tmp_path):
+    kg = load_regulation(write(tmp_path, "collectri.tsv", OMNIPATH))
+    assert table(kg) == {
+        ("TP53", "CDKN1A"): (1, 1, 2),
+        ("MYC", "CDKN1A"): (1, -1, 1),
+        ("MYC", "ODC1"): (1, 0, 0),
+        ("FOS", "MMP1"): (1, 1, 1),
+        ("JUN", "MMP1"): (1, 1, 1),
+    }
+    assert kg.origins == ["collectri"]
+    assert (kg.account[0]["rows_read"], kg.account[0]["added"]) == (4, 1)
+    assert len(load_regulation(tmp_path / "collectri.tsv", min_confidence=2).edges(RELATION)) == 1
+    consensus = OMNIPATH.replace("is_inhibition", "is_inhibition\tconsensus_stimulation\tconsensus_inhibition", 1)
+    consensus = consensus.replace("\tTrue\tTrue\t\n", "\tTrue\tTrue\tFalse\tTrue\t\n").replace(
+        "False\tColl", "False\t1\t0\tColl"
+    )
+    consensus = consensus.replace("0\t1\tColl", "0\t1\t0\t1\tColl")
+    found = load_regulation(write(tmp_path, "c.tsv", consensus))
+    assert table(found)["MYC", "ODC1"][1] == -1
+    with pytest.raises(InputError, match=r"b.tsv:3: is_stimulation 'maybe' is neither true nor false"):
+        load_regulation(write(tmp_path, "b.tsv", OMNIPATH.replace("\t1\t0\t1\t", "\t1\tmaybe\t1\t")))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("decoupler.csv", "source,target,weight\nTP53,MDM2,1\nMYC,TP53,-1\n", [1, -1]),
+        ("plain.tsv", "TF\tTarget\tsign\nTP53\tMDM2\t1\nMYC\tTP53\t-1\n", [1, -1]),
+        ("mor.tsv", "tf\ttarget\tmor\nTP53\tMDM2\t1\nMYC\tTP53\t-1\n", [1, -1]),
+        ("net.sif", "TP53\tactivates\tMDM2\nMYC inhibits TP53\n\n", [1, -1]),
+        ("net.sif", "TP53 pd MDM2\nMYC pd TP53\n", [0, 0]),
+    ],
+)
+def test_plain_signed_tables_and_sif(tmp_path, name, text, expected):
+    found = table(load_regulation(write(tmp_path, name, text)))
+    assert [found["TP53", "MDM2"][1], found["MYC", "TP53"][1]] == expected
+
+
+def test_sif_lines_of_several_targets_and_other_interactions(tmp_path):
+    kg = load_regulation(write(tmp_path, "n.sif", "TP53\tactivates\tMDM2\tCDKN1A\nA\tbinds\tB\n"))
+    assert set(table(kg)) == {("TP53", "MDM2"), ("TP53", "CDKN1A")}
+    record = kg.account[0]
+    assert (record["rows_read"], record["added"], record["dropped"]) == (2, 1, {"interaction 'binds'": 1})
+    for text, message in (
+        ("A activates\n", r"n.sif:1: a SIF line is"),
+        ("A binds B\n", "no line is a regulation"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_regulation(write(tmp_path, "n.sif", text))
+
+
+def test_inferred_networks_have_importances_and_no_sign(tmp_path):
+    grn = load_regulation(write(tmp_path, "adj.tsv", "TF\ttarget\timportance\nKLF1\tHBB\t12.5\n"))
+    assert table(grn)["KLF1", "HBB"][:2] == (12.5, 0)
+    text = "Regulator\tTarget\tMI\tpvalue\nKLF1\tHBB\t0.5\t0.01\nKLF1\tHBA1\t0.1\t0.2\n"
+    aracne = load_regulation(write(tmp_path, "network.txt", text), min_confidence=0.9)
+    assert table(aracne) == {("KLF1", "HBB"): (0.5, 0, pytest.approx(0.99))}
+    with pytest.raises(InputError, match=r"adj.tsv:2: importance -1.0 is negative"):
+        load_regulation(write(tmp_path, "adj.tsv", "TF\ttarget\timportance\nKLF1\tHBB\t-1\n"))
+
+
+def test_data_frames_and_parquet(tmp_path):
+    frame = pd.DataFrame({"tf": ["A"], "confidence": ["B"], "target": ["C"], "mor": [-0.5]})
+    frame.to_parquet(tmp_path / "d.parquet")
+    for source in (frame, tmp_path / "d.parquet"):
+        assert table(load_regulation(source, origin="x")) == {("A", "C"): (0.5, -1, 4)}
+    trrust = load_regulation(write(tmp_path, "t.tsv", TRRUST), min_confidence=3)
+    assert set(table(trrust)) == {("AATF", "BAX"), ("MYC", "TP53")}
+    for options, message in (({"min_confidence": "A"}, "no confidence levels"),):
+        with pytest.raises(InputError, match=message):
+            load_regulation(tmp_path / "t.tsv", **options)
+    with pytest.raises(InputError, match="SIF has no confidences"):
+        load_regulation(write(tmp_path, "n.sif", "A activates B\n"), min_confidence=1)

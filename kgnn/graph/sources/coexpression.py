@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from scipy.linalg import get_blas_funcs
 from scipy.stats import rankdata
 
 from kgnn.errors import InputError
@@ -15,8 +16,9 @@ from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.structure import heaviest
 
 RELATION = ("gene", "coexpressed", "gene")
-CELLS = 4096  # cells that are dense at a time
+DENSE = 1 << 25  # values [cells, genes] that are dense at a time: 128 MB in float32
 ENTRIES = 1 << 26  # of the matrix of products that are held at a time: 512 MB
+FLUSH = 8  # blocks whose products are summed in the data's own precision, before they go into float64
 
 
 def load_coexpression(
@@ -81,7 +83,7 @@ def load_coexpression(
         source, target, weight = heaviest(source, row + start, np.abs(r[row, source]), k)
         tables.append((source, target, weight, np.sign(r[target - start, source])))
     source, target, weight, sign = (np.concatenate(columns) for columns in zip(*tables, strict=True))
-    constant = sum(part.constant for part in parts) == len(parts)
+    constant = np.all([part.constant for part in parts], axis=0)
     if constant.any():
         dropped["constant genes"] = int(constant.sum())
     record = {
@@ -127,48 +129,77 @@ class _Cells:
         self.x = _ranks(x[rows]) if ranks else x
         self.rows = np.arange(len(rows)) if ranks else rows
         self.all = len(self.rows) == x.shape[0]
-        self.shift: np.ndarray | float = 0.0  # about the mean: sums of squares then lose no digits
         total, squares = np.zeros(len(names)), np.zeros(len(names))
-        for number, block in enumerate(self.blocks()):
-            if number == 0:
-                with np.errstate(invalid="ignore"):
-                    self.shift = block.mean(axis=0, dtype=np.float64).astype(block.dtype)
-                block -= self.shift
-            part = block.sum(axis=0, dtype=np.float64)
-            if not np.isfinite(part).all():
-                gene = names[int(np.argmin(np.isfinite(part)))]
-                raise InputError(f"gene {gene!r} has NaN or infinite values; remove or impute them first")
-            total += part
-            squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)
-        self.mean = total / len(rows)
-        variance = np.maximum(squares / len(rows) - self.mean**2, 0)
-        level = (self.mean + self.shift) ** 2
-        exact = 1e-12 if self._dtype() == np.float64 else 1e-9  # what rounding leaves of a constant gene's variance
-        self.constant = variance <= exact * np.maximum(level, 1e-12)
-        self.deviation = np.where(self.constant, np.inf, np.sqrt(variance))
+        for block in self._raw_blocks():
+            if sparse.issparse(block):
+                total += np.bincount(block.indices, block.data, minlength=len(names))
+                squares += np.bincount(block.indices, np.square(block.data, dtype=np.float64), minlength=len(names))
+            else:
+                total += block.sum(axis=0, dtype=np.float64)
+                squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)
+        if not np.isfinite(squares).all():
+            gene = names[int(np.argmin(np.isfinite(squares)))]
+            raise InputError(f"gene {gene!r} has NaN or infinite values; remove or impute them first")
+        mean = total / len(rows)
+        variance = squares / len(rows) - mean**2
+        self.constant = variance <= 1e-12 * np.maximum(mean**2, 1e-12)
+        self.deviation = np.where(self.constant, np.inf, np.sqrt(np.maximum(variance, 0)))
+        # sums of products about the mean lose no digits; only genes of a high and steady level lose some otherwise
+        steady = mean**2 > 10 * variance
+        self.shift: np.ndarray = np.where(steady, mean, 0).astype(self._dtype())
+        self.steady = np.flatnonzero(steady)
+        self.mean = mean - self.shift
 
     def _dtype(self) -> type:
         return np.float32 if self.x.dtype == np.float32 else np.float64
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield dense [cells, genes], shifted."""
-        for start in range(0, len(self.rows), CELLS):
-            stop = min(start + CELLS, len(self.rows))
+    def _raw_blocks(self) -> Iterator[Any]:
+        """Yield [cells, genes], a few thousand cells at a time, CSR or dense."""
+        step = max(1, DENSE // max(self.x.shape[1], 1))
+        for start in range(0, len(self.rows), step):
+            stop = min(start + step, len(self.rows))
+            if self.all and isinstance(self.x, sparse.csr_array | sparse.csr_matrix):
+                yield _rows(self.x, start, stop)
+                continue
             block = self.x[start:stop] if self.all else self.x[self.rows[start:stop]]
             block = block.compute() if hasattr(block, "compute") else block
-            dense = block.toarray() if sparse.issparse(block) else np.array(block)
-            dense = dense.astype(self._dtype(), copy=False)
-            dense -= self.shift
-            yield dense
+            yield sparse.csr_array(block) if sparse.issparse(block) else np.asarray(block, self._dtype())
 
     def products(self, genes: slice) -> np.ndarray:
         """Return Σ over cells of x_i x_j for the genes of the slice and all genes."""
-        n_genes = len(self.mean)
-        whole = genes.stop - genes.start == n_genes
-        total = np.zeros((genes.stop - genes.start, n_genes))
-        for block in self.blocks():
-            total += block.T @ block if whole else block[:, genes].T @ block
+        whole = genes.stop - genes.start == len(self.mean)
+        total = np.zeros((genes.stop - genes.start, len(self.mean)))
+        part: np.ndarray = np.zeros(total.shape, self._dtype(), order="F")
+        syrk, gemm = get_blas_funcs(("syrk", "gemm"), dtype=part.dtype)
+        buffer: np.ndarray = np.empty((0, 0), self._dtype())
+        for number, block in enumerate(self._raw_blocks()):
+            if len(buffer) < block.shape[0]:
+                buffer = np.empty(block.shape, self._dtype())  # fresh memory for each block would cost a tenth
+            dense = buffer[: block.shape[0]]
+            if sparse.issparse(block):
+                block.astype(self._dtype(), copy=False).toarray(out=dense)
+                dense[:, self.steady] -= self.shift[self.steady]
+            else:
+                np.subtract(block, self.shift, out=dense)
+            if whole:  # symmetric: the lower triangle will do
+                part = syrk(1.0, dense.T, beta=1.0, c=part, overwrite_c=True, lower=True)
+            else:
+                part = gemm(1.0, dense.T[genes], dense.T, beta=1.0, c=part, trans_b=True, overwrite_c=True)
+            if number % FLUSH == FLUSH - 1:
+                total += part
+                part[:] = 0
+        total += part
+        if whole:
+            total = np.tril(total)
+            total += np.tril(total, -1).T
         return total
+
+
+def _rows(x: Any, start: int, stop: int) -> sparse.csr_array:
+    """Rows of a CSR matrix, without a copy."""
+    a, b = x.indptr[start], x.indptr[stop]
+    parts = x.data[a:b], x.indices[a:b], x.indptr[start : stop + 1] - a
+    return sparse.csr_array(parts, shape=(stop - start, x.shape[1]), copy=False)
 
 
 def _mean_correlation(parts: list[_Cells], genes: slice) -> np.ndarray:

@@ -47,7 +47,7 @@ class EdgeCollector:
         self.names = {} if names is None else names
         self.rows_read = 0
         self.nameless = 0
-        self._parts: list[tuple[np.ndarray, ...]] = []
+        self._parts: list[list[np.ndarray]] = []
 
     def add(
         self,
@@ -69,14 +69,16 @@ class EdgeCollector:
             np.broadcast_to(np.asarray(value, kind), named.shape)[named]
             for value, kind in ((weight, np.float32), (sign, np.int8), (confidence, np.float32))
         ]
-        self._parts.append((ends[0][named], ends[1][named], *values))
+        self._parts.append([ends[0][named], ends[1][named], *values])
 
     def columns(self) -> tuple[np.ndarray, ...]:
         """Return source, target, weight, sign, confidence of all edges, and forget the batches."""
-        parts, self._parts = self._parts, []
-        if not parts:
-            return tuple(np.array([], kind) for kind in (np.int32, np.int32, np.float32, np.int8, np.float32))
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        kinds = (np.int32, np.int32, np.float32, np.int8, np.float32)
+        columns = []
+        for kind in kinds:  # a batch's column is let go as soon as it is copied
+            columns.append(np.concatenate([np.array([], kind), *(part.pop(0) for part in self._parts)]))
+        self._parts = []
+        return tuple(columns)
 
     def graph(
         self,
@@ -99,7 +101,8 @@ class EdgeCollector:
         for kind in dict.fromkeys((self.relation[0], self.relation[2])):
             names, new[kind] = self.names[kind].sorted()
             nodes[kind] = pd.DataFrame(index=pd.Index(names, dtype=object, name="name"))
-        table = table_of(new[self.relation[0]][source], new[self.relation[2]][target], origin, weight, sign, confidence)
+        source, target = new[self.relation[0]][source], new[self.relation[2]][target]
+        edges = {self.relation: table_of(source, target, origin, weight, sign, confidence)}
         del source, target, weight, sign, confidence
         record = {
             "origin": origin,
@@ -110,7 +113,7 @@ class EdgeCollector:
             **record,
             "dropped": dropped,
         }
-        graph = KnowledgeGraph._from_codes(nodes, {self.relation: table}, [record])
+        graph = KnowledgeGraph._from_codes(nodes, edges, [record])
         if undirected:
             forward = graph._edges[self.relation]
             both = mirror(forward)

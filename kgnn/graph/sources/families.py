@@ -34,8 +34,8 @@ def load_gene_families(
     `hgnc_complete_set.txt` says who is in which group (columns `symbol`, `gene_group`, `gene_group_id`, the latter
     two joined by `|`, as many ids as names); `hgnc.genegroup.obo` says which group lies within which. Without the
     complete set, members are guessed from the groups' root symbols (the synonyms of type OMO:0003000): a gene
-    belongs to the group with the longest root that its symbol begins with, followed by a digit or the symbol's end
-    (CYP1A1 → CYP1). That is an approximation: it misses families without a root, and genes not named after theirs;
+    belongs to the group with the longest root that its symbol begins with, followed by the symbol's end, by a digit
+    (KRT18 → KRT), or, where the root itself ends in a digit, by a letter (CYP11A1 → CYP11, not CYP1). That is an approximation: it misses families without a root, and genes not named after theirs;
     the nodes' column `approximate` says so, and the origin ends in `_by_root`.
 
     Args:
@@ -134,13 +134,18 @@ def _by_root(hierarchy: nx.MultiDiGraph, genes: list[str], label: str) -> tuple[
     rows = []
     for gene in genes:
         for end in range(len(gene), 0, -1):
-            if gene[:end] in roots and (end == len(gene) or gene[end].isdigit()):
+            if gene[:end] in roots and _ends_here(gene, end):
                 rows.append((gene, roots[gene[:end]]))
                 break
     missed = len(genes) - len(rows)
     record = {"path": label, "rows_read": len(genes), "unit": "genes", "approximate": "by root symbol"}
     record["dropped"] = {"no root symbol fits": missed} if missed else {}
     return pd.DataFrame(rows, columns=["gene", "family"]), record
+
+
+def _ends_here(gene: str, end: int) -> bool:
+    """Whether a root that is the symbol's first `end` characters stands for itself, and is no piece of a word or number."""
+    return end == len(gene) or gene[end].isdigit() != gene[end - 1].isdigit()
 
 
 def _hierarchy(

@@ -20,6 +20,7 @@ ALIAS_SOURCES = {
     "entrez": ("Ensembl_HGNC_entrez_id", "Ensembl_HGNC_Entrez_Gene_ID(supplied_by_NCBI)", "UniProt_DR_GeneID",
                "KEGG_GENEID"),
 }  # fmt: skip
+HEADER = {"source", "target", "gene_a", "gene_b", "gene1", "gene2", "gene_1", "gene_2", "from", "to", "node1", "node2"}
 BIOGRID = {
     "symbol": "Official Symbol Interactor {}",
     "entrez": "Entrez Gene Interactor {}",
@@ -179,16 +180,7 @@ def _pairs(path: Path, line: str, min_weight: float, origin: str) -> KnowledgeGr
     fields = [] if separator is None else first_fields(path, separator)
     if len(fields) not in (2, 3):
         raise InputError(f"{path}: {len(fields)} fields in the first line; pairs have two names and perhaps a weight")
-    header = {field.strip().lower() for field in fields[:2]} & {
-        "source",
-        "target",
-        "gene_a",
-        "gene1",
-        "a",
-        "from",
-        "node1",
-        "gene_1",
-    }
+    header = HEADER & {field.strip().lower() for field in fields[:2]}
     if len(fields) == 3 and not header:
         try:
             float(fields[2])

@@ -1,6 +1,5 @@
 """Marker genes of cell types, computed from an AnnData: they join the ontology to the genes."""
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -10,6 +9,7 @@ from kgnn.graph.ontology import Ontology
 from kgnn.graph.sources.collect import EdgeCollector
 
 RELATION = ("cell_type", "has_marker", "gene")
+METHODS = ("wilcoxon", "t-test", "t-test_overestim_var")
 
 
 def load_markers(
@@ -34,21 +34,23 @@ def load_markers(
         n_genes: genes a type, at most, by score.
         max_p: largest adjusted p value (Benjamini–Hochberg).
         min_log_fold_change: smallest log2 fold change.
-        method: scanpy's test: `wilcoxon`, `t-test`, `t-test_overestim_var` or `logreg` (no p values then).
+        method: scanpy's test: `wilcoxon`, `t-test` or `t-test_overestim_var`.
         layer: use this layer instead of `X`.
         origin: name of this source in the graph.
 
     Returns:
-        A graph with the relation `("cell_type", "has_marker", "gene")`; the weight is the log2 fold change (for
-        `logreg` the score), the confidence 1 − adjusted p.
+        A graph with the relation `("cell_type", "has_marker", "gene")`; the weight is the log2 fold change, the
+        confidence 1 − adjusted p.
 
     Raises:
-        InputError: no such column, fewer than two types of at least two cells, no marker left.
+        InputError: no such column, an unknown method, fewer than two types of at least two cells, no marker left.
     """
     import scanpy as sc  # takes seconds to import
 
     if groupby not in adata.obs:
         raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown; choose {', '.join(METHODS)}")
     labels = adata.obs[groupby].astype(object).where(adata.obs[groupby].notna())
     sizes = labels.value_counts()
     large = sizes.index[sizes >= 2]
@@ -66,17 +68,12 @@ def load_markers(
     unmatched = 0
     for label in part.obs["type"].cat.categories:
         rows = sc.get.rank_genes_groups_df(part, label)
-        if method == "logreg":
-            rows = rows[rows["scores"] > 0].assign(weight=lambda frame: frame["scores"], p=np.nan)
-        else:
-            keep = (rows["pvals_adj"] <= max_p) & (rows["logfoldchanges"] >= min_log_fold_change)
-            rows = rows[keep].assign(weight=lambda frame: frame["logfoldchanges"], p=lambda frame: frame["pvals_adj"])
-        rows = rows.head(n_genes)
+        rows = rows[(rows["pvals_adj"] <= max_p) & (rows["logfoldchanges"] >= min_log_fold_change)].head(n_genes)
         term = label
         if match is not None:
             term = match.loc[label, "term"] or label
             unmatched += match.loc[label, "term"] is None
-        collector.add([term] * len(rows), rows["names"], rows["weight"], 0, 1 - rows["p"])
+        collector.add([term] * len(rows), rows["names"], rows["logfoldchanges"], 0, 1 - rows["pvals_adj"])
     if unmatched:
         dropped["labels without a term (kept as they are)"] = unmatched
     return collector.graph(origin, label=f"obs[{groupby!r}]", dropped=dropped, unit="markers")

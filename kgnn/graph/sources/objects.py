@@ -146,14 +146,18 @@ def from_pyg(
 ) -> KnowledgeGraph:
     """Take a PyG `Data` or `HeteroData`: `edge_index`, `edge_weight` (or `edge_attr` of one column), `edge_sign`.
 
-    `x` becomes the feature `x`. Node names are `names` (for `Data`), else `node_id`, else the numbers.
+    `x` becomes the feature `x`. Node names are `names` (for `Data`), else `data.node_names[type]`, else
+    `data[type].node_id`, else the numbers.
     """
     hetero = hasattr(data, "node_types")
     stores = {kind: data[kind] for kind in data.node_types} if hetero else {"gene": data}
+    told = data.get("node_names") or {} if hetero else {}
     nodes: dict[str, list[str]] = {}
     features: dict[str, dict[str, np.ndarray]] = {}
     for kind, store in stores.items():
-        given: Iterable = names if names is not None and not hetero else store.get("node_id", range(store.num_nodes))
+        given: Iterable = (
+            names if names is not None and not hetero else told.get(kind, store.get("node_id", range(store.num_nodes)))
+        )
         nodes[kind] = [str(name.item() if hasattr(name, "item") else name) for name in given]
         if store.get("x") is not None:
             features[kind] = {"x": np.asarray(store.x.detach().cpu(), np.float32)}

@@ -1,0 +1,152 @@
+import shutil
+
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from kgnn import KnowledgeGraph
+from kgnn.errors import InputError
+from kgnn.graph import build, config
+
+ROOT = __import__("pathlib").Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("KGNN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "edges.csv").write_text("source,target\np53,MDM2\nTP53,MYC\n")
+    (tmp_path / "data" / "sets.gmt").write_text("s\t\tTP53\tMDM2\n")
+    (tmp_path / "data" / "genes.tsv").write_text("symbol\talias\nTP53\tp53\nMDM2\tHDMX\nMYC\tbHLHe39\n")
+    (tmp_path / "graph.toml").write_text(
+        '[graph]\nroot = "data"\nnamespace = "symbol"\ngenes = ["genes.tsv"]\n'
+        '[[source]]\nkind = "table"\ntable = "edges.csv"\nrelation = "binds"\n'
+        '[[source]]\nkind = "gene_sets"\npath = "sets.gmt"\n'
+    )
+    return tmp_path
+
+
+def test_a_described_graph_is_the_one_built_by_hand(folder):
+    steps = []
+    kg = build(folder / "graph.toml", out=folder / "kg", progress=lambda *step: steps.append(step))
+    assert kg.relations == [("gene", "binds", "gene"), ("gene", "shares_gene_sets", "gene")]
+    assert set(map(tuple, kg.edges(kg.relations[0])[["source", "target"]].to_numpy())) == {
+        ("TP53", "MDM2"),
+        ("TP53", "MYC"),
+    }
+    assert KnowledgeGraph.load(folder / "kg") == kg
+    assert steps == [("table edges.csv", 0, 2), ("gene_sets sets.gmt", 1, 2)]
+
+
+def test_only_what_changed_is_read_again(folder, monkeypatch):
+    read = []
+
+    def spy(kind):
+        whole = config.KINDS[kind]
+        monkeypatch.setitem(config.KINDS, kind, _named(lambda **options: read.append(kind) or whole(**options), whole))
+
+    spy("table")
+    spy("gene_sets")
+    first = build(folder / "graph.toml", out=folder / "kg")
+    assert read == ["table", "gene_sets"]
+    assert build(folder / "graph.toml", out=folder / "kg") == first
+    assert build(folder / "graph.toml") == first
+    assert read == ["table", "gene_sets"]
+    (folder / "data" / "sets.gmt").write_text("s\t\tTP53\tMYC\n")
+    changed = build(folder / "graph.toml", out=folder / "kg")
+    assert read == ["table", "gene_sets", "gene_sets"]
+    assert changed != first
+    text = (folder / "graph.toml").read_text()
+    (folder / "graph.toml").write_text(text.replace("binds", "touches"))
+    assert build(folder / "graph.toml", out=folder / "kg").relations[0][1] == "touches"
+    (folder / "data" / "genes.tsv").write_text("symbol\talias\nTP53\tq\nMDM2\tHDMX\nMYC\tbHLHe39\n")
+    assert "p53" not in build(folder / "graph.toml").nodes("gene").index
+    shutil.rmtree(next((folder / "cache").iterdir()))  # a lost or damaged entry is made again
+    for entry in (folder / "cache").iterdir():
+        (entry / "manifest.json").write_text("{}")
+    build(folder / "graph.toml")
+
+
+def _named(function, like):
+    function.__signature__ = __import__("inspect").signature(like)
+    return function
+
+
+def test_cells_must_be_chosen(folder):
+    x = [[0.0, 0, 1], [1, 1, 0], [2, 2, 1], [3, 3, 0], [9, 0, 5]]
+    obs = pd.DataFrame({"condition": ["control"] * 4 + ["A"]}, index=list("abcde"))
+    AnnData(pd.DataFrame(x, index=list("abcde"), columns=["TP53", "MDM2", "MYC"]), obs=obs).write_h5ad(
+        folder / "c.h5ad"
+    )
+
+    def description(extra):
+        path = folder / "co.toml"
+        path.write_text(f'[[source]]\nkind = "coexpression"\npath = "c.h5ad"\nthreshold = 0.99\n{extra}\n')
+        return path
+
+    with pytest.raises(InputError, match="must say which cells it is made from"):
+        build(description(""))
+    relation = ("gene", "coexpressed", "gene")
+    assert len(build(description('obs = { condition = "control" }')).edges(relation)) == 2
+    assert len(build(description('cells = "all"')).edges(relation)) == 0
+    picked = build(description(""), cells=lambda adata: adata[:4], cells_key="first four")
+    assert len(picked.edges(relation)) == 2
+    with pytest.raises(InputError, match="obs has no column 'batch'"):
+        build(description('obs = { batch = "x" }'))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[source]\n", "graph.toml: not TOML: .*line 1"),
+        ("[graph]\n", r"no \[\[source\]\] and no \[join\]"),
+        ("[source]\nkind = 'table'\n", r"write \[\[source\]\] with two brackets"),
+        ("[extra]\n", r"unknown table \[extra\]"),
+        ("[graph]\ncolour = 1\n[[source]]\nkind = 'table'\n", r"\[graph\] has no key 'colour'"),
+        ("[[source]]\nkind = 'guess'\n", "source 1 has the kind 'guess'; choose regulation"),
+        ("[[source]]\nkind = 'table'\ntabel = 'x'\n", r"source 1 \(table\) has no option 'tabel'; it has table"),
+        ("[[source]]\nkind = 'table'\ntable = 'x.csv'\n", "x.csv: no such file"),
+        ("[[source]]\nkind = 'table'\n", "table: .*missing 1 required"),
+        (
+            "[graph]\nnamespace = 'symbol'\n[[source]]\nkind = 'gene_sets'\npath = 'data/sets.gmt'\n",
+            "needs tables of genes",
+        ),
+        ("[join]\ngraphs = {}\n", r"\[join\] has orthologs, graphs"),
+    ],
+)
+def test_bad_descriptions_are_refused(folder, text, message):
+    (folder / "graph.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        build(folder / "graph.toml", out=folder / "kg")
+    assert not (folder / "kg").exists()
+
+
+@pytest.fixture(scope="module")
+def real_graphs(real_data, tmp_path_factory):
+    """The graphs that `data/*.toml` describe, over the real files."""
+    folder = tmp_path_factory.mktemp("real")
+    for name in ("human", "mouse", "human_mouse"):
+        text = (ROOT / "data" / f"{name}.toml").read_text()
+        text = text.replace('"../../shared/data', f'"{real_data}').replace(f'"{real_data}"', f'"{real_data}"')
+        (folder / f"{name}.toml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGNN_CACHE", str(folder / "cache"))
+        return {name: build(folder / f"{name}.toml", out=folder / name) for name in ("human", "mouse", "human_mouse")}
+
+
+def test_the_descriptions_in_data_build_human_mouse_and_both(real_graphs):
+    human, mouse, both = real_graphs.values()
+    assert {relation[1] for relation in human.relations} == {
+        "regulates", "in_family", "child_of", "shares_gene_sets", "is_a", "part_of", "develops_from", "coexpressed"
+    }  # fmt: skip
+    assert set(human.origins) >= {"dorothea", "trrust", "go", "reactome", "norman_controls", "cell_ontology"}
+    assert {relation[1] for relation in mouse.relations} == {"regulates", "binds_promoter"}
+    assert set(both.nodes("gene")["species"]) == {"human", "mouse"}
+    assert len(both.nodes("gene")) == len(human.nodes("gene")) + len(mouse.nodes("gene"))
+    for relation in (("gene", "regulates", "gene"),):
+        assert len(both.edges(relation)) == len(human.edges(relation)) + len(mouse.edges(relation))
+    orthologs = both.edges(("gene", "orthologous_to", "gene"))
+    assert (orthologs.merge(orthologs, left_on=["source", "target"], right_on=["target", "source"]).shape[0]) == len(
+        orthologs
+    )
+    assert both.to_hetero().validate()
