@@ -130,8 +130,9 @@ class GeneNames:
         """Translate names of any namespace, also mixed, to one.
 
         In this order: an approved symbol; an Ensembl id (a version suffix is cut off); an Entrez number; an approved
-        symbol but for its case; a previous symbol or an alias, at last but for its case too. What is somebody's approved symbol is never read as an
-        alias of somebody else. A name that could be several genes is ambiguous and translated to none.
+        symbol but for its case; a previous symbol or an alias, at last but for its case too. What is somebody's
+        approved symbol is never read as an alias of somebody else. A name that could be several genes is ambiguous
+        and translated to none.
 
         Args:
             names: identifiers.

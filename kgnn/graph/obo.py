@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import networkx as nx
@@ -25,10 +26,14 @@ def read_obo(path: str | Path) -> nx.MultiDiGraph:
     """
     path = existing_file(path)
     lines, line_of = _check(path)
+    if not any(line.startswith("ontology: ") for line in takewhile(lambda line: not line.startswith("["), lines)):
+        # obonet would complain through the root logger
+        lines = [f"ontology: {path.stem}", *([""] if lines[0].startswith("[") else []), *lines]
     try:
         ontology = obonet.read_obo(io.StringIO("\n".join(lines)), ignore_obsolete=False)
     except Exception as error:  # obonet raises whatever its line parser trips over
-        raise InputError(f"{path}: cannot be read as OBO ({type(error).__name__}: {str(error)[:200]})") from None
+        what = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read as OBO ({type(error).__name__}: {what})") from None
     for data in dict(ontology.nodes(data=True)).values():
         if "name" in data:
             data["name"] = ESCAPE.sub(lambda hit: {"n": " ", "W": " ", "t": "\t"}.get(hit[1], hit[1]), data["name"])
@@ -66,6 +71,8 @@ def _check(path: Path) -> tuple[list[str], dict[str, int]]:
         if text.startswith("["):
             close()
             stanza, begin, term, name = text, number, None, False
+        elif text and ":" not in text and not text.startswith("!"):
+            raise InputError(f"{path}:{number}: {text[:60]!r} is no 'tag: value'; is it an OBO file?")
         elif stanza == "[Term]" and text.startswith("id:"):
             if term is not None:
                 raise InputError(f"{path}:{number}: a second id in one [Term]; is a line '[Term]' missing above?")

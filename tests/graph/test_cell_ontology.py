@@ -79,8 +79,8 @@ def test_a_circle_of_is_a_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hello\n", r"c.obo: no \[Term\]"),
-        ("{}", r"c.obo: no \[Term\]"),
+        ("hello\n", r"c.obo:1: 'hello' is no 'tag: value'"),
+        ("hello: you\n", r"c.obo: no \[Term\]"),
         ("[Term]\nname: nameless\n", r"c.obo:1: a \[Term\] without an id"),
         ("[Term]\nid:\nname: x\n", r"c.obo:2: an empty id"),
         ("[Term]\nid: A:1\n\n[Term]\nid: A:2\nname: x\n", r"c.obo:2: the term A:1 has no name"),

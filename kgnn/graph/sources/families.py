@@ -35,8 +35,9 @@ def load_gene_families(
     two joined by `|`, as many ids as names); `hgnc.genegroup.obo` says which group lies within which. Without the
     complete set, members are guessed from the groups' root symbols (the synonyms of type OMO:0003000): a gene
     belongs to the group with the longest root that its symbol begins with, followed by the symbol's end, by a digit
-    (KRT18 → KRT), or, where the root itself ends in a digit, by a letter (CYP11A1 → CYP11, not CYP1). That is an approximation: it misses families without a root, and genes not named after theirs;
-    the nodes' column `approximate` says so, and the origin ends in `_by_root`.
+    (KRT18 → KRT), or, where the root itself ends in a digit, by a letter (CYP11A1 → CYP11, not CYP1). That is an
+    approximation: it misses families without a root, and genes not named after theirs; the families' column
+    `approximate` says so, and the origin ends in `_by_root`.
 
     Args:
         groups: `hgnc.genegroup.obo`, the hierarchy.
@@ -144,7 +145,7 @@ def _by_root(hierarchy: nx.MultiDiGraph, genes: list[str], label: str) -> tuple[
 
 
 def _ends_here(gene: str, end: int) -> bool:
-    """Whether a root that is the symbol's first `end` characters stands for itself, and is no piece of a word or number."""
+    """Whether a root that is the symbol's first `end` characters is no piece of a longer word or number."""
     return end == len(gene) or gene[end].isdigit() != gene[end - 1].isdigit()
 
 

@@ -13,7 +13,7 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.sources.collect import EdgeCollector, Names
-from kgnn.graph.sources.reading import parquet_batches, text_lines
+from kgnn.graph.sources.reading import parquet_batches, parquet_frame, text_lines
 
 RELATION = ("gene", "binds_promoter", "gene")
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -232,10 +232,7 @@ def load_gene_embedding(
 
 
 def _parquet(path: Path, gene_column: str | None) -> tuple[list[str] | None, np.ndarray]:
-    parts = [batch for _, batch in parquet_batches(path)]
-    if not parts:
-        raise InputError(f"{path}: holds no row")
-    frame = pa.Table.from_batches(parts).to_pandas()
+    frame = parquet_frame(path)
     if gene_column is not None and gene_column not in frame and frame.index.name != gene_column:
         raise InputError(f"{path}: no column {gene_column!r}; it has {', '.join(map(str, frame.columns[:8]))}")
     text = [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]

@@ -3,6 +3,7 @@
 Files may be gzipped (told by their first bytes, not by their name). Nothing is read whole that can be read in pieces.
 """
 
+import codecs
 import csv
 import gzip
 import zlib
@@ -13,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -21,6 +23,7 @@ from kgnn.files import existing_file
 
 MAX_LINE = 1 << 24  # bytes; the longest line of the public files is a gene set of 100 kB
 BLOCK = 1 << 23  # bytes of a table that are in memory at a time
+NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 KINDS = {"csv": ",", "tsv": "\t", "txt": "\t"}
 
 
@@ -77,6 +80,8 @@ def table_batches(
         if comment and line.startswith(comment):
             continue
         skip = number - 1 if header else number
+        if "\r" in line:
+            raise InputError(f"{path}:{number}: a line end (\\r) within the line; save with line ends \\n or \\r\\n")
         first = next(csv.reader([line], delimiter=separator), [])
         quoted = line.startswith('"') or separator == ","
         break
@@ -105,7 +110,7 @@ def table_batches(
         with (
             open_bytes(path) as raw,
             pa_csv.open_csv(
-                pa.PythonFile(raw, mode="r"),
+                pa.PythonFile(_Utf8(raw), mode="r"),
                 pa_csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names, skip_rows=skip),
                 pa_csv.ParseOptions(
                     delimiter=separator,
@@ -127,7 +132,7 @@ def table_batches(
                 yield row, batch
                 row += len(batch)
         _check_ragged(path, ragged)
-    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         _check_ragged(path, ragged)
         for _ in text_lines(path):  # finds what is not UTF-8, a line too long or a cut gzip, and names the line
             pass
@@ -135,6 +140,23 @@ def table_batches(
             return
         what = "a row is longer than 8 MB" if "straddling" in str(error) else str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as a table after line {row - 1}: {what}") from None
+
+
+class _Utf8:
+    """A file of bytes that raises `UnicodeDecodeError` where it is not UTF-8."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.closed = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self._decoder.decode(data, final=not data)
+        return data
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def _check_ragged(path: Path, ragged: list[Any]) -> None:
@@ -163,8 +185,18 @@ def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[tu
             for batch in file.iter_batches(columns=columns, batch_size=1 << 18):
                 yield row, batch
                 row += len(batch)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be read as Parquet: {what}") from None
+
+
+def parquet_frame(path: Path) -> pd.DataFrame:
+    """Return a whole Parquet file as pandas wrote it."""
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # what pandas left in the file about itself may be damaged in many ways
+        what = (str(error).splitlines() or [""])[0][:200]
+        raise InputError(f"{path}: cannot be read as Parquet ({type(error).__name__}: {what})") from None
 
 
 def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, str]:
@@ -173,8 +205,7 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
         return table.reset_index(drop=True), "table"
     path = existing_file(table)
     if "separator" not in options and _ending(path) == "parquet":
-        parts = [batch for _, batch in parquet_batches(path)]
-        return (pa.Table.from_batches(parts).to_pandas() if parts else pd.read_parquet(path)), str(path)
+        return parquet_frame(path), str(path)
     parts = [batch for _, batch in table_batches(path, **options)]
     if not parts:
         first = next(text_lines(path))[1]
@@ -184,7 +215,7 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
 
 def numbers(frame: pd.DataFrame, column: str, label: str, *, first: int | None = None) -> np.ndarray:
     """Return a column as finite numbers, or say which line is not one. `first` is the line of the first row."""
-    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    values = _as_numbers(frame[column])
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
@@ -194,6 +225,16 @@ def numbers(frame: pd.DataFrame, column: str, label: str, *, first: int | None =
         what = "is missing" if pd.isna(raw) else f"{str(raw)[:50]!r} is not a finite number"
         raise InputError(f"{where}: {column} {what}; correct the row or leave it out")
     return values
+
+
+def _as_numbers(column: pd.Series) -> np.ndarray:
+    """Return float64, NaN where a text is no number. (pandas' own `to_numeric` crashes on an exponent of 12 digits.)"""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    text = pa.array(column.astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True)
+    text = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), r"^\+", "")
+    number = pc.if_else(pc.match_substring_regex(text, NUMBER), text, None)
+    return number.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
 def origin_of(path: str | Path | Any) -> str:
