@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint types notebooks test-scatter bench clean
+.PHONY: demo test install lint types notebooks test-scatter fuzz bench clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -28,17 +28,21 @@ types: install
 notebooks: install  ## run the notebooks from the first to the last cell
 	$(BIN)/jupyter execute --timeout=600 notebooks/*.ipynb
 
-test-scatter:  ## parity with torch-scatter, built from source into an environment of its own (about seven minutes)
+test-scatter:  ## with torch-scatter and torch-sparse, built from source into an environment of their own (ten minutes)
 	test -e $(VENV)-scatter/.installed || ( $(PYTHON) -m venv $(VENV)-scatter \
 	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt setuptools wheel pytest hypothesis torch \
-	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation torch-scatter \
+	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation torch-scatter torch-sparse \
 	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
 	&& touch $(VENV)-scatter/.installed )
-	$(VENV)-scatter/bin/python -m pytest tests/ops/test_scatter.py
+	$(VENV)-scatter/bin/python -m pytest tests/ops/test_scatter.py tests/graph/test_hetero.py
+
+fuzz: install  ## a thousand mutated files for every parser; `MUTATIONS=10000 make fuzz` for more
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --mutations $(or $(MUTATIONS),1000)
 
 bench: install  ## the committed figures; needs the real data, see benchmarks/README.md
 	$(BIN)/python -m benchmarks.gears_step
 	$(BIN)/python -m benchmarks.norman_loo
+	$(BIN)/python -m benchmarks.graph_build
 
 clean:
 	rm -rf $(VENV) $(VENV)-scatter demo build dist *.egg-info

@@ -73,6 +73,8 @@ def graph_info(
 
 def _show(report: Any, json: Path | None) -> None:
     console.print("nodes: " + ", ".join(f"{number:,} {kind}" for kind, number in report.nodes.items()))
+    if report.namespace:
+        console.print(f"genes look like {report.namespace}", highlight=False)
     console.print("weak components: " + ", ".join(f"{what} {number:,}" for what, number in report.components.items()))
     for line in report.reading():
         console.print(f"[dim]·[/] {line}", highlight=False, soft_wrap=True)

@@ -58,7 +58,8 @@ def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.Data
         row = int(np.argmin(np.isfinite(weight)))
         pair = f"{table['source'].iloc[row]}→{table['target'].iloc[row]}"
         raise InputError(f"edge {pair} of {relation} has the weight {weight[row]}; weights must be finite")
-    origin = pd.Categorical(table["origin"] if "origin" in table else ["unnamed"] * len(table))
+    named = table["origin"].astype(object).fillna("unnamed") if "origin" in table else ["unnamed"] * len(table)
+    origin = pd.Categorical(named)
     sign = np.sign(np.asarray(table["sign"])) if "sign" in table else 0
     confidence = np.asarray(table["confidence"], np.float32) if "confidence" in table else np.nan
     return table_of(ends[0], ends[1], origin, weight, sign, confidence)

@@ -26,7 +26,8 @@ def read_obo(path: str | Path) -> nx.MultiDiGraph:
     """
     path = existing_file(path)
     lines, line_of = _check(path)
-    if not any(line.startswith("ontology: ") for line in takewhile(lambda line: not line.startswith("["), lines)):
+    header = takewhile(lambda line: line.strip() and not line.startswith("["), lines)
+    if not any(line.startswith("ontology: ") for line in header):
         # obonet would complain through the root logger
         lines = [f"ontology: {path.stem}", *([""] if lines[0].startswith("[") else []), *lines]
     try:

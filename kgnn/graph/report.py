@@ -71,6 +71,7 @@ class Report:
             and of the union (Jaccard).
         components: number of weakly connected components over all relations, nodes in the largest, lone nodes.
         coverage: if genes were given, one row a relation (and one for all): how many of them have an edge.
+        namespace: what most gene names look like.
         account: what was read, one record a source and relation.
         history: operations since, with the numbers of edges before and after.
     """
@@ -81,6 +82,7 @@ class Report:
     overlap: pd.DataFrame
     components: dict[str, int]
     coverage: pd.DataFrame
+    namespace: str = ""
     account: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -91,6 +93,7 @@ class Report:
         }
         return {
             "nodes": self.nodes,
+            "namespace": self.namespace,
             "components": self.components,
             "account": self.account,
             "history": self.history,
@@ -103,6 +106,7 @@ class Report:
     def _parts(self) -> list[tuple[str, Any]]:
         parts = [
             ("nodes", ", ".join(f"{n:,} {kind}" for kind, n in self.nodes.items())),
+            ("genes look like", self.namespace),
             ("components", ", ".join(f"{what}: {n:,}" for what, n in self.components.items())),
             ("read", self.reading()),
             ("done since", [" ".join(f"{key}={value}" for key, value in note.items()) for note in self.history]),
@@ -148,6 +152,8 @@ def report(self: KnowledgeGraph, genes: Iterable[str] | None = None) -> Report:
     Example:
         >>> print(kg.report(adata.var_names))
     """
+    from kgnn.graph.identifiers import looks_like
+
     labels = component_labels(self)
     joined = np.concatenate([np.array([], np.int64), *labels.values()])
     sizes = np.bincount(joined) if len(joined) else np.array([], np.int64)
@@ -162,6 +168,7 @@ def report(self: KnowledgeGraph, genes: Iterable[str] | None = None) -> Report:
             "nodes without an edge": int((sizes == 1).sum()),
         },
         coverage=pd.DataFrame() if genes is None else _coverage(self, list(genes)),
+        namespace=looks_like(self._nodes["gene"].index) if "gene" in self._nodes else "",
         account=[dict(record) for record in self.account],
         history=[dict(note) for note in self.history],
     )

@@ -70,6 +70,7 @@ def test_the_report_reads_as_text_html_and_json(small_kg):
     text = str(report)
     assert "drop_source" in text
     assert "4 gene, 2 cell_type" in text
+    assert "genes look like:\n  human symbols" in text
     assert "<table" in report._repr_html_()
     assert json.loads(json.dumps(report.to_dict(), default=float))["nodes"] == {"gene": 4, "cell_type": 2}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_table
 
 EDGES = pd.DataFrame({"a": ["TP53", "MYC"], "b": ["MDM2", "CDK4"], "score": [0.5, 2.0], "effect": [1, -1]})
@@ -131,3 +131,12 @@ def test_unreadable_files_are_refused(tmp_path):
 def test_a_table_without_an_edge_is_refused():
     with pytest.raises(InputError, match="no edge left to load"):
         load_table(pd.DataFrame({"source": [np.nan], "target": ["A"]}))
+
+
+def test_mixed_namespaces_in_a_column_are_told():
+    names = [f"ENSG{i:011}" for i in range(10)] + [f"GENE{i}" for i in range(10)]
+    frame = pd.DataFrame({"source": names, "target": names[::-1]})
+    with pytest.warns(DataWarning, match="table: mixed namespaces: 10 of 20 genes are Ensembl gene ids"):
+        load_table(frame)
+    few = pd.DataFrame({"source": [*names[9:], *(f"G{i}" for i in range(90))], "target": "TP53"})
+    load_table(few)  # a gene without a symbol among a hundred is usual

@@ -1,14 +1,18 @@
 """From columns of names, batch by batch, to the graph of one relation: tens of millions of edges fit in memory."""
 
+import re
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import Relation, mirror, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+
+IDS = {"Ensembl gene ids": r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?", "Entrez numbers": r"\d+(\.0)?"}
 
 
 class Names:
@@ -101,6 +105,8 @@ class EdgeCollector:
         for kind in dict.fromkeys((self.relation[0], self.relation[2])):
             names, new[kind] = self.names[kind].sorted()
             nodes[kind] = pd.DataFrame(index=pd.Index(names, dtype=object, name="name"))
+            if kind == "gene":
+                warn_if_mixed(names, label)
         source, target = new[self.relation[0]][source], new[self.relation[2]][target]
         edges = {self.relation: table_of(source, target, origin, weight, sign, confidence)}
         del source, target, weight, sign, confidence
@@ -131,3 +137,16 @@ def graph_of(
     values = {name: edges[name].to_numpy() for name in ("weight", "sign", "confidence") if name in edges}
     collector.add(edges["source"], edges["target"], **values)
     return collector.graph(origin, label=label, **{"rows_read": rows_read, **record})
+
+
+def warn_if_mixed(names: list[str], label: str) -> None:
+    """Warn (`DataWarning`) where at least a twentieth of the genes are ids and at least a twentieth are not."""
+    for kind, pattern in IDS.items():
+        ids = sum(bool(re.fullmatch(pattern, name)) for name in names)
+        if min(ids, len(names) - ids) >= max(2, len(names) / 20):
+            warnings.warn(
+                f"{label}: mixed namespaces: {ids} of {len(names)} genes are {kind}, the others are not; "
+                "give all genes one namespace with map_genes",
+                DataWarning,
+                stacklevel=2,
+            )

@@ -46,7 +46,7 @@ def load_table(
 
     Returns:
         A graph with one relation. Rows without a source or target are dropped; self loops are dropped, duplicate
-        rows merged; all are counted in `summary()`.
+        rows merged; all are counted in `summary()`. A `DataWarning` says when genes of several namespaces are mixed.
 
     Raises:
         InputError: missing file or column, a weight or sign that is not a finite number (with file and line), no
