@@ -15,7 +15,11 @@ from kgnn.errors import InputError
 def existing_file(path: str | Path) -> Path:
     """Return `path` as a `Path`; raise `InputError` when it is missing, a folder or empty."""
     path = Path(path)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
+    if not there:
         raise InputError(f"{path}: no such file; check the path")
     if path.is_dir():
         raise InputError(f"{path}: is a folder where a file was expected")

@@ -2,7 +2,7 @@ import pytest
 
 import kgnn
 from kgnn.errors import InputError
-from kgnn.files import new_file, new_folder, read_json, write_json
+from kgnn.files import existing_file, new_file, new_folder, read_json, write_json
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
@@ -50,3 +50,8 @@ def test_the_package_imports_its_rooms_when_they_are_used():
     assert kgnn.graph.KnowledgeGraph is kgnn.KnowledgeGraph
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = kgnn.nonsense
+
+
+def test_a_path_that_cannot_be_is_named(tmp_path):
+    with pytest.raises(InputError, match="File name too long; check the path"):
+        existing_file(tmp_path / ("A" * 300))

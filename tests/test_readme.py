@@ -24,6 +24,23 @@ def test_the_ten_lines_run(monkeypatch):
     assert sorted(names["scores"].index) == names["split"]["test"]
 
 
+def test_the_three_lines_run(tmp_path):
+    text = README.read_text().split("## A graph of your own in three lines")[1]
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("import")]
+    assert len(lines) == 3
+    names: dict = {}
+    exec(code, names)
+    hetero = names["hetero"]
+    assert hetero.validate()
+    assert hetero["gene", "binds", "gene"].edge_sign.tolist() == [-1, 0]
+    assert names["kg"].edges(("gene", "binds", "gene"))["source"].tolist() == ["MYC", "TP53"]
+    # and as the comment says, from a file
+    names["edges"].to_csv(tmp_path / "my_edges.csv", index=False)
+    options = {"source": "gene_a", "target": "gene_b", "weight": "score", "relation": "binds", "origin": "table"}
+    assert kgnn.graph.load_table(tmp_path / "my_edges.csv", **options) == names["kg"]
+
+
 def test_the_shell_commands_name_options_that_exist():
     from typer.testing import CliRunner
 

@@ -1,9 +1,8 @@
 """N-Triples (RDF), read in a stream: what is not asked for never stays in memory."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,10 +38,11 @@ def load_ntriples(
 ) -> KnowledgeGraph:
     """Read edges from N-Triples (W3C Recommendation 2014), as Bio2RDF, UniProt and others hand them out.
 
-    The file is streamed in pieces of 16 MB: memory is taken by the edges that are kept (17 bytes each) and their
-    nodes' names, not by the file. Of the triples with a wanted predicate those whose ends are of known types become
-    edges; `rdfs:label` of a node that has an edge becomes its column `label`, where the label is asked for in
-    `relations` (`{"http://www.w3.org/2000/01/rdf-schema#label": "label"}`). All else is dropped and counted.
+    The file is streamed in pieces of 16 MB: memory is taken by the edges that are kept (17 bytes each), their nodes'
+    names, and the labels of nodes of known types, where they are asked for; not by the file. Of the triples with a
+    wanted predicate those whose ends are of known types become edges; `rdfs:label` becomes the nodes' column `label`
+    where `relations` asks for it (`{"http://www.w3.org/2000/01/rdf-schema#label": "label"}`). All else is dropped and
+    counted.
 
     Args:
         path: .nt file, .gz too.
@@ -59,78 +59,91 @@ def load_ntriples(
     path = existing_file(path)
     if not types or not relations:
         raise InputError(f"{path}: give relations (predicate → name) and types (beginning of an IRI → node type)")
-    beginnings = sorted(types, key=len, reverse=True)
-    collectors: dict[Relation, EdgeCollector] = {}
-    names: dict[str, Names] = {}
-    labels: dict[str, str] = {}
-    dropped: dict[str, int] = {}
-    triples = 0
-
-    def count(reason: str, n: int) -> None:
-        if n:
-            dropped[reason] = dropped.get(reason, 0) + n
-
-    wanted = pa.array([f"<{predicate}>" for predicate in relations])
-    first, done = 1, 0
-    for block, n_lines, n_bytes in _blocks(path):
+    gathered = _Gathered(relations, types, strip)
+    first, done, triples = 1, 0, 0
+    for block in _blocks(path):
         read, table = _parse(path, block, relations, first)
+        gathered.add(table, read)
         triples += read
-        first += n_lines
-        done += n_bytes
-        keep = pc.is_in(table["p"], wanted)
-        count("other predicate", read - pc.sum(keep).as_py() if len(table) else read)
-        table = table.filter(keep)
-        literal = pc.not_equal(table["l"], "")
-        if relations.get(LABEL) == "label":
-            named = table.filter(pc.and_(literal, pc.equal(table["p"], f"<{LABEL}>")))
-            labels |= {s: _text(text) for s, text in zip(named["s"].to_pylist(), named["l"].to_pylist(), strict=True)}
-            literal_count = pc.sum(literal).as_py() or 0
-            count("literal object", literal_count - len(named))
-            count("label", len(named))
-        else:
-            count("literal object", pc.sum(literal).as_py() or 0)
-        table = table.filter(pc.invert(literal))
-        source_kind, source = _typed(table["s"], beginnings, types, strip)
-        target_kind, target = _typed(table["o"], beginnings, types, strip)
-        known = (source_kind >= 0) & (target_kind >= 0)
-        count("an end of no known type", int((~known).sum()))
-        predicate = pc.index_in(table["p"], wanted).to_numpy(zero_copy_only=False)
-        kinds, relation_names = [types[b] for b in beginnings], list(relations.values())
-        group = (source_kind * len(wanted) + predicate) * len(kinds) + target_kind
-        for code in np.unique(group[known]):
-            rows = pa.array(np.flatnonzero(known & (group == code)))
-            rest, t = divmod(int(code), len(kinds))
-            s, p = divmod(rest, len(wanted))
-            key = (kinds[s], relation_names[p], kinds[t])
-            collector = collectors.setdefault(key, EdgeCollector(key, names))
-            collector.add(source.take(rows), target.take(rows))
+        first += block.count(b"\n")
+        done += len(block)
         if progress is not None:
             progress(done)
-    if not collectors:
-        reasons = "; ".join(f"{reason}: {n}" for reason, n in dropped.items())
+    if not gathered.collectors:
+        reasons = "; ".join(f"{reason}: {n}" for reason, n in gathered.dropped.items())
         raise InputError(
             f"{path}: no edge among {triples} triples ({reasons or 'none read'}); check relations and types"
         )
-    origin = origin or origin_of(path)
-    graph = KnowledgeGraph.merge([c.graph(origin, label=str(path), unit="triples") for c in collectors.values()])
-    record: dict[str, Any] = {
-        "origin": origin,
-        "relation": "other triples",
-        "path": str(path),
-        "unit": "triples",
-        "kept": 0,
-    }
-    record |= {"rows_read": sum(dropped.values()), "dropped": dropped, "merged": 0, "self_loops": 0}
-    graph.account = (*graph.account, record) if dropped else graph.account
-    if labels:
-        found = _by_node(labels, beginnings, types, strip)
-        for kind in graph.node_types:
-            graph = graph.with_node_column("label", found.get(kind, {}), kind) if kind in found else graph
-    return graph
+    return gathered.graph(origin or origin_of(path), str(path))
 
 
-def _blocks(path: Path):  # type: ignore[no-untyped-def]
-    """Yield (whole lines as bytes, their number, bytes of the file read for them)."""
+class _Gathered:
+    """The edges and labels of the triples read so far."""
+
+    def __init__(self, relations: Mapping[str, str], types: Mapping[str, str], strip: bool) -> None:
+        self.wanted = pa.array([f"<{predicate}>" for predicate in relations])
+        self.relation_names = list(relations.values())
+        self.keep_labels = relations.get(LABEL) == "label"
+        self.beginnings = sorted(types, key=len, reverse=True)
+        self.kinds = [types[beginning] for beginning in self.beginnings]
+        self.strip = strip
+        self.names: dict[str, Names] = {}
+        self.collectors: dict[Relation, EdgeCollector] = {}
+        self.labels: dict[str, dict[str, str]] = {}
+        self.dropped: dict[str, int] = {}
+
+    def _count(self, reason: str, n: int) -> None:
+        if n:
+            self.dropped[reason] = self.dropped.get(reason, 0) + n
+
+    def add(self, table: pa.Table, n_read: int) -> None:
+        """Take what is wanted of a block's triples (columns s, p, o, l), of which `n_read` were read in all."""
+        table = table.filter(pc.is_in(table["p"], self.wanted))
+        self._count("other predicate", n_read - len(table))
+        literal = pc.not_equal(table["l"], "")
+        texts = table.filter(literal)
+        if self.keep_labels:
+            self._add_labels(texts.filter(pc.equal(texts["p"], f"<{LABEL}>")))
+            texts = texts.filter(pc.not_equal(texts["p"], f"<{LABEL}>"))
+        self._count("literal object", len(texts))
+        self._add_edges(table.filter(pc.invert(literal)))
+
+    def _add_labels(self, table: pa.Table) -> None:
+        self._count("label", len(table))
+        kind, name = _typed(table["s"], self.beginnings, self.strip)
+        for number, node, text in zip(kind, name.to_pylist(), table["l"].to_pylist(), strict=True):
+            if number >= 0:
+                self.labels.setdefault(self.kinds[number], {})[node] = _text(text)
+
+    def _add_edges(self, table: pa.Table) -> None:
+        source_kind, source = _typed(table["s"], self.beginnings, self.strip)
+        target_kind, target = _typed(table["o"], self.beginnings, self.strip)
+        known = (source_kind >= 0) & (target_kind >= 0)
+        self._count("an end of no known type", int((~known).sum()))
+        predicate = pc.index_in(table["p"], self.wanted).to_numpy()
+        group = np.stack([source_kind, predicate, target_kind])
+        for a, p, b in np.unique(group[:, known], axis=1).T:
+            rows = pa.array(np.flatnonzero(known & (group == [[a], [p], [b]]).all(axis=0)))
+            key = (self.kinds[a], self.relation_names[p], self.kinds[b])
+            collector = self.collectors.setdefault(key, EdgeCollector(key, self.names))
+            collector.add(source.take(rows), target.take(rows))
+
+    def graph(self, origin: str, label: str) -> KnowledgeGraph:
+        """Return the graph, with all triples in its account."""
+        parts = [collector.graph(origin, label=label, unit="triples") for collector in self.collectors.values()]
+        graph = KnowledgeGraph.merge(parts)
+        record = {"origin": origin, "relation": "other triples", "path": label, "unit": "triples"}
+        counts = {"rows_read": sum(self.dropped.values()), "kept": 0, "merged": 0, "self_loops": 0}
+        if self.dropped:
+            graph.account = (*graph.account, record | counts | {"dropped": self.dropped})
+        for kind, labels in self.labels.items():
+            if kind in graph.node_types:
+                graph = graph.with_node_column("label", labels, kind)
+        return graph
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Yield whole lines, many at a time."""
     try:
         with open_bytes(path) as file:
             rest = b""
@@ -146,9 +159,9 @@ def _blocks(path: Path):  # type: ignore[no-untyped-def]
                     continue
                 block = rest + piece[:end]
                 rest = piece[end:]
-                yield block, block.count(b"\n"), len(block)
+                yield block
             if rest:
-                yield rest, 1, len(rest)
+                yield rest
     except (EOFError, OSError) as error:
         for _ in text_lines(path):  # names the line
             pass
@@ -188,13 +201,9 @@ def _parse(path: Path, block: bytes, relations: Mapping[str, str], first: int) -
     return read, pa.table(columns)
 
 
-def _typed(
-    column: pa.ChunkedArray, beginnings: list[str], types: Mapping[str, str], strip: bool
-) -> tuple[np.ndarray, pa.Array]:
-    """Return the number of each node's type (−1: none) and its name."""
-    values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    values = values if isinstance(values, pa.Array) else values.chunk(0)
-    iri = pc.replace_substring_regex(values, r"^<(.*)>$", r"\1")
+def _typed(column: pa.ChunkedArray, beginnings: list[str], strip: bool) -> tuple[np.ndarray, pa.Array]:
+    """Return the number of the IRI's beginning that each node has (−1: none), and the node's name."""
+    iri = pc.replace_substring_regex(column.combine_chunks(), r"^<(.*)>$", r"\1")
     kind = np.full(len(iri), -1)
     name = iri
     for number, beginning in enumerate(beginnings):
@@ -203,8 +212,7 @@ def _typed(
             kind[fits] = number
             if strip:
                 name = pc.if_else(pa.array(fits), pc.utf8_slice_codeunits(iri, len(beginning)), name)
-    empty = pc.equal(pc.utf8_length(name), 0).to_numpy(zero_copy_only=False)
-    kind[empty] = -1
+    kind[pc.equal(pc.utf8_length(name), 0).to_numpy(zero_copy_only=False)] = -1
     return kind, name
 
 
@@ -220,15 +228,3 @@ def _text(literal: str) -> str:
         return ESCAPES.get(hit[3] or "", hit[3] or hit[0])
 
     return re.sub(pattern, plain, inner)
-
-
-def _by_node(
-    labels: dict[str, str], beginnings: list[str], types: Mapping[str, str], strip: bool
-) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for subject, label in labels.items():
-        iri = subject[1:-1] if subject.startswith("<") else subject
-        beginning = next((b for b in beginnings if iri.startswith(b)), None)
-        if beginning is not None:
-            found.setdefault(types[beginning], {})[iri[len(beginning) :] if strip else iri] = label
-    return found

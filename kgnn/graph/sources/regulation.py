@@ -14,43 +14,10 @@ from kgnn.graph.sources.reading import check_columns, first_fields, numbers, ori
 
 RELATION = ("gene", "regulates", "gene")
 TRRUST_SIGNS = {"Activation": 1, "Repression": -1, "Unknown": 0}
-SIF_SIGNS = {
-    **dict.fromkeys(
-        [
-            "activates",
-            "activation",
-            "activate",
-            "stimulates",
-            "stimulation",
-            "induces",
-            "positive",
-            "+",
-            "->",
-            "-t>",
-            "1",
-            "up",
-        ],
-        1,
-    ),
-    **dict.fromkeys(
-        [
-            "inhibits",
-            "inhibition",
-            "inhibit",
-            "represses",
-            "repression",
-            "repress",
-            "negative",
-            "-",
-            "-|",
-            "-t|",
-            "-1",
-            "down",
-        ],
-        -1,
-    ),
-    **dict.fromkeys(["regulates", "regulation", "controls-expression-of", "unknown", "tf", "pd", "0", "?"], 0),
-}
+ACTIVATES = "activates activation activate stimulates stimulation induces positive up + 1 -> -t>"
+REPRESSES = "inhibits inhibition inhibit represses repression repress negative down - -1 -| -t|"
+UNSIGNED = "regulates regulation controls-expression-of unknown tf pd 0 ?"
+SIF_SIGNS = {word: sign for words, sign in ((ACTIVATES, 1), (REPRESSES, -1), (UNSIGNED, 0)) for word in words.split()}
 
 
 def load_regulation(
