@@ -58,7 +58,7 @@ def summary(self: KnowledgeGraph) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What `KnowledgeGraph.report` returns. Prints as text, shows as tables in a notebook.
 
@@ -132,6 +132,8 @@ class Report:
             )
             text += [f"{title}:", *(f"  {line}" for line in lines)]
         return "\n".join(text)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         html = ""
