@@ -117,7 +117,7 @@ class GeneNames:
                 self.symbols[symbol] = None
                 if kind == "symbol" or pd.isna(text) or str(text) in ("", "-"):
                     continue
-                for part in str(text).split("|"):
+                for part in str(text).strip('"').split("|"):  # HGNC puts fields of several in quotes
                     name = part.strip()
                     if kind == "entrez":
                         name = name.removesuffix(".0")  # a number that went through a table with gaps

@@ -68,6 +68,14 @@ def test_the_complete_set_and_the_hierarchy(groups, complete):
     assert record["rows_read"] + record["added"] == record["kept"] + 1
 
 
+def test_fields_of_several_may_stand_in_quotes_as_in_the_real_file(groups, complete):
+    expected = load_gene_families(groups, complete)
+    complete.write_text(
+        COMPLETE.replace("Cytochrome family 1|Drug enzymes\t2|9", '"Cytochrome family 1|Drug enzymes"\t"2|9"')
+    )
+    assert load_gene_families(groups, complete) == expected
+
+
 def test_the_longest_root_followed_by_a_digit_or_the_end_counts(groups):
     genes = ["CYP1A1", "CYP11A1", "CYP1", "CYP1B1P1", "CYPX", "ACYP1", "TP53", "CYP111"]
     kg = load_gene_families(groups, genes=genes)

@@ -64,7 +64,8 @@ def test_hgnc_and_ncbi_tables(tmp_path):
     hgnc = tmp_path / "hgnc_complete_set.txt"
     hgnc.write_text(
         "hgnc_id\tsymbol\talias_symbol\tprev_symbol\tentrez_id\tensembl_gene_id\n"
-        "HGNC:1\tKMT2A\tHRX|CXXC7\tMLL|MLL1\t4297\tENSG00000118058\nHGNC:2\tSELENOP\tSeP\tSEPP1\t6414\t\n"
+        'HGNC:1\tKMT2A\t"HRX|CXXC7"\t"MLL|MLL1"\t4297\tENSG00000118058\n'
+        "HGNC:2\tSELENOP\tSeP\tSEPP1\t6414\t\n"
     )
     found = GeneNames(hgnc).map(["MLL", "HRX", "SEPP1", "4297"])
     assert found["id"].tolist() == ["KMT2A", "KMT2A", "SELENOP", "KMT2A"]

@@ -66,6 +66,13 @@ def test_string_with_aliases(write):
     assert len(ensembl.edges(RELATION)) == 0  # self loops, and proteins without an Ensembl gene
 
 
+def test_string_aliases_of_older_releases(write):
+    older = ALIASES.replace("#string_protein_id\talias\tsource", "## string_protein_id ## alias ## source ##")
+    older = older.replace("Ensembl_HGNC_symbol", "BioMart_HUGO Ensembl_HGNC")
+    kg = load_interactions(write("l.txt", STRING), names=write("a.txt", older))
+    assert weights(kg) == both({("TP53", "MDM2"): 0.9, ("TP53", "MYC"): 0.4})
+
+
 def test_string_with_info_or_alone_and_a_score(write):
     info = write(
         "info.txt", "#string_protein_id\tpreferred_name\tprotein_size\n9606.ENSP1\tTP53\t1\n9606.ENSP2\tMDM2\t2\n"

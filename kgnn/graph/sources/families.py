@@ -97,8 +97,8 @@ def _members(path: Path) -> tuple[pd.DataFrame, dict[str, str], dict]:
             without += 1
             continue
         # a Parquet or Excel round trip leaves 589.0 for 589
-        numbers = [part.strip().removesuffix(".0") for part in str(ids).split("|")]
-        words = str(names).split("|")
+        numbers = [part.strip().removesuffix(".0") for part in str(ids).strip('"').split("|")]
+        words = str(names).strip('"').split("|")  # the file puts fields of several in quotes
         if len(words) != len(numbers):
             raise InputError(f"{label}:{number}: {len(words)} gene groups but {len(numbers)} ids; they must pair")
         for word, key in zip(words, numbers, strict=True):

@@ -1,9 +1,12 @@
 """Interactions of genes and proteins: STRING, BioGRID, plain pairs."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kgnn.errors import InputError
 from kgnn.files import existing_file
@@ -107,26 +110,35 @@ def _string(path: Path, names: str | Path | None, namespace: str, min_score: flo
 
 
 def _string_names(path: Path, namespace: str) -> dict[str, str]:
-    """Return protein id → gene, leaving out proteins with several."""
-    frame, label = read_table(path, separator="\t")
-    frame.columns = [str(name).lstrip("#") for name in frame.columns]
-    key = "string_protein_id" if "string_protein_id" in frame else "protein_external_id"
-    if "preferred_name" in frame and key in frame:
+    """Return protein id → gene, leaving out proteins with several. The alias file has millions of lines."""
+    first = next(text_lines(path), (0, ""))[1]
+    columns = [name.lstrip("#").strip() for name in first.split("\t")]
+    if first.startswith("##"):  # before release 11.5: ## string_protein_id ## alias ## source ##
+        columns = ["string_protein_id", "alias", "source"]
+    key = next((name for name in ("string_protein_id", "protein_external_id") if name in columns), None)
+    if key and "preferred_name" in columns:
         if namespace != "symbol":
-            raise InputError(f"{label}: protein.info holds symbols only; give protein.aliases for {namespace}")
+            raise InputError(f"{path}: protein.info holds symbols only; give protein.aliases for {namespace}")
+        frame, _ = read_table(path, separator="\t")
+        frame.columns = columns
         return dict(zip(frame[key], frame["preferred_name"], strict=True))
-    if not {key, "alias", "source"} <= set(frame.columns):
+    if key is None or not {"alias", "source"} <= set(columns):
         raise InputError(
-            f"{label}: neither STRING's protein.info nor protein.aliases; columns {', '.join(frame.columns)}"
+            f"{path}: neither STRING's protein.info nor protein.aliases; columns {', '.join(columns)[:200]}"
         )
-    sources = frame["source"].astype(str).str.split(" ")
-    for wanted in ALIAS_SOURCES[namespace]:
-        rows = frame[[wanted in words for words in sources]]
-        if len(rows):
-            single = rows.drop_duplicates([key, "alias"]).groupby(key)["alias"].agg(["size", "first"])
-            return single.loc[single["size"] == 1, "first"].to_dict()
-    there = ", ".join(sorted(frame["source"].astype(str).unique())[:12])
-    raise InputError(f"{label}: no source of {namespace} names that is known; the file has {there}")
+    found: dict[str, list[pa.RecordBatch]] = {wanted: [] for wanted in ALIAS_SOURCES[namespace]}
+    seen: set[str] = set()
+    for _, batch in table_batches(path, separator="\t", header=columns, comment="#"):
+        seen |= set(pc.unique(batch["source"]).to_pylist()[:12])
+        for wanted, parts in found.items():
+            part = batch.filter(pc.match_substring_regex(batch["source"], rf"(^| ){re.escape(wanted)}( |$)"))
+            parts += [part] if len(part) else []
+    rows = next((pa.Table.from_batches(parts) for parts in found.values() if parts), None)
+    if rows is None:
+        there = ", ".join(sorted(map(str, seen))[:12])
+        raise InputError(f"{path}: no source of {namespace} names that is known; the file has {there}")
+    pairs = rows.select([key, "alias"]).to_pandas().drop_duplicates().dropna()
+    return pairs[~pairs[key].duplicated(keep=False)].set_index(key)["alias"].to_dict()
 
 
 def _biogrid(path: Path, namespace: str, organism: int | None, system_type: str | None, origin: str) -> KnowledgeGraph:
