@@ -149,6 +149,16 @@ def test_collectri_from_omnipath_signs_references_and_complexes(tmp_path):
         load_regulation(write(tmp_path, "b.tsv", OMNIPATH.replace("\t1\t0\t1\t", "\t1\tmaybe\t1\t")))
 
 
+def test_rows_of_other_omnipath_data_sets_are_left_out(tmp_path):
+    lines = OMNIPATH.splitlines()
+    text = "\n".join([lines[0] + "\tcollectri", *(f"{line}\t{i > 0}" for i, line in enumerate(lines[1:]))]) + "\n"
+    kg = load_regulation(write(tmp_path, "o.tsv", text))
+    assert ("TP53", "CDKN1A") not in table(kg)
+    record = kg.account[0]
+    assert record["dropped"] == {"of another data set than CollecTRI": 1}
+    assert record["rows_read"] + record["added"] == record["kept"] + 1
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

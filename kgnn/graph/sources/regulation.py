@@ -30,6 +30,7 @@ def load_regulation(
     - CollecTRI from OmniPath (Müller-Dott et al., NAR 2023; parts are for non-commercial use only):
       `source_genesymbol, target_genesymbol` and `consensus_stimulation, consensus_inhibition` or `is_stimulation,
       is_inhibition`. Sign +1, −1, or 0 where both or neither hold; confidence: number of `references`.
+      Where a column `collectri` says which rows are CollecTRI's, the others are dropped and counted.
     - CollecTRI from decoupler: `source, target`, and `weight` or `mor`, of which sign and size are taken.
     - TRRUST v2, human or mouse (Han et al., NAR 2018; CC BY-SA 4.0): no header; TF, target, mode, PubMed ids joined
       by `;`. Sign by majority; confidence: number of publications.
@@ -93,11 +94,12 @@ def _finish(
     origin: str,
     min_confidence: str | float | None,
     rows_read: int | None = None,
+    dropped: dict[str, int] | None = None,
     **record: int,
 ) -> KnowledgeGraph:
     """Drop edges below the confidence, counted, and make the graph."""
     rows_read = len(edges) if rows_read is None else rows_read
-    dropped = {}
+    dropped = dict(dropped or {})
     limit = _limit(min_confidence, label)
     if limit is not None:
         if "confidence" not in edges or edges["confidence"].isna().all():
@@ -144,6 +146,10 @@ def _omnipath(frame: pd.DataFrame, label: str, min_confidence: str | float | Non
     if "references" in frame:
         edges["confidence"] = [len(set(str(ids).split(";"))) if pd.notna(ids) else 0 for ids in frame["references"]]
     n_rows = len(edges)
+    dropped = {}
+    if "collectri" in frame and not (mine := _truth(frame, "collectri", label)).all():
+        edges, dropped = edges[mine], {"of another data set than CollecTRI": int((~mine).sum())}
+    n_mine = len(edges)
     for end in ("source", "target"):
         if end in frame:
             joined = frame[end].astype(str).str.startswith("COMPLEX:").to_numpy()[edges.index]
@@ -152,7 +158,8 @@ def _omnipath(frame: pd.DataFrame, label: str, min_confidence: str | float | Non
                 for name, c in zip(edges[end], joined, strict=True)
             ]
             edges = edges.assign(**{end: names}).explode(end)
-    return _finish(edges.reset_index(drop=True), label, origin, min_confidence, n_rows, added=len(edges) - n_rows)
+    added = len(edges) - n_mine
+    return _finish(edges.reset_index(drop=True), label, origin, min_confidence, n_rows, dropped, added=added)
 
 
 def _truth(frame: pd.DataFrame, column: str, label: str) -> np.ndarray:
