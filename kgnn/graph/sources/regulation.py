@@ -187,7 +187,7 @@ def _trrust(frame: pd.DataFrame, label: str, origin: str, min_confidence: str | 
     edges = rows[~loops].groupby(["source", "target"], as_index=False)[["votes", "confidence"]].sum()
     edges["sign"] = np.sign(edges.pop("votes"))
     counts = {"self_loops": int(loops.sum()), "merged": int((~loops).sum()) - len(edges)}
-    return _finish(edges, label, origin, min_confidence, len(frame), **counts)
+    return _finish(edges, label, origin, min_confidence, len(frame), None, **counts)
 
 
 def _sif(path: Path, origin: str, min_confidence: str | float | None) -> KnowledgeGraph:
