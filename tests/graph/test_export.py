@@ -73,6 +73,7 @@ def test_kgx_of_others(files):
         (NODES, EDGES.replace("subject", "from"), r"e.tsv: no column 'subject'"),
         (NODES.replace("HGNC:2", "HGNC:1"), EDGES, r"n.tsv:3: the id 'HGNC:1' stands twice"),
         (NODES.replace("biolink:Gene\tMDM2", "\tMDM2"), EDGES, r"n.tsv:3: no category"),
+        (NODES, EDGES.replace("HGNC:9\tinfores:x\t1", "HGNC:2\tinfores:x\tmuch"), r"e.tsv:4: weight 'much' is not"),
         (NODES, EDGES.replace("-0.5", "much"), r"e.tsv:2: weight 'much' is not a finite number"),
     ],
 )

@@ -1,6 +1,7 @@
 """Knowledge graphs in the exchange format KGX: a table of nodes and a table of edges."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,58 +50,48 @@ def load_kgx(
         name = name.where((kind != "gene") | node_table["name"].isna(), node_table["name"])
     tables = {}
     for node_type, part in node_table.groupby(kind, sort=False):
-        table = part.drop(columns=["category"]).rename(columns={"name": "label"}).dropna(axis=1, how="all")
-        table.index = pd.Index(name[part.index], dtype=object)
-        table = table.drop(columns="id") if not use_names else table
-        tables[str(node_type)] = table[~table.index.duplicated()]
+        table = part.drop(columns="category").rename(columns={"name": "label"}).dropna(axis=1, how="all")
+        table = table.set_index(pd.Index(name[part.index], dtype=object))
+        tables[str(node_type)] = table[~table.index.duplicated()].drop(columns=[] if use_names else "id")
 
     where = pd.Series(np.arange(len(node_table)), index=node_table["id"])
-    ends = {side: where.reindex(edge_table[side]).to_numpy() for side in ("subject", "object")}
-    known = ~np.isnan(ends["subject"]) & ~np.isnan(ends["object"]) & edge_table["predicate"].notna().to_numpy()
-    source, target = (ends[side][known].astype(int) for side in ("subject", "object"))
-    rows = edge_table[known].reset_index(drop=True)
-    lines = np.flatnonzero(known) + 2
-    values = {}
-    for column in ("weight", "sign", "confidence"):
-        if column in rows and rows[column].notna().any():
-            filled = rows[[column]].fillna({column: "1" if column == "weight" else "0"})
-            values[column] = numbers(filled, column, edge_label, first=int(lines[0]) if len(lines) else 2)
-            if column == "confidence":
-                values[column] = np.where(rows[column].isna(), np.nan, values[column])
-    sign = values.get("sign", np.where(values.get("weight", np.ones(len(rows))) < 0, -1, 0))
-    origin = origin or origin_of(edges)
-    told = next((c for c in ("knowledge_source", "primary_knowledge_source") if c in rows), None)
-    table = pd.DataFrame(
-        {
-            "source": name.to_numpy()[source],
-            "target": name.to_numpy()[target],
-            "weight": np.abs(values.get("weight", np.ones(len(rows)))),
-            "sign": np.sign(sign),
-            "confidence": values.get("confidence", np.full(len(rows), np.nan)),
-            "origin": origin if told is None else rows[told].fillna(origin),
-        }
-    )
-    triples = pd.MultiIndex.from_arrays(
-        [kind.to_numpy()[source], rows["predicate"].map(lambda text: str(text).split(":")[-1]), kind.to_numpy()[target]]
-    )
-    groups = {key: table.iloc[index] for key, index in table.groupby(triples).indices.items()} if len(table) else {}
-    account = [
-        {
-            "origin": str(source_name),
-            "relation": "–".join(key),
-            "path": edge_label,
-            "rows_read": len(part),
-            "unit": "edges",
-            "dropped": {},
-        }
+    source, target = (where.reindex(edge_table[side]).to_numpy(np.float64) for side in ("subject", "object"))
+    known = ~np.isnan(source) & ~np.isnan(target) & edge_table["predicate"].notna().to_numpy()
+    values = _values(edge_table, edge_label, origin or origin_of(edges))[known]
+    source, target = source[known].astype(int), target[known].astype(int)
+    values = values.assign(source=name.to_numpy()[source], target=name.to_numpy()[target])
+    predicate = edge_table["predicate"][known].map(lambda text: str(text).split(":")[-1])
+    triples = pd.MultiIndex.from_arrays([kind.to_numpy()[source], predicate, kind.to_numpy()[target]])
+    rows = values.groupby(triples).indices if len(values) else {}
+    groups = {key: values.iloc[index] for key, index in rows.items()}
+    account: list[dict[str, Any]] = [
+        {"origin": str(told), "relation": "–".join(key), "path": edge_label, "rows_read": len(part), "unit": "edges"}
         for key, whole in groups.items()
-        for source_name, part in whole.groupby("origin")
+        for told, part in whole.groupby("origin")
     ]
     if not known.all():
         lost = int((~known).sum())
-        record = {"origin": origin, "relation": "edges without ends", "path": edge_label, "rows_read": lost, "kept": 0}
-        account.append(record | {"unit": "edges", "dropped": {"an end is not among the nodes, or no predicate": lost}})
+        record = {"origin": origin or origin_of(edges), "relation": "edges without ends", "path": edge_label}
+        dropped = {"an end is not among the nodes, or no predicate": lost}
+        account.append({**record, "rows_read": lost, "unit": "edges", "kept": 0, "dropped": dropped})
     return KnowledgeGraph(tables, groups, account)
+
+
+def _values(edges: pd.DataFrame, label: str, origin: str) -> pd.DataFrame:
+    """Return weight, sign, confidence and origin of every row, with what stands for a missing one."""
+    missing = {"weight": 1.0, "sign": 0.0, "confidence": np.nan}
+    values = pd.DataFrame(missing, index=edges.index)
+    for column in missing:
+        if column in edges:
+            some = edges[column].notna().to_numpy()
+            filled = edges[[column]].where(some[:, None], "0")
+            values[column] = np.where(some, numbers(filled, column, label), values[column])
+    if "sign" not in edges:
+        values["sign"] = np.where(values["weight"] < 0, -1, 0)
+    values["weight"], values["sign"] = values["weight"].abs(), np.sign(values["sign"])
+    told = next((name for name in ("knowledge_source", "primary_knowledge_source") if name in edges), None)
+    values["origin"] = origin if told is None else edges[told].fillna(origin)
+    return values
 
 
 def _plain(category: str) -> str:
