@@ -26,11 +26,12 @@ def graph_build(
     json: Json = None,
 ) -> None:
     """Build the graph that a TOML file describes and save it; what has not changed comes from a cache."""
-    from kgnn.data import load_split, training_cells
     from kgnn.graph import build
 
     options: dict[str, Any] = {}
     if split is not None:
+        from kgnn.data import load_split, training_cells
+
         parts = load_split(split)
         options["cells"] = lambda adata: training_cells(adata, parts, condition_key=condition_key, control=control)
         text = f"{condition_key} {control} ".encode() + existing_file(split).read_bytes()

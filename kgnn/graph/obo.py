@@ -12,6 +12,7 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.sources.reading import text_lines
 
+STANZAS = ("", "[Term]", "[Typedef]", "[Instance]")  # the first is the header
 ESCAPE = re.compile(r"\\(.)")  # OBO writes a comma in a name as \,
 
 
@@ -26,10 +27,8 @@ def read_obo(path: str | Path) -> nx.MultiDiGraph:
     """
     path = existing_file(path)
     lines, line_of = _check(path)
-    header = takewhile(lambda line: line.strip() and not line.startswith("["), lines)
-    if not any(line.startswith("ontology: ") for line in header):
-        # obonet would complain through the root logger
-        lines = [f"ontology: {path.stem}", *([""] if lines[0].startswith("[") else []), *lines]
+    if not any(line.startswith("ontology: ") for line in takewhile(bool, lines)):
+        lines.insert(0, f"ontology: {path.stem}")  # obonet would complain through the root logger
     try:
         ontology = obonet.read_obo(io.StringIO("\n".join(lines)), ignore_obsolete=False)
     except Exception as error:  # obonet raises whatever its line parser trips over
@@ -53,7 +52,10 @@ def read_obo(path: str | Path) -> nx.MultiDiGraph:
 
 
 def _check(path: Path) -> tuple[list[str], dict[str, int]]:
-    """Return the file's lines and the line of each term's id."""
+    """Return the file's lines, stanzas parted by one blank line and those of other kinds left out, and each id's line.
+
+    obonet takes what follows a blank line within a stanza, or an unknown stanza, for the file's header, and loses it.
+    """
     lines: list[str] = []
     line_of: dict[str, int] = {}
     stanza, begin, term, name = "", 0, None, False
@@ -67,14 +69,24 @@ def _check(path: Path) -> tuple[list[str], dict[str, int]]:
             raise InputError(f"{path}:{line_of[term]}: the term {term} has no name; add it or remove the term")
 
     for number, line in text_lines(path):
-        lines.append(line)
         text = line.strip()
+        if not text or text.startswith("!"):
+            continue
         if text.startswith("["):
+            if not (found := re.match(r"\[(\w+)\]\s*(!.*)?$", text)):
+                raise InputError(
+                    f"{path}:{number}: {text[:60]!r} begins no stanza; one begins with [Term] or [Typedef]"
+                )
             close()
-            stanza, begin, term, name = text, number, None, False
-        elif text and ":" not in text and not text.startswith("!"):
+            stanza, begin, term, name = f"[{found[1]}]", number, None, False
+            lines += ["", stanza] if stanza in STANZAS else []
+            continue
+        if stanza not in STANZAS:
+            continue
+        lines.append(text)
+        if ":" not in text:
             raise InputError(f"{path}:{number}: {text[:60]!r} is no 'tag: value'; is it an OBO file?")
-        elif stanza == "[Term]" and text.startswith("id:"):
+        if stanza == "[Term]" and text.startswith("id:"):
             if term is not None:
                 raise InputError(f"{path}:{number}: a second id in one [Term]; is a line '[Term]' missing above?")
             term = text[3:].split("!")[0].strip()

@@ -70,6 +70,16 @@ def test_terms_relations_obsolete_and_alternative_ids(tmp_path):
     assert account["terms"]["dropped"] == {"obsolete": 1, "only named, not described": 2}
 
 
+def test_blank_lines_within_a_term_and_other_stanzas_lose_nothing(tmp_path, caplog):
+    expected = load_cell_ontology(write(tmp_path, OBO))
+    odd = OBO.replace("name: helper T cell\n", "name: helper T cell\n\n").replace(
+        "[Typedef]", "[Annotation]\nid: x\n\n[Typedef]"
+    )
+    odd = odd.replace("name: cell\n\n", "! a comment\n  name: cell\n").replace("format-version: 1.2\n\n", "")
+    assert load_cell_ontology(write(tmp_path, odd)) == expected
+    assert not caplog.records
+
+
 def test_a_circle_of_is_a_is_named(tmp_path):
     circle = OBO.replace("name: cell\n", "name: cell\nis_a: CL:2\n")
     with pytest.raises(InputError, match=r"is_a goes in a circle: CL:\d → CL:\d → CL:\d → CL:\d"):
@@ -80,6 +90,7 @@ def test_a_circle_of_is_a_is_named(tmp_path):
     ("text", "message"),
     [
         ("hello\n", r"c.obo:1: 'hello' is no 'tag: value'"),
+        ("[Term\nid: A:1\nname: x\n", r"c.obo:1: '\[Term' begins no stanza"),
         ("hello: you\n", r"c.obo: no \[Term\]"),
         ("[Term]\nname: nameless\n", r"c.obo:1: a \[Term\] without an id"),
         ("[Term]\nid:\nname: x\n", r"c.obo:2: an empty id"),
