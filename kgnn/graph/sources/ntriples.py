@@ -146,7 +146,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
     """Yield whole lines, many at a time."""
     try:
         with open_bytes(path) as file:
-            rest = b""
+            rest, n_lines = b"", 0
             while True:
                 piece = file.read(CHUNK)
                 if not piece:
@@ -155,10 +155,13 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 if not end:
                     rest += piece
                     if len(rest) > MAX_LINE:
-                        raise InputError(f"{path}: a line longer than {MAX_LINE >> 20} MB; is it an N-Triples file?")
+                        raise InputError(
+                            f"{path}:{n_lines + 1}: a line longer than {MAX_LINE >> 20} MB; is it an N-Triples file?"
+                        )
                     continue
                 block = rest + piece[:end]
                 rest = piece[end:]
+                n_lines += block.count(b"\n")
                 yield block
             if rest:
                 yield rest
