@@ -61,7 +61,7 @@ TOKENS += [
 
 def parquet(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    frame.to_parquet(buffer)
+    frame.to_parquet(buffer, write_page_checksum=True)
     return buffer.getvalue()
 
 
@@ -158,6 +158,19 @@ PARSERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "saved graph": ("manifest.json", b'{"format": "kgnn.KnowledgeGraph", "format_version": 2, "nodes": [], "edges": [], '
                     b'"features": [], "account": [], "history": []}', lambda path: g.KnowledgeGraph.load(path.parent)),
 }  # fmt: skip
+
+
+def saved_edges(path: Path) -> object:
+    """Load a saved graph, one of whose files was mutated."""
+    folder = path.parent / "kg"
+    if not folder.exists():
+        SAVED.save(folder)
+    (folder / "edges_0.parquet").write_bytes(path.read_bytes())
+    return g.KnowledgeGraph.load(folder)
+
+
+SAVED = g.load_table(pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]}), origin="x")
+PARSERS["saved edges"] = ("edges.parquet", parquet(SAVED._edges["gene", "interacts", "gene"]), saved_edges)
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:

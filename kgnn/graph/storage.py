@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 import kgnn
 from kgnn.errors import InputError
@@ -26,7 +25,7 @@ def save(graph: KnowledgeGraph, path: str | Path, **extra: Any) -> None:
         features: list[dict] = []
         for number, (kind, table) in enumerate(graph._nodes.items()):
             file = f"nodes_{number}.parquet"
-            table.to_parquet(folder / file)
+            table.to_parquet(folder / file, write_page_checksum=True)
             nodes.append({"type": kind, "file": file, "rows": len(table)})
             for name, matrix in graph._features.get(kind, {}).items():
                 file = f"features_{len(features)}.npy"
@@ -34,7 +33,7 @@ def save(graph: KnowledgeGraph, path: str | Path, **extra: Any) -> None:
                 features.append({"type": kind, "name": name, "file": file})
         for number, (relation, table) in enumerate(graph._edges.items()):
             file = f"edges_{number}.parquet"
-            table.to_parquet(folder / file, index=False)
+            table.to_parquet(folder / file, index=False, write_page_checksum=True)
             edges.append({"relation": list(relation), "file": file, "rows": len(table)})
         manifest = {
             "format": FORMAT,
@@ -88,12 +87,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read(file: Path, rows: int) -> pd.DataFrame:
+    if not file.is_file():
+        raise InputError(f"{file}: missing; the folder is incomplete, save the graph again")
     try:
-        table = pd.read_parquet(file)
-    except FileNotFoundError:
-        raise InputError(f"{file}: missing; the folder is incomplete, save the graph again") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file}: damaged or cut short ({str(error).splitlines()[0]}); save the graph again") from None
+        table = pd.read_parquet(file, page_checksum_verification=True)
+    except Exception as error:  # what pandas left in the file about itself may be damaged in many ways
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{file}: damaged or cut short ({what}); save the graph again") from None
     if len(table) != rows:
         raise InputError(f"{file}: {len(table)} rows where the manifest says {rows}; save the graph again")
     return table
