@@ -3,11 +3,13 @@ import gzip
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import InputError
+from kgnn.graph import load_table
 from kgnn.graph.sources import reading
 from kgnn.graph.sources.collect import EdgeCollector, Names
 from kgnn.graph.sources.reading import numbers, read_table, table_batches, text_lines
@@ -59,6 +61,13 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, data, message):
     (tmp_path / "t.tsv").write_bytes(data)
     with pytest.raises(InputError, match=message):
         read_table(tmp_path / "t.tsv")
+
+
+def test_parquet_whose_texts_are_not_utf8_is_refused(tmp_path):
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xc1"))
+    pq.write_table(pa.table({"source": bad, "target": pa.array(["A"])}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t.parquet: cannot be read as Parquet: .*UTF8"):
+        load_table(tmp_path / "t.parquet")
 
 
 def test_quotes_are_quotes_in_csv_and_letters_in_tsv_unless_the_header_has_them(tmp_path):

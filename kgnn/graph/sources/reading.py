@@ -183,6 +183,7 @@ def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[tu
                     raise InputError(f"{path}: no column {name!r}; the columns are {', '.join(names)}")
             row = 0
             for batch in file.iter_batches(columns=columns, batch_size=1 << 18):
+                batch.validate(full=True)  # texts that are not UTF-8
                 yield row, batch
                 row += len(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
