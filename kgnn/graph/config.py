@@ -110,12 +110,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: unknown table [{name}]; a graph has [graph], [[source]] or [join]")
     if not settings.get("source") and not settings.get("join"):
         raise InputError(f"{path}: no [[source]] and no [join]; say what the graph is made of")
+    if not isinstance(settings.get("source", []), list):
+        raise InputError(f"{path}: write [[source]] with two brackets; there may be several")
+    for name in ("graph", "join"):
+        _check_type(path, f"[{name}]", settings.get(name, {}), dict)
+    _check_type(path, "genes of [graph]", settings.get("graph", {}).get("genes", []), list)
+    _check_type(path, "graphs of [join]", settings.get("join", {}).get("graphs", {}), dict)
     join = settings.get("join", {"orthologs": "", "graphs": {}})
     if not {"orthologs", "graphs"} <= set(join) <= {"orthologs", "graphs", "one_to_many", "namespace"}:
         has = ", ".join(join) or "nothing"
         raise InputError(f"{path}: [join] has orthologs, graphs and perhaps one_to_many, namespace; not {has}")
-    if not isinstance(settings.get("source", []), list):
-        raise InputError(f"{path}: write [[source]] with two brackets; there may be several")
     for name in settings.get("graph", {}):
         if name not in GRAPH_KEYS:
             raise InputError(f"{path}: [graph] has no key {name!r}; it has {', '.join(GRAPH_KEYS)}")
@@ -124,7 +128,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return settings
 
 
+def _check_type(path: Path, what: str, value: Any, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        kind = "a list: [ … ]" if wanted is list else "a table: { name = value }"
+        raise InputError(f"{path}: {what} is {value!r}; it must be {kind}")
+
+
 def _check_source(path: Path, number: int, source: Mapping[str, Any]) -> None:
+    _check_type(path, f"source {number}", source, dict)
+    _check_type(path, f"obs of source {number}", source.get("obs", {}), dict)
     kind = source.get("kind")
     if kind not in KINDS:
         raise InputError(f"{path}: source {number} has the kind {kind!r}; choose {', '.join(KINDS)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -301,6 +301,3 @@ def _check_features(
                 raise InputError(f"feature {name!r} has the shape {matrix.shape}; the graph has {rows} {kind} nodes")
             checked.setdefault(kind, {})[name] = matrix
     return checked
-
-
-__all__: Sequence[str] = ["KnowledgeGraph", "Relation"]

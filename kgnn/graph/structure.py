@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def undirected(self: KnowledgeGraph, *relations: Relation) -> KnowledgeGraph:
-    """Add to each edge the same edge in the other direction, for relations within one node type (default: all)."""
+    """Add to each edge the same edge in the other direction, for relations within one node type (default: all).
+
+    Where one source holds both directions already, each keeps its own weight and sign.
+    """
     chosen = _chosen(self, relations, lambda relation: relation[0] == relation[2])
     edges = {rel: mirror(table) if rel in chosen else table for rel, table in self._edges.items()}
     return self._derive("undirected", edges=edges, relations=["–".join(relation) for relation in chosen])

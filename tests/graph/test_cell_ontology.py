@@ -66,7 +66,7 @@ def test_terms_relations_obsolete_and_alternative_ids(tmp_path):
     assert pairs(kg, IS_A) == {("CL:1", "CL:0"), ("CL:2", "CL:1")}
     assert pairs(kg, PART_OF) == {("CL:2", "CL:0"), ("CL:4", "CL:1")}
     account = {record["relation"]: record for record in kg.account}
-    assert account["cell_type–is_a–cell_type"]["dropped"] == {"obsolete, foreign or undefined term": 3}
+    assert account["cell_type–is_a–cell_type"]["dropped"] == {"obsolete or undefined term": 3}
     assert account["terms"]["dropped"] == {"obsolete": 1, "only named, not described": 2}
 
 

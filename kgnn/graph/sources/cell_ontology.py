@@ -15,7 +15,7 @@ EXACT = re.compile(r'^"((?:[^"\\]|\\.)*)"\s+EXACT\b')
 
 
 def load_cell_ontology(
-    path: str | Path, *, node_type: str = "cell_type", prefix: str | None = None, origin: str = "cell_ontology"
+    path: str | Path, *, node_type: str = "cell_type", origin: str = "cell_ontology"
 ) -> KnowledgeGraph:
     """Read an ontology of cell types in OBO format (Cell Ontology, Diehl et al. 2016; CC BY 4.0).
 
@@ -26,7 +26,6 @@ def load_cell_ontology(
     Args:
         path: OBO file, for example `cl.obo`; .gz is read as well.
         node_type: type of the nodes; another one for another ontology.
-        prefix: keep terms whose id begins with this, such as `CL:` (releases import terms of other ontologies).
         origin: name of this source in the graph.
 
     Returns:
@@ -39,11 +38,7 @@ def load_cell_ontology(
     """
     ontology = read_obo(path)
     terms = {term: data for term, data in ontology.nodes(data=True) if "name" in data}
-    living = {
-        term: data
-        for term, data in terms.items()
-        if data.get("is_obsolete", "false") != "true" and term.startswith(prefix or "")
-    }
+    living = {term: data for term, data in terms.items() if data.get("is_obsolete", "false") != "true"}
     main = {alias: term for term, data in living.items() for alias in data.get("alt_id", [])}
     main |= {term: term for term in living}
 
@@ -77,12 +72,11 @@ def load_cell_ontology(
             "path": str(path),
             "rows_read": n,
             "unit": "edges",
-            "dropped": {"obsolete, foreign or undefined term": lost[relation]} if relation in lost else {},
+            "dropped": {"obsolete or undefined term": lost[relation]} if relation in lost else {},
         }
         for relation, n in read.items()
     ]
-    left_out = {"obsolete": sum(data.get("is_obsolete") == "true" for data in terms.values())}
-    left_out["foreign"] = len(terms) - len(living) - left_out["obsolete"]
+    left_out = {"obsolete": len(terms) - len(living)}
     left_out["only named, not described"] = ontology.number_of_nodes() - len(terms)
     if any(left_out.values()) or other:
         record = {"origin": origin, "relation": "terms", "path": str(path), "unit": "terms", "kept": len(living)}

@@ -21,7 +21,7 @@ PEAK, GENE = "peak_id", "gene_short_name"
 
 
 def load_promoter_motifs(
-    path: str | Path, *, features: bool = False, min_peaks: int = 1, origin: str = "promoter_motifs"
+    path: str | Path, *, features: bool = False, origin: str = "promoter_motifs"
 ) -> KnowledgeGraph:
     """Read a table of motif hits, CellOracle's base GRN (Kamimoto et al., Nature 2023; Apache-2.0).
 
@@ -32,7 +32,6 @@ def load_promoter_motifs(
     Args:
         path: Parquet file.
         features: instead of edges, give each gene the feature `promoter_motifs` [genes, factors], the same shares.
-        min_peaks: peaks of a gene that must hold the motif.
         origin: name of this source in the graph.
 
     Returns:
@@ -68,7 +67,7 @@ def load_promoter_motifs(
         note = {"origin": origin, "relation": "feature promoter_motifs", "path": str(path), "kept": len(genes)}
         note |= {"rows_read": rows_read, "unit": "peaks", "dropped": dropped}
         return KnowledgeGraph({"gene": genes}, {}, [note], {"gene": {"promoter_motifs": share}})
-    row, hit = np.nonzero(count >= min_peaks)
+    row, hit = np.nonzero(count)
     collector = EdgeCollector(RELATION)
     collector.add(np.array(factors, object)[hit], np.array(genes, object)[row], share[row, hit])
     return collector.graph(origin, label=str(path), dropped=dropped, rows_read=rows_read, unit="peaks")

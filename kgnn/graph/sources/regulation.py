@@ -219,7 +219,7 @@ def _sif(path: Path, origin: str, min_confidence: str | float | None) -> Knowled
 
 def _plain(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
     lower = {str(name).lower(): name for name in frame.columns}
-    source = next((lower[name] for name in ("tf", "source", "regulator", "source_genesymbol") if name in lower), None)
+    source = next((lower[name] for name in ("tf", "source", "regulator") if name in lower), None)
     target = lower.get("target")
     if source is None or target is None:
         has = ", ".join(map(str, frame.columns))[:100]
@@ -229,17 +229,16 @@ def _plain(frame: pd.DataFrame, label: str, min_confidence: str | float | None, 
             f"Target, MI) nor a plain table (tf, target, sign); the first line is {has}. Other tables: load_table"
         )
     edges = pd.DataFrame({"source": frame[source], "target": frame[target]})
-    strength = next((lower[name] for name in ("importance", "mi", "weight", "mor") if name in lower), None)
-    value = np.ones(len(frame)) if strength is None else numbers(frame, strength, label)
-    if strength is not None and str(strength).lower() in ("importance", "mi") and (value < 0).any():
+    strength = next((name for name in ("importance", "mi", "weight", "mor") if name in lower), None)
+    value = np.ones(len(frame)) if strength is None else numbers(frame, lower[strength], label)
+    if strength in ("importance", "mi") and (value < 0).any():
         row = int(np.argmax(value < 0))
-        raise InputError(f"{label}:{row + 2}: {strength} {value[row]} is negative; it must be 0 or more")
-    edges["weight"] = np.where(value != 0, np.abs(value), 0 if strength else 1)
-    edges["sign"] = np.sign(numbers(frame, lower["sign"], label)) if "sign" in lower else 0
-    if "sign" not in lower and strength is not None and str(strength).lower() in ("weight", "mor"):
+        raise InputError(f"{label}:{row + 2}: {lower[strength]} {value[row]} is negative; it must be 0 or more")
+    edges["weight"] = np.where((value == 0) & (strength == "mor"), 1.0, np.abs(value))
+    if "sign" in lower:
+        edges["sign"] = np.sign(numbers(frame, lower["sign"], label))
+    elif strength in ("weight", "mor"):
         edges["sign"] = np.sign(value)
-    if "mor" in lower and str(strength).lower() == "mor":
-        edges["weight"] = np.where(value != 0, np.abs(value), 1.0)
     if "pvalue" in lower:
         edges["confidence"] = 1 - numbers(frame, lower["pvalue"], label)
     elif "confidence" in lower:
