@@ -160,19 +160,26 @@ def keep_edges(
 
 
 def drop_source(self: KnowledgeGraph, *origins: str) -> KnowledgeGraph:
-    """Remove all edges that the named knowledge sources contributed; nodes stay.
+    """Remove all edges that the named knowledge sources contributed, and their account; nodes stay.
 
     Raises:
         InputError: no such source in the graph.
     """
     _check_origins(self, origins)
-    return keep_edges(self, lambda _, table: ~table["origin"].isin(origins), "drop_source", origins=list(origins))
+    return _keep_origins(self, set(self.origins) - set(origins), "drop_source", origins)
 
 
 def only_sources(self: KnowledgeGraph, *origins: str) -> KnowledgeGraph:
     """Keep only the edges that the named knowledge sources contributed; nodes stay."""
     _check_origins(self, origins)
-    return keep_edges(self, lambda _, table: table["origin"].isin(origins), "only_sources", origins=list(origins))
+    return _keep_origins(self, set(origins), "only_sources", origins)
+
+
+def _keep_origins(graph: KnowledgeGraph, kept: set[str], operation: str, named: Sequence[str]) -> KnowledgeGraph:
+    result = keep_edges(graph, lambda _, table: table["origin"].isin(kept), operation, origins=list(named))
+    gone = set(graph.origins) - kept
+    result.account = tuple(record for record in result.account if record["origin"] not in gone)
+    return result
 
 
 def _check_origins(graph: KnowledgeGraph, origins: Iterable[str]) -> None:

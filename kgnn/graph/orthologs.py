@@ -57,7 +57,7 @@ class Orthologs:
             graph: genes of the other of the two species.
             to: the species to translate to.
             one_to_many: also take genes with several orthologues: each edge is copied to all of them, with its weight
-                shared among the copies, so that the weights' sum stays.
+                shared among the copies; copies that fall together merge as duplicate rows do.
         """
         if to not in self.species:
             raise InputError(f"species {to!r} is unknown; the table has {' and '.join(self.species)}")

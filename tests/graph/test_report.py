@@ -49,6 +49,18 @@ def test_merging_the_same_source_twice_counts_it_as_merged():
     assert sum(record["merged"] for record in twice.account) == 2
 
 
+def test_a_dropped_source_leaves_the_account_and_comes_back_with_its_graph():
+    one, two = (
+        load_table(pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]}), origin=origin)
+        for origin in ("one", "two")
+    )
+    both = one | two
+    for left in (both.drop_source("two"), both.only_sources("one")):
+        assert [record["origin"] for record in left.account] == ["one"]
+        assert left.summary()["origin"].tolist() == ["one"]
+        assert (left | two).summary()["rows_read"].tolist() == [2, 2]
+
+
 def test_degrees_overlap_and_coverage_by_hand(small_kg):
     report = small_kg.report(["A", "B", "Z"])
     degrees = report.degrees.set_index(["relation", "side"])
