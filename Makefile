@@ -35,6 +35,7 @@ test-scatter:  ## with torch-scatter and torch-sparse, built from source into an
 	&& $(VENV)-scatter/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
 	&& touch $(VENV)-scatter/.installed )
 	$(VENV)-scatter/bin/python -m pytest tests/ops/test_scatter.py tests/graph/test_hetero.py
+	$(VENV)-scatter/bin/python -m pytest tests/ops/test_backends.py -k scatter
 
 fuzz: install  ## a thousand mutated files for every parser; `MUTATIONS=10000 make fuzz` for more
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --mutations $(or $(MUTATIONS),1000)

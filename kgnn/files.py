@@ -104,3 +104,9 @@ def read_h5ad(path: str | Path) -> Any:
     except Exception as error:  # h5py and anndata raise many kinds for files that are not H5AD
         what = (str(error).splitlines() or [""])[0]
         raise InputError(f"{path}: cannot be read as H5AD ({type(error).__name__}: {what})") from None
+
+
+def cache_folder() -> Path:
+    """Return where what can be made again is kept: `$KGNN_CACHE`, else the user's cache folder."""
+    base = os.environ.get("KGNN_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kgnn"

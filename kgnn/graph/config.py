@@ -14,7 +14,7 @@ from typing import Any
 
 import kgnn
 from kgnn.errors import InputError
-from kgnn.files import existing_file, read_h5ad
+from kgnn.files import cache_folder, existing_file, read_h5ad
 from kgnn.graph import sources
 from kgnn.graph.identifiers import GeneNames, map_genes
 from kgnn.graph.knowledge_graph import KnowledgeGraph
@@ -237,12 +237,6 @@ def _join(
 
 
 # the hash of all that a graph is made of
-
-
-def cache_folder() -> Path:
-    """Return where built sources are kept: `$KGNN_CACHE`, else the user's cache folder."""
-    base = os.environ.get("KGNN_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kgnn"
 
 
 def _inputs(path: Path, settings: Mapping[str, Any], cells_key: str) -> dict[str, Any]:

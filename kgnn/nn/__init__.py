@@ -1,10 +1,25 @@
 """What is learned: convolutions, encoders, heads and losses, plain `nn.Module`s and functions."""
 
-from kgnn.nn.conv import SGConv
+from kgnn.nn.conv import GATConv, GATv2Conv, GCNConv, GINConv, HGTConv, RGCNConv, SAGEConv, SGConv
 from kgnn.nn.encoders import GearsEncoder
 from kgnn.nn.gears import GEARS
 from kgnn.nn.heads import GearsDecoder
 from kgnn.nn.losses import gears_loss
 from kgnn.nn.norm import CountedBatchNorm, CountedMLP
 
-__all__ = ["GEARS", "CountedBatchNorm", "CountedMLP", "GearsDecoder", "GearsEncoder", "SGConv", "gears_loss"]
+__all__ = [
+    "GEARS",
+    "CountedBatchNorm",
+    "CountedMLP",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GINConv",
+    "GearsDecoder",
+    "GearsEncoder",
+    "HGTConv",
+    "RGCNConv",
+    "SAGEConv",
+    "SGConv",
+    "gears_loss",
+]

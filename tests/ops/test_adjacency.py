@@ -69,7 +69,8 @@ def test_moves_with_the_model_and_is_no_part_of_its_state():
     model = torch.nn.Sequential(Adjacency(torch.tensor([[0], [1]]), n_nodes=2))
     assert model.state_dict() == {}
     assert model.double()[0].values.dtype == torch.double
-    assert model[0].indices.dtype == torch.long
+    assert model[0].indices.dtype == torch.int32
+    assert model.bfloat16()[0].values.dtype == torch.float32  # sums over neighbours are made there
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,37 @@ def test_wrong_graphs_are_refused(edge_index, weight, options, message):
     weight = None if weight is None else torch.tensor(weight)
     with pytest.raises(ValueError, match=message):
         Adjacency(torch.tensor(edge_index), weight, **({"n_nodes": 3} | options))
+
+
+def test_edges_keep_their_numbers_whatever_order_they_came_in():
+    edge_index = torch.tensor([[2, 0, 2, 1], [1, 1, 0, 1]])
+    weight = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    adjacency = Adjacency(edge_index, weight, n_nodes=3, self_loops=True)
+    loops = torch.tensor([[0, 2], [0, 2]])  # node 1 has one of its own
+    assert torch.equal(adjacency.edge_index, torch.cat([edge_index, loops], 1))
+    assert adjacency.edge_weight.tolist() == [1, 2, 3, 4, 1, 1]
+    per_edge = torch.arange(6)
+    assert torch.equal(adjacency.from_csr_order(adjacency.to_csr_order(per_edge, 0), 0), per_edge)
+    assert adjacency.indices.tolist() == [0, 2, 0, 1, 2, 2]
+
+
+@given(edges, st.sampled_from(["degree", "rcm"]))
+def test_the_order_of_work_is_a_permutation_and_changes_no_matrix(rows, reorder):
+    edge_index, weight = build(rows)
+    adjacency = Adjacency(edge_index, weight, n_nodes=N, reorder=reorder)
+    for order in (adjacency.order, adjacency.t_order):
+        assert sorted(order.tolist()) == list(range(N))
+    np.testing.assert_array_equal(dense(adjacency), dense(Adjacency(edge_index, weight, n_nodes=N)))
+    if reorder == "degree":
+        degree = adjacency.indptr.diff()[adjacency.order.long()].tolist()
+        assert degree == sorted(degree, reverse=True)
+
+
+def test_rcm_brings_the_neighbours_of_a_shuffled_path_together():
+    n = 200
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    path = torch.stack([shuffled[:-1], shuffled[1:]])
+    order = Adjacency(torch.cat([path, path.flip(0)], 1), n_nodes=n, reorder="rcm").order.long()
+    place = torch.empty(n, dtype=torch.long)
+    place[order] = torch.arange(n)
+    assert int((place[path[0]] - place[path[1]]).abs().max()) == 1  # the bandwidth of a path

@@ -1,0 +1,64 @@
+// Sparse products for the CPU: one graph in CSR, many cells, each cell's features contiguous in the channels.
+//
+// Compiled at first use by native.py for the processor at hand and called through a plain C interface. A unit of
+// work is one cell, or a part of its rows where there are few cells: one cell's features stay in a core's cache, each
+// output row is written by one thread in a fixed order of summation, and so the same input gives the same bits.
+#include "attention.h"
+
+template <class T, class F> static void with_kernel(int kind, const Attention& p, F body) {
+    auto run = [&](auto lanes) {
+        constexpr int L = decltype(lanes)::value;
+        if (kind == GAT) body(AttentionKernel<GAT, T, L>{p});
+        else if (kind == GATV2) body(AttentionKernel<GATV2, T, L>{p});
+        else body(AttentionKernel<DOT, T, L>{p});
+    };
+    with_lanes<T>(p.width, run);
+}
+
+#define EXPORT(T, NAME)                                                                                               \
+    void spmm_##NAME(const Csr* g, const acc_t<T>* w, int64_t w_cell, int64_t heads, const T* x, const Strides* xs,    \
+                     int64_t cells, int64_t channels, T* y, int threads) {                                             \
+        spmm<T>(*g, w, w_cell, heads, x, *xs, cells, channels, y, threads);                                            \
+    }                                                                                                                  \
+    void spmm_max_##NAME(const Csr* g, const acc_t<T>* w, int64_t w_cell, int64_t heads, const T* x,                   \
+                         const Strides* xs, int64_t cells, int64_t channels, T* y, int32_t* arg, int threads) {        \
+        spmm_max<T>(*g, w, w_cell, heads, x, *xs, cells, channels, y, arg, threads);                                   \
+    }                                                                                                                  \
+    void spmm_max_backward_##NAME(const Csr* g, const acc_t<T>* w, int64_t w_cell, int64_t heads, const T* grad,       \
+                                  const int32_t* arg, int64_t cells, int64_t channels, int64_t sources,                \
+                                  acc_t<T>* grad_x, int threads) {                                                     \
+        spmm_max_backward<T>(*g, w, w_cell, heads, grad, arg, cells, channels, sources, grad_x, threads);              \
+    }                                                                                                                  \
+    void sddmm_##NAME(const Csr* g, int64_t heads, const T* a, const Strides* as, const T* b, const Strides* bs,       \
+                      int64_t cells, int64_t channels, int total, acc_t<T>* out, int threads) {                        \
+        sddmm<T>(*g, heads, a, *as, b, *bs, cells, channels, total, out, threads);                                     \
+    }                                                                                                                  \
+    void attention_##NAME(int kind, const Attention* p, T* y, acc_t<T>* lse) {                                         \
+        with_kernel<T>(kind, *p, [&](auto kernel) { kernel.forward(y, lse); });                                        \
+    }                                                                                                                  \
+    void attention_targets_##NAME(int kind, const Attention* p, const T* grad, const Strides* gs, const acc_t<T>* lse, \
+                                  T* grad_q, acc_t<T>* delta, acc_t<T>* grad_a) {                                      \
+        with_kernel<T>(kind, *p, [&](auto kernel) { kernel.backward_targets(grad, *gs, lse, grad_q, delta, grad_a); }); \
+    }                                                                                                                  \
+    void attention_sources_##NAME(int kind, const Attention* p, const T* grad, const Strides* gs, const acc_t<T>* lse, \
+                                  const acc_t<T>* delta, int64_t targets, T* grad_k, T* grad_v) {                      \
+        with_kernel<T>(kind, *p, [&](auto kernel) {                                                                    \
+            kernel.backward_sources(grad, *gs, lse, delta, targets, grad_k, grad_v);                                   \
+        });                                                                                                            \
+    }
+
+#define EXPORT_SOFTMAX(A, NAME)                                                                                        \
+    void edge_softmax_##NAME(const Csr* g, int64_t heads, int64_t cells, A* p, int threads) {                          \
+        edge_softmax<A>(*g, heads, cells, p, threads);                                                                 \
+    }                                                                                                                  \
+    void edge_softmax_backward_##NAME(const Csr* g, int64_t heads, int64_t cells, const A* p, A* grad, int threads) {  \
+        edge_softmax_backward<A>(*g, heads, cells, p, grad, threads);                                                  \
+    }
+
+extern "C" {
+EXPORT(float, f32)
+EXPORT(double, f64)
+EXPORT(bf16, bf16)
+EXPORT_SOFTMAX(float, f32)
+EXPORT_SOFTMAX(double, f64)
+}

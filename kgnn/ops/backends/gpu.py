@@ -1,0 +1,195 @@
+"""The backend `triton`: kernels for CUDA; with TRITON_INTERPRET=1 they run, slowly, on the CPU, to be tested."""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kgnn.ops.csr import Csr
+
+KINDS = {"gat": 0, "gatv2": 1, "dot": 2}
+EDGES = 8  # edges in flight a program
+MAX_BLOCK = 128  # channels a program
+
+
+def missing(device: str, dtype: torch.dtype) -> str:
+    """Return why such features cannot be computed here, or ""."""
+    if find_spec("triton") is None:
+        return "triton is not installed (pip install kgnn[gpu])"
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "Triton's kernels need CUDA (on the CPU: TRITON_INTERPRET=1, for tests)"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    return "" if dtype.is_floating_point else f"features must be floating point, not {dtype}"
+
+
+def about() -> str:
+    import triton
+
+    return f"Triton {triton.__version__}" + (", interpreted" if os.environ.get("TRITON_INTERPRET") == "1" else "")
+
+
+# operations; see plain.py for their shapes
+
+
+def spmm(csr: Csr, weight: Tensor, x: Tensor) -> Tensor:
+    x, (weight, w_cell, heads) = _rows_contiguous(x), _weights(weight)
+    cells, _, channels = x.shape
+    out = x.new_empty(cells, csr.n_rows, channels)
+    block = _block(channels)
+    grid = (csr.n_rows, cells, -(-channels // block))
+    _kernels().spmm[grid](
+        csr.indptr, csr.indices, weight, x, out, csr.n_rows, channels, channels // heads, heads, w_cell,
+        x.stride(0), x.stride(1), ACC=_acc(x), EDGES=EDGES, BLOCK=block, num_warps=1,
+    )  # fmt: skip
+    return out
+
+
+def spmm_max(csr: Csr, weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    x, (weight, w_cell, heads) = _rows_contiguous(x), _weights(weight)
+    cells, _, channels = x.shape
+    out = x.new_empty(cells, csr.n_rows, channels)
+    arg = torch.empty(out.shape, dtype=torch.int32, device=x.device)
+    block = _block(channels)
+    grid = (csr.n_rows, cells, -(-channels // block))
+    _kernels().spmm_max[grid](
+        csr.indptr, csr.indices, weight, x, out, arg, csr.n_rows, channels, channels // heads, heads, w_cell,
+        x.stride(0), x.stride(1), ACC=_acc(x), BLOCK=block, num_warps=1,
+    )  # fmt: skip
+    return out, arg
+
+
+def spmm_max_backward(csr: Csr, t_csr: Csr, t_position: Tensor, weight: Tensor, grad: Tensor, arg: Tensor) -> Tensor:
+    grad, (weight, w_cell, heads) = grad.contiguous(), _weights(weight)
+    cells, _, channels = grad.shape
+    out = grad.new_empty(cells, csr.n_columns, channels)
+    block = _block(channels)
+    grid = (csr.n_columns, cells, -(-channels // block))
+    _kernels().spmm_max_backward[grid](
+        t_csr.indptr, t_csr.indices, t_position, weight, grad, arg, out, csr.n_columns, csr.n_rows, channels,
+        channels // heads, heads, w_cell, ACC=_acc(grad), BLOCK=block, num_warps=1,
+    )  # fmt: skip
+    return out
+
+
+def sddmm(csr: Csr, a: Tensor, b: Tensor, heads: int, total: bool) -> Tensor:
+    a, b = _rows_contiguous(a), _rows_contiguous(b)
+    cells, _, channels = a.shape
+    out = torch.empty(1 if total else cells, csr.n_entries, heads, dtype=_accumulator(a), device=a.device)
+    grid = (csr.n_rows, heads, len(out))
+    _kernels().sddmm[grid](
+        csr.indptr, csr.indices, a, b, out, cells, csr.n_entries, channels // heads, heads,
+        a.stride(0), a.stride(1), b.stride(0), b.stride(1),
+        ACC=_acc(a), TOTAL=total, EDGES=EDGES, BLOCK=_block(channels // heads), num_warps=1,
+    )  # fmt: skip
+    return out
+
+
+def edge_softmax(csr: Csr, scores: Tensor) -> Tensor:
+    scores = scores.contiguous()
+    cells, edges, heads = scores.shape
+    out = torch.empty_like(scores)
+    _kernels().edge_softmax[(csr.n_rows, heads, cells)](csr.indptr, scores, out, edges, heads, EDGES=32, num_warps=1)
+    return out
+
+
+def edge_softmax_backward(csr: Csr, p: Tensor, grad: Tensor) -> Tensor:
+    p, grad = p.contiguous(), grad.contiguous()
+    cells, edges, heads = p.shape
+    out = torch.empty_like(p)
+    grid = (csr.n_rows, heads, cells)
+    _kernels().edge_softmax_backward[grid](csr.indptr, p, grad, out, edges, heads, EDGES=32, num_warps=1)
+    return out
+
+
+def attention(
+    csr: Csr, kind: str, q: Tensor, k: Tensor, v: Tensor, a: Tensor | None, constant: float, heads: int
+) -> tuple[Tensor, Tensor]:
+    q, k, v = _rows_contiguous(q), _rows_contiguous(k), _rows_contiguous(v)
+    cells, _, channels = v.shape
+    out = v.new_empty(cells, csr.n_rows, channels)
+    lse = torch.empty(cells, csr.n_rows, heads, dtype=_accumulator(v), device=v.device)
+    _kernels().attention[(csr.n_rows, heads, cells)](
+        csr.indptr, csr.indices, q, k, v, v if a is None else a, out, lse, csr.n_rows, channels // heads, heads,
+        *_strides(q, k, v), **_shape(kind, v, heads, constant),
+    )  # fmt: skip
+    return out, lse
+
+
+def attention_backward(
+    csr: Csr,
+    t_csr: Csr,
+    kind: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor | None,
+    constant: float,
+    heads: int,
+    lse: Tensor,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    q, k, v, grad = (_rows_contiguous(part) for part in (q, k, v, grad))
+    cells, _, channels = v.shape
+    width = channels // heads
+    grad_q, grad_k, grad_v = (torch.empty_like(part, memory_format=torch.contiguous_format) for part in (q, k, v))
+    delta = torch.empty_like(lse)
+    # a's gradient is summed over targets and cells afterwards, in one order
+    of_target = lse.new_empty(cells, csr.n_rows, channels) if a is not None else lse
+    strides, shape, weights = _strides(q, k, v, grad), _shape(kind, v, heads, constant), v if a is None else a
+    _kernels().attention_targets[(csr.n_rows, heads, cells)](
+        csr.indptr, csr.indices, q, k, v, weights, grad, lse, grad_q, delta, of_target, csr.n_rows, width, heads,
+        *strides, **shape,
+    )  # fmt: skip
+    _kernels().attention_sources[(csr.n_columns, heads, cells)](
+        t_csr.indptr, t_csr.indices, q, k, v, weights, grad, lse, delta, grad_k, grad_v, csr.n_columns, csr.n_rows,
+        width, heads, *strides, **shape,
+    )  # fmt: skip
+    grad_a = None if a is None else of_target.sum((0, 1)).view_as(a)
+    return grad_q, None if kind == "gatv2" else grad_k, grad_v, grad_a
+
+
+@cache
+def _kernels() -> Any:
+    from kgnn.ops.backends import triton_kernels
+
+    return triton_kernels
+
+
+def _acc(x: Tensor) -> Any:
+    import triton.language as tl
+
+    return tl.float64 if x.dtype == torch.float64 else tl.float32
+
+
+def _shape(kind: str, v: Tensor, heads: int, constant: float) -> dict[str, Any]:
+    block = _power_of_two(v.shape[-1] // heads)
+    return {"CONSTANT": constant, "KIND": KINDS[kind], "ACC": _acc(v), "EDGES": EDGES, "BLOCK": block, "num_warps": 1}
+
+
+def _strides(*parts: Tensor) -> list[int]:
+    return [stride for part in parts for stride in (part.stride(0), part.stride(1))]
+
+
+def _weights(weight: Tensor) -> tuple[Tensor, int, int]:
+    weight = weight.contiguous()
+    return weight, weight[0].numel() if len(weight) > 1 else 0, weight.shape[-1]
+
+
+def _rows_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _block(channels: int) -> int:
+    return min(MAX_BLOCK, _power_of_two(channels))
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()
