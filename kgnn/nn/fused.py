@@ -1,20 +1,20 @@
 """The one large computation of GEARS, z[c,g] = w1[g] · MLP(ReLU(a[g] + b[c])), block by block.
 
-The rows gene × condition are worked through in blocks of genes that stay in the processor's cache, forward and
-backward; a block's activations are computed again in the backward pass instead of being stored. That is faster
-than storing them, because arrays of that size have to come from the operating system page by page. Only the MLP's
-output [genes, conditions, channels] is kept.
+The rows gene × condition are worked through in blocks that stay in the processor's cache, forward and backward
+(`pair_mlp` of the backends); a block's activations are computed again in the backward pass instead of being stored.
+That is faster than storing them, because arrays of that size have to come from the operating system page by page.
+Only the MLP's output [genes, conditions, channels] is kept.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kgnn.nn.norm import CountedMLP, fold_moments
+from kgnn.ops.backends import choose
 
-BLOCK_ROWS = 4096  # rows gene × condition at a time: with 128 hidden channels 2 MB, one core's cache
+BLOCK_GENES = 64
 
 
 def gene_values(a: Tensor, b: Tensor, share: Tensor, total: Tensor, mlp: CountedMLP, gene_weight: Tensor) -> Tensor:
@@ -49,43 +49,20 @@ def gene_values(a: Tensor, b: Tensor, share: Tensor, total: Tensor, mlp: Counted
     return z + 0 * second.bias.sum()
 
 
-def _blocks(a: Tensor, b: Tensor) -> Iterator[slice]:
-    size = len(a) if a.is_cuda else max(1, BLOCK_ROWS // len(b))
-    for start in range(0, len(a), size):
-        yield slice(start, min(start + size, len(a)))
-
-
-def _state(a: Tensor, b: Tensor) -> Tensor:
-    """ReLU(a[g] + b[c]) as rows [genes · conditions, channels]."""
-    return (a.unsqueeze(1) + b).relu_().flatten(0, 1)
-
-
 class _StateMoments(torch.autograd.Function):
     """E[h] [channels] and E[h hᵀ] [channels, channels] of h = ReLU(a[g] + b[c])."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(a, b, share)
-        first, second = torch.zeros_like(a[0]), a.new_zeros(a.shape[1], a.shape[1])
-        for genes in _blocks(a, b):
-            h = _state(a[genes], b)
-            weighted = h * share.repeat(genes.stop - genes.start).unsqueeze(-1)
-            first += weighted.sum(0)
-            second.addmm_(weighted.T, h)
-        return first, second
+        moments: tuple[Tensor, Tensor] = choose("pair_moments", a)(a, b, share)
+        return moments
 
     @staticmethod
     def backward(ctx: Any, grad_first: Tensor, grad_second: Tensor) -> tuple[Tensor, Tensor, None]:
         a, b, share = ctx.saved_tensors
-        symmetric = grad_second + grad_second.T
-        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
-        for genes in _blocks(a, b):
-            h = _state(a[genes], b)
-            grad = torch.addmm(grad_first, h, symmetric)
-            grad = torch.ops.aten.threshold_backward(grad, h, 0).unflatten(0, (-1, len(b)))
-            grad_a[genes] = torch.matmul(share, grad)
-            grad_b += grad.sum(0)
-        return grad_a, grad_b * share.unsqueeze(-1), None
+        grad_a, grad_b = choose("pair_moments_backward", a)(a, b, share, grad_first, grad_second)
+        return grad_a, grad_b, None
 
 
 class _GeneValues(torch.autograd.Function):
@@ -105,16 +82,9 @@ class _GeneValues(torch.autograd.Function):
         gene_weight: Tensor,
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        out = a.new_empty(len(a), len(b), len(weight2))
-        total = out.new_zeros(out.shape[1:])
-        for genes in _blocks(a, b):
-            hidden = torch.addmm(bias1, _state(a[genes], b), weight1.T).relu_()
-            torch.mm(hidden, weight2.T, out=out[genes].flatten(0, 1))
-            total += out[genes].sum(0)
+        out, total = choose("pair_mlp", a)(a, b, weight1, bias1, weight2)
         mean = share @ total
-        squares = torch.zeros_like(total)
-        for genes in _blocks(a, b):
-            squares += (out[genes] - mean).square_().sum(0)
+        squares = torch.stack([(part - mean).square_().sum(0) for part in out.split(BLOCK_GENES)]).sum(0)
         variance = share @ squares
         deviation = (variance + eps).rsqrt()
         scale = norm_weight * deviation
@@ -144,23 +114,9 @@ class _GeneValues(torch.autograd.Function):
         intercepts = -torch.outer(share, scale * grad_norm_bias - slope * mean)
         scaled_weight = gene_weight * scale
 
-        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
-        grad_weight1, grad_bias1 = torch.zeros_like(weight1), torch.zeros_like(bias1)
-        grad_weight2 = torch.zeros_like(weight2)
-        for genes in _blocks(a, b):
-            h = _state(a[genes], b)
-            hidden = torch.addmm(bias1, h, weight1.T).relu_()
-            grad_out = torch.addcmul(intercepts, out[genes], slopes)
-            grad_out.addcmul_(grad[genes].unsqueeze(-1), scaled_weight[genes].unsqueeze(1))
-            grad_out = grad_out.flatten(0, 1)
-            grad_weight2.addmm_(grad_out.T, hidden)
-            grad_hidden = torch.ops.aten.threshold_backward(torch.mm(grad_out, weight2), hidden, 0)
-            grad_weight1.addmm_(grad_hidden.T, h)
-            grad_bias1 += grad_hidden.sum(0)
-            grad_h = torch.ops.aten.threshold_backward(torch.mm(grad_hidden, weight1), h, 0)
-            grad_h = grad_h.unflatten(0, (-1, len(b)))
-            grad_a[genes] = grad_h.sum(1)
-            grad_b += grad_h.sum(0)
+        parts = (a, b, weight1, bias1, weight2, out, grad, scaled_weight, slopes, intercepts)
+        grads = choose("pair_mlp_backward", a)(*parts)
+        grad_a, grad_b, grad_weight1, grad_bias1, grad_weight2 = grads
         return (
             grad_a,
             grad_b,

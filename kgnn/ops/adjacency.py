@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor, nn
 
 from kgnn.ops.csr import Csr
@@ -181,6 +179,9 @@ def _row_order(reorder: Reorder, row: Tensor, column: Tensor, shape: tuple[int, 
         raise ValueError(f"reorder must be none, degree or rcm, not {reorder!r}")
     if shape[0] != shape[1]:
         raise ValueError(f"reorder='rcm' needs a square graph, not {shape[0]} × {shape[1]}; use 'degree'")
+    from scipy import sparse
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
     ones = np.ones(len(row), dtype=np.int8)
     pattern = sparse.coo_matrix((ones, (row.cpu().numpy(), column.cpu().numpy())), shape).tocsr()
     order = reverse_cuthill_mckee((pattern + pattern.T).tocsr(), symmetric_mode=True)

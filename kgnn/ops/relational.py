@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kgnn.ops.adjacency import Adjacency
-from kgnn.ops.backends import buffers
-from kgnn.ops.spmm import as_cells, multiply, spmm
+from kgnn.ops.backends import choose
+from kgnn.ops.spmm import accumulator, as_cells, spmm
 
 Relation = tuple[str, str, str]
-BLOCK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}  # messages at a time, by device
 
 
 class RelationalAdjacency(nn.Module):
@@ -207,46 +206,22 @@ class _Transform(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.by_source, ctx.transposed = by_source, transposed
         ctx.has_bias = bias is not None
-        relations, channels, out_channels = weight.shape
-        flat = weight.reshape(relations * channels, out_channels)
-        out = buffers.empty((len(x), shape[0], out_channels), x.dtype, x.device)
-        for part in _blocks(x, shape[0] * relations * channels):
-            messages = multiply(by_target, by_target.values.view(1, -1, 1), x[part])
-            _product(messages.view(-1, len(flat)), flat, bias, out[part].flatten(0, 1))
-        return out
+        if not x.numel() or not weight.numel():
+            out = x.new_zeros(len(x), shape[0], weight.shape[-1])
+            return out if bias is None else out + bias
+        values = by_target.values.to(accumulator(x.dtype))
+        return choose("transform", x)(by_target.csr, values, x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        relations, channels, out_channels = weight.shape
-        by_source = ctx.by_source
-        values = by_source.t_values if ctx.transposed else by_source.values
-        # the sums are [sources, relations, out]: weights [relations · out, in] bring them back to x's channels
-        back = weight.transpose(1, 2).reshape(relations * out_channels, channels)
-        grad_x = buffers.empty(tuple(x.shape), x.dtype, x.device) if ctx.needs_input_grad[0] else None
-        grad_weight = weight.new_zeros(channels, relations * out_channels)
-        for part in _blocks(x, x.shape[1] * relations * out_channels):
-            messages = multiply(by_source, values.view(1, -1, 1), grad[part], ctx.transposed).view(-1, len(back))
-            if grad_x is not None:
-                _product(messages, back, None, grad_x[part].flatten(0, 1))
-            if ctx.needs_input_grad[1]:
-                grad_weight.addmm_(x[part].flatten(0, 1).T, messages)
-        grad_weight = grad_weight.unflatten(1, (relations, out_channels)).transpose(0, 1)
         grad_bias = grad.sum((0, 1)) if ctx.has_bias and ctx.needs_input_grad[2] else None
+        if not x.numel() or not weight.numel():
+            return torch.zeros_like(x), torch.zeros_like(weight), grad_bias, None, None, None, None
+        by_source = ctx.by_source
+        csr, values = (by_source.t_csr, by_source.t_values) if ctx.transposed else (by_source.csr, by_source.values)
+        function = choose("transform_backward", x)
+        wanted = ctx.needs_input_grad[:2]
+        grad_x, grad_weight = function(csr, values.to(accumulator(x.dtype)), grad, x, weight, *wanted)
         return grad_x, grad_weight, grad_bias, None, None, None, None
-
-
-def _blocks(x: Tensor, numbers_a_cell: int) -> list[slice]:
-    limit = BLOCK_BYTES.get(x.device.type, BLOCK_BYTES["cuda"])
-    size = max(1, limit // max(1, numbers_a_cell * x.element_size()))
-    if x.device.type == "cpu":
-        size = max(size, torch.get_num_threads())
-    return [slice(start, start + size) for start in range(0, len(x), size)]
-
-
-def _product(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    if bias is None:
-        torch.mm(a, b, out=out)
-    else:
-        torch.addmm(bias, a, b, out=out)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kgnn.nn import gears_loss
+from kgnn.nn import gears_loss, losses
 
 CONDITION = torch.tensor([0, 1, 0, 2, 1, 0])
 GENES = 9
@@ -80,3 +80,18 @@ def test_only_the_soft_sign_has_a_gradient(batch):
             for weight in (1.0, 0.0)
         )
         assert bool((with_term != without).any()) is moves
+
+
+@pytest.mark.parametrize("block", [1, 20, 1 << 20])
+@pytest.mark.parametrize("gamma", [2.0, 1.0])
+@pytest.mark.parametrize("soft_sign", [None, 3.0])
+def test_gradients_in_blocks_of_any_size(batch, block, gamma, soft_sign, monkeypatch):
+    monkeypatch.setattr(losses, "BLOCK", block)
+    prediction, target, control, expressed, log_variance = batch
+    options = {"gamma": gamma, "soft_sign": soft_sign, "direction_weight": 0.3, "uncertainty_weight": 0.5}
+
+    def loss(prediction, log_variance):
+        return gears_loss(prediction, target, control, CONDITION, expressed, log_variance=log_variance, **options)
+
+    assert torch.autograd.gradcheck(loss, (prediction, log_variance.requires_grad_()))
+    assert torch.autograd.gradcheck(lambda p: loss(p, None), (prediction,))

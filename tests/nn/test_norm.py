@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from kgnn.nn import CountedBatchNorm, CountedMLP, fused
+from kgnn import ops
+from kgnn.nn import CountedBatchNorm, CountedMLP
 from kgnn.nn.fused import gene_values
+from kgnn.ops.backends import plain_dense
 
 GENES, CONDITIONS, CHANNELS = 11, 4, 5
 COUNTS = torch.tensor([3.0, 1, 2, 7], dtype=torch.double)
@@ -29,26 +31,37 @@ def test_counted_norm_is_batch_norm_on_repeated_rows():
     torch.testing.assert_close(ours.eval()(x, COUNTS), theirs.eval()(x))
 
 
-@pytest.mark.parametrize("block_rows", [1, 12, 10_000])
-def test_blocks_equal_the_plain_computation(monkeypatch, block_rows):
+@pytest.fixture(params=["native", "native, odd width", "torch 1", "torch 12", "torch 10000"])
+def way(request, monkeypatch):
+    """The compiled kernel, a width it leaves to PyTorch, PyTorch in blocks of so many rows → channels."""
+    name, _, rows = request.param.partition(" ")
+    if rows.isdigit():
+        monkeypatch.setattr(plain_dense, "BLOCK_ROWS", int(rows))
+    before = ops.set_backend(name.rstrip(","))
+    yield 5 if rows == "odd width" else 16
+    ops.set_backend(before)
+
+
+@pytest.mark.parametrize("genes", [1, GENES, 40])
+def test_blocks_equal_the_plain_computation(way, genes):
     """z = w1 · MLP(ReLU(a + b)) in blocks of any size: values, gradients, running statistics."""
-    monkeypatch.setattr(fused, "BLOCK_ROWS", block_rows)
+    channels = way
     torch.manual_seed(0)
-    blocked = CountedMLP(CHANNELS, 2 * CHANNELS, CHANNELS).double().train()
+    blocked = CountedMLP(channels, 2 * channels, channels).double().train()
     with torch.no_grad():
         for parameter in blocked.parameters():
             parameter.uniform_(-1, 1)
-    plain = CountedMLP(CHANNELS, 2 * CHANNELS, CHANNELS).double().train()
+    plain = CountedMLP(channels, 2 * channels, channels).double().train()
     plain.load_state_dict(blocked.state_dict())
     inputs = [
-        torch.randn(size, CHANNELS, dtype=torch.double, requires_grad=True) for size in (GENES, CONDITIONS, GENES)
+        torch.randn(size, channels, dtype=torch.double, requires_grad=True) for size in (genes, CONDITIONS, genes)
     ]
     a, b, w = inputs
-    total = COUNTS.sum() * GENES
+    total = COUNTS.sum() * genes
 
     z = gene_values(a, b, COUNTS / total, total, blocked, w)
     rows = (a.unsqueeze(1) + b).relu().flatten(0, 1)
-    expected = (plain(rows, COUNTS.repeat(GENES)).unflatten(0, (GENES, CONDITIONS)) * w.unsqueeze(1)).sum(-1)
+    expected = (plain(rows, COUNTS.repeat(genes)).unflatten(0, (genes, CONDITIONS)) * w.unsqueeze(1)).sum(-1)
     torch.testing.assert_close(z, expected, atol=1e-10, rtol=1e-10)
 
     slope = torch.linspace(-1, 1, z.numel(), dtype=torch.double).reshape(z.shape)

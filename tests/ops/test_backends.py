@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kgnn import ops
-from kgnn.ops.backends import BACKENDS, TABLE, buffers, name_of, native
+from kgnn.ops.backends import BACKENDS, TABLE, buffers, name_of, native_library
 from tests.ops import reference
 from tests.ops.conftest import SOURCES, TARGETS, odd_graph
 
@@ -183,7 +183,7 @@ def test_every_backend_has_what_the_table_says():
 def test_unknown_and_unusable_backends_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"no backend 'cuda'; there are native, triton, scatter, torch and auto"):
         ops.set_backend("cuda")
-    monkeypatch.setattr(native, "_load", lambda: (None, "no C++ compiler"))
+    monkeypatch.setattr(native_library, "load", lambda: (None, "no C++ compiler"))
     with pytest.raises(RuntimeError, match="'native' cannot be used: no C\\+\\+ compiler"):
         ops.set_backend("native")
     assert name_of("spmm", "cpu", torch.float32) == "torch"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kgnn.ops import Adjacency, HeteroAdjacency, RelationalAdjacency, relational_spmm, signed_spmm, spmm, spmm_linear
-from kgnn.ops import relational as module
+from kgnn.ops.backends import plain_dense
 from tests.ops import reference
 
 N, RELATIONS, CELLS = 11, 3, 5
@@ -20,7 +20,7 @@ def edges():
 @pytest.mark.parametrize("normalization", ["none", "row"])
 @pytest.mark.parametrize("block", [0, 1 << 30])
 def test_relations_are_summed_each_through_its_own_matrix(edges, normalization, block, monkeypatch):
-    monkeypatch.setitem(module.BLOCK_BYTES, "cpu", block)
+    monkeypatch.setitem(plain_dense.BLOCK_BYTES, "cpu", block)
     edge_index, kind, weight = edges
     graph = RelationalAdjacency(edge_index, kind, RELATIONS, n_nodes=N, weight=weight, normalization=normalization)
     assert "70 edges of 3 relations" in repr(graph)

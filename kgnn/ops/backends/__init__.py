@@ -25,6 +25,12 @@ TABLE: dict[str, tuple[str, ...]] = {  # the first that takes the features at ha
     "edge_softmax_backward": ("native", "triton", "torch"),
     "attention": ("native", "triton", "torch"),
     "attention_backward": ("native", "triton", "torch"),
+    "transform": ("native", "torch"),  # here and below: sparse and dense products together
+    "transform_backward": ("native", "torch"),
+    "pair_moments": ("native", "torch"),
+    "pair_moments_backward": ("native", "torch"),
+    "pair_mlp": ("native", "torch"),
+    "pair_mlp_backward": ("native", "torch"),
 }
 AUTOMATIC = "auto"
 _asked = os.environ.get("KGNN_BACKEND", AUTOMATIC)

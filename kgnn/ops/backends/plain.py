@@ -9,7 +9,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kgnn.ops.backends import buffers
+from kgnn.ops.backends.plain_dense import (
+    pair_mlp,
+    pair_mlp_backward,
+    pair_moments,
+    pair_moments_backward,
+    transform,
+    transform_backward,
+)
 from kgnn.ops.csr import Csr
+
+__all__ = [
+    "attention",
+    "attention_backward",
+    "edge_softmax",
+    "edge_softmax_backward",
+    "pair_mlp",
+    "pair_mlp_backward",
+    "pair_moments",
+    "pair_moments_backward",
+    "sddmm",
+    "spmm",
+    "spmm_max",
+    "spmm_max_backward",
+    "transform",
+    "transform_backward",
+]
 
 
 def missing(device: str, dtype: torch.dtype) -> str:

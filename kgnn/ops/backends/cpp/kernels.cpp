@@ -4,6 +4,7 @@
 // work is one cell, or a part of its rows where there are few cells: one cell's features stay in a core's cache, each
 // output row is written by one thread in a fixed order of summation, and so the same input gives the same bits.
 #include "attention.h"
+#include "mlp.h"
 
 template <class T, class F> static void with_kernel(int kind, const Attention& p, F body) {
     auto run = [&](auto lanes) {
@@ -47,18 +48,36 @@ template <class T, class F> static void with_kernel(int kind, const Attention& p
         });                                                                                                            \
     }
 
-#define EXPORT_SOFTMAX(A, NAME)                                                                                        \
+#define EXPORT_WHOLE(A, NAME)                                                                                        \
     void edge_softmax_##NAME(const Csr* g, int64_t heads, int64_t cells, A* p, int threads) {                          \
         edge_softmax<A>(*g, heads, cells, p, threads);                                                                 \
     }                                                                                                                  \
     void edge_softmax_backward_##NAME(const Csr* g, int64_t heads, int64_t cells, const A* p, A* grad, int threads) {  \
         edge_softmax_backward<A>(*g, heads, cells, p, grad, threads);                                                  \
+    }                                                                                                                  \
+    void transform_##NAME(const Csr* g, const A* w, int64_t relations, const A* x, const Strides* xs, int64_t cells,   \
+                          int64_t in, const A* weight, const A* bias, int64_t out, A* y, int threads) {                \
+        transform<A>(*g, w, relations, x, *xs, cells, in, weight, bias, out, y, threads);                              \
+    }                                                                                                                  \
+    void transform_backward_##NAME(const Csr* g, const A* w, int64_t relations, const A* grad, const Strides* gs,      \
+                                   int64_t cells, int64_t out, const A* back, const A* x, const Strides* xs,           \
+                                   int64_t in, A* grad_x, A* grad_weight, int threads) {                               \
+        transform_backward<A>(*g, w, relations, grad, *gs, cells, out, back, x, *xs, in, grad_x, grad_weight, threads); \
+    }                                                                                                                  \
+    void pair_moments_##NAME(const PairMlp<A>* p, A* first, A* second) { p->moments(first, second); }                  \
+    void pair_moments_backward_##NAME(const PairMlp<A>* p, const A* first, const A* symmetric, A* grad_a, A* grad_b) { \
+        p->moments_backward(first, symmetric, grad_a, grad_b);                                                         \
+    }                                                                                                                  \
+    void pair_mlp_##NAME(const PairMlp<A>* p, A* y, A* total) { p->forward(y, total); }                                \
+    void pair_mlp_backward_##NAME(const PairMlp<A>* p, const A* y, const A* grad, const A* scaled, const A* slope,     \
+                                  const A* intercept, A* grad_a, A* grad_b, A* grad_w1, A* grad_b1, A* grad_w2) {      \
+        p->backward(y, grad, scaled, slope, intercept, grad_a, grad_b, grad_w1, grad_b1, grad_w2);                     \
     }
 
 extern "C" {
 EXPORT(float, f32)
 EXPORT(double, f64)
 EXPORT(bf16, bf16)
-EXPORT_SOFTMAX(float, f32)
-EXPORT_SOFTMAX(double, f64)
+EXPORT_WHOLE(float, f32)
+EXPORT_WHOLE(double, f64)
 }
