@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kgnn.data.conditions import CONTROL
 from kgnn.data.screen import Screen
+from kgnn.errors import InputError
 
 
 @dataclass
@@ -40,25 +41,66 @@ class PairedCells(Sampler):
         conditions: training conditions; control cells always join them.
         batch_size: cells a batch. A last batch of one cell is left out: batch norm needs two.
         seed: for order and pairing.
+        conditions_per_batch: let a batch hold cells of at most so many conditions, since a step costs what its
+            distinct conditions cost; None draws cells regardless of their condition. A condition's cells are drawn
+            in random portions of batch_size / conditions_per_batch, each cell once an epoch either way; where a
+            condition's last portion is smaller, so is its batch.
     """
 
-    def __init__(self, screen: Screen, conditions: list[str], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        conditions: list[str],
+        batch_size: int,
+        seed: int,
+        conditions_per_batch: int | None = None,
+    ) -> None:
         self.group, self.batch_size = screen.group, batch_size
+        self.conditions_per_batch = conditions_per_batch
+        if conditions_per_batch is not None and not 1 <= conditions_per_batch <= batch_size:
+            raise InputError(f"conditions_per_batch must be 1 to batch_size {batch_size}, not {conditions_per_batch}")
         self.cells = screen.cells([CONTROL, *conditions])
+        self.condition = np.unique(screen.condition[self.cells].astype(str), return_inverse=True)[1]
         self.rng = np.random.default_rng(seed)
         controls = screen.controls
         self.controls = {group: controls[screen.group[controls] == group] for group in set(screen.group)}
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.cells), self.batch_size)
-        return full + (rest > 1 or full == 0)
+        if self.conditions_per_batch is None:
+            full, rest = divmod(len(self.cells), self.batch_size)
+            return full + (rest > 1 or full == 0)
+        portions = -(-np.bincount(self.condition) // self._portion)
+        return -(-int(portions.sum()) // self.conditions_per_batch)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = self.rng.permutation(self.cells)
-        paired = pair_controls(self.group[order], self.controls, self.rng)
-        for number in range(len(self)):
-            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            yield order[part], paired[part]
+        order = self.rng.permutation(len(self.cells))
+        if self.conditions_per_batch is None:
+            starts = range(0, len(order), self.batch_size)
+            batches = [order[start : start + self.batch_size] for start in starts]
+            batches = batches[: len(self)]
+        else:
+            batches = self._grouped(order, self.conditions_per_batch)
+        drawn = self.cells[np.concatenate(batches)] if batches else self.cells[:0]
+        paired = pair_controls(self.group[drawn], self.controls, self.rng)
+        ends = np.cumsum([len(batch) for batch in batches])
+        for batch, end in zip(batches, ends, strict=True):
+            part = slice(end - len(batch), end)
+            yield drawn[part], paired[part]
+
+    def _grouped(self, order: np.ndarray, conditions_per_batch: int) -> list[np.ndarray]:
+        """Portions of single conditions, in random order, so many to a batch."""
+        by_condition = order[np.argsort(self.condition[order], kind="stable")]
+        portions = []
+        for cells in np.split(by_condition, np.cumsum(np.bincount(self.condition))[:-1]):
+            portions += np.split(cells, range(self._portion, len(cells), self._portion))
+        drawn = [portions[number] for number in self.rng.permutation(len(portions))]
+        starts = range(0, len(drawn), conditions_per_batch)
+        return [np.concatenate(drawn[start : start + conditions_per_batch]) for start in starts]
+
+    @property
+    def _portion(self) -> int:
+        assert self.conditions_per_batch is not None
+        return self.batch_size // self.conditions_per_batch
 
 
 class PairedBatches(Dataset):
@@ -78,9 +120,12 @@ class PairedBatches(Dataset):
         )
 
 
-def training_batches(screen: Screen, conditions: list[str], batch_size: int, seed: int) -> DataLoader:
+def training_batches(
+    screen: Screen, conditions: list[str], batch_size: int, seed: int, conditions_per_batch: int | None = None
+) -> DataLoader:
     """Return a loader of `Batch`es of the cells of `conditions` and of control cells; see `PairedCells`."""
-    return DataLoader(PairedBatches(screen), batch_size=None, sampler=PairedCells(screen, conditions, batch_size, seed))
+    sampler = PairedCells(screen, conditions, batch_size, seed, conditions_per_batch)
+    return DataLoader(PairedBatches(screen), batch_size=None, sampler=sampler)
 
 
 def pair_controls(groups: np.ndarray, controls: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:

@@ -49,6 +49,20 @@ def gene_values(a: Tensor, b: Tensor, share: Tensor, total: Tensor, mlp: Counted
     return z + 0 * second.bias.sum()
 
 
+def folded_gene_values(a: Tensor, b: Tensor, mlp: CountedMLP, gene_weight: Tensor) -> Tensor:
+    """Return the same in eval mode, [genes, conditions], without gradients.
+
+    With running statistics both norms and the second layer are linear, so that each gene has one vector over the
+    hidden channels: z[g,c] = (W2ᵀ w1[g]) · ReLU(W1 h[g,c] + b1) + w1[g] · b2.
+    """
+    (first, first_norm), (second, second_norm) = mlp.layers()
+    unused = first.bias
+    weight1, bias1 = fold_moments(unused, unused, first, first_norm, unused)
+    weight2, bias2 = fold_moments(unused, unused, second, second_norm, unused)
+    z: Tensor = choose("pair_values", a)(a, b, weight1, bias1, gene_weight @ weight2)
+    return z + (gene_weight @ bias2).unsqueeze(-1)
+
+
 class _StateMoments(torch.autograd.Function):
     """E[h] [channels] and E[h hᵀ] [channels, channels] of h = ReLU(a[g] + b[c])."""
 

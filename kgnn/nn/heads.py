@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kgnn.nn.fused import gene_values
+from kgnn.nn.fused import folded_gene_values, gene_values
 from kgnn.nn.norm import CountedBatchNorm, CountedMLP, fold_norm
 
 
@@ -56,6 +56,8 @@ class GearsDecoder(nn.Module):
         if self.training:
             total = counts.sum() * len(a)
             return gene_values(a, b, counts / total, total, self.gene_mlp, self.gene_weight)
+        if not torch.is_grad_enabled():
+            return folded_gene_values(a, b, self.gene_mlp, self.gene_weight)
         h = (a.unsqueeze(1) + b).relu()
         return (self.gene_mlp(h.flatten(0, 1), counts).unflatten(0, h.shape[:2]) * self.gene_weight.unsqueeze(1)).sum(
             -1

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from kgnn.data import read_screen, training_batches
+from kgnn.errors import InputError
 
 
 def rows_of(loader):
@@ -51,3 +52,27 @@ def test_a_last_batch_of_one_cell_is_left_out(screen, size, sizes):
     loader = training_batches(read, read.conditions, size, seed=0)
     assert [len(cells) for cells, _ in rows_of(loader)] == sizes
     assert len(loader) == len(sizes)
+
+
+@pytest.mark.parametrize(("batch_size", "conditions_per_batch"), [(16, 2), (16, 16), (12, 5), (200, 1)])
+def test_grouped_batches_show_every_cell_once_from_few_conditions(screen, batch_size, conditions_per_batch):
+    read = read_screen(screen)
+    train = read.conditions[:6]
+    loader = training_batches(read, train, batch_size, 0, conditions_per_batch)
+    epoch = rows_of(loader)
+    assert len(loader) == len(epoch)
+    assert sorted(cell for batch, _ in epoch for cell in batch) == sorted([*read.controls, *read.cells(train)])
+    for cells, controls in epoch:
+        assert len(cells) == len(controls) <= batch_size
+        assert len(set(read.condition[cells])) <= conditions_per_batch
+        assert (read.condition[controls] == "").all()
+    assert epoch != rows_of(loader)
+    again = training_batches(read, train, batch_size, 0, conditions_per_batch)
+    assert epoch == rows_of(again)
+
+
+@pytest.mark.parametrize("number", [0, 17])
+def test_more_conditions_than_cells_are_refused(screen, number):
+    read = read_screen(screen)
+    with pytest.raises(InputError, match=f"must be 1 to batch_size 16, not {number}"):
+        training_batches(read, read.conditions, 16, 0, number)

@@ -4,7 +4,7 @@ from torch import nn
 
 from kgnn import ops
 from kgnn.nn import CountedBatchNorm, CountedMLP
-from kgnn.nn.fused import gene_values
+from kgnn.nn.fused import folded_gene_values, gene_values
 from kgnn.ops.backends import plain_dense
 
 GENES, CONDITIONS, CHANNELS = 11, 4, 5
@@ -71,3 +71,7 @@ def test_blocks_equal_the_plain_computation(way, genes):
         torch.testing.assert_close(mine, other, atol=1e-9, rtol=1e-9)
     for mine, other in zip(blocked.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-10, rtol=1e-10)
+
+    with torch.no_grad():
+        expected = (plain.eval()(rows, COUNTS).unflatten(0, (genes, CONDITIONS)) * w.unsqueeze(1)).sum(-1)
+        torch.testing.assert_close(folded_gene_values(a, b, blocked.eval(), w), expected, atol=1e-10, rtol=1e-10)

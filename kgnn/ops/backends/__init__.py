@@ -31,6 +31,7 @@ TABLE: dict[str, tuple[str, ...]] = {  # the first that takes the features at ha
     "pair_moments_backward": ("native", "torch"),
     "pair_mlp": ("native", "torch"),
     "pair_mlp_backward": ("native", "torch"),
+    "pair_values": ("native", "torch"),
 }
 AUTOMATIC = "auto"
 _asked = os.environ.get("KGNN_BACKEND", AUTOMATIC)

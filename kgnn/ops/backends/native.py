@@ -11,6 +11,7 @@ from kgnn.ops.backends.native_dense import (
     pair_mlp_backward,
     pair_moments,
     pair_moments_backward,
+    pair_values,
     transform,
     transform_backward,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "pair_mlp_backward",
     "pair_moments",
     "pair_moments_backward",
+    "pair_values",
     "sddmm",
     "spmm",
     "spmm_max",

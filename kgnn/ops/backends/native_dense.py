@@ -78,6 +78,15 @@ def pair_mlp(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tens
     return out, total
 
 
+def pair_values(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, of_gene: Tensor) -> Tensor:
+    if not _fits(a, *weight1.shape):
+        return plain_dense.pair_values(a, b, weight1, bias1, of_gene)
+    pairs = _Pairs(a, b, None, weight1, bias1)
+    out = buffers.empty((len(a), len(b)), a.dtype, a.device)
+    call("pair_values", a, pairs.struct, of_gene.contiguous(), out)
+    return out
+
+
 def pair_mlp_backward(
     a: Tensor,
     b: Tensor,

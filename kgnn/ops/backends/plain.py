@@ -14,6 +14,7 @@ from kgnn.ops.backends.plain_dense import (
     pair_mlp_backward,
     pair_moments,
     pair_moments_backward,
+    pair_values,
     transform,
     transform_backward,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "pair_mlp_backward",
     "pair_moments",
     "pair_moments_backward",
+    "pair_values",
     "sddmm",
     "spmm",
     "spmm_max",

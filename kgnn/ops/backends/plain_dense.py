@@ -100,6 +100,15 @@ def pair_mlp(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tens
     return out, total
 
 
+def pair_values(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, of_gene: Tensor) -> Tensor:
+    """of_gene[g] · ReLU(W1 h + b1), [genes, conditions]; of_gene [genes, hidden]."""
+    out = a.new_empty(len(a), len(b))
+    for genes in _gene_blocks(a, b):
+        hidden = torch.addmm(bias1, _state(a[genes], b), weight1.T).relu_().unflatten(0, (-1, len(b)))
+        out[genes] = torch.bmm(hidden, of_gene[genes].unsqueeze(-1)).squeeze(-1)
+    return out
+
+
 def pair_mlp_backward(
     a: Tensor,
     b: Tensor,

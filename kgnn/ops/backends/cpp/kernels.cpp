@@ -69,6 +69,7 @@ template <class T, class F> static void with_kernel(int kind, const Attention& p
         p->moments_backward(first, symmetric, grad_a, grad_b);                                                         \
     }                                                                                                                  \
     void pair_mlp_##NAME(const PairMlp<A>* p, A* y, A* total) { p->forward(y, total); }                                \
+    void pair_values_##NAME(const PairMlp<A>* p, const A* of_gene, A* z) { p->values(of_gene, z); }                    \
     void pair_mlp_backward_##NAME(const PairMlp<A>* p, const A* y, const A* grad, const A* scaled, const A* slope,     \
                                   const A* intercept, A* grad_a, A* grad_b, A* grad_w1, A* grad_b1, A* grad_w2) {      \
         p->backward(y, grad, scaled, slope, intercept, grad_a, grad_b, grad_w1, grad_b1, grad_w2);                     \

@@ -179,6 +179,23 @@ template <class A> struct PairMlp {
         of_conditions.write(total);
     }
 
+    // of_gene[g] · ReLU(W1 h + b1), [genes, conditions]
+    void values(const A* of_gene, A* z) const {
+        Sums<A> h(threads, BLOCK_ROWS * in), hid(threads, BLOCK_ROWS * hidden);
+        for_parts(genes, conditions, threads, [&](int64_t part, int64_t gene, int64_t begin, int64_t end) {
+            for (int64_t c = begin; c < end; c += BLOCK_ROWS) {
+                PairMlp some = *this;  // these conditions alone
+                some.b = b + c * in;
+                some.conditions = std::min(BLOCK_ROWS, end - c);
+                some.state(gene, 1, h.at(part));
+                hide(some.conditions, h.at(part), hid.at(part));
+                for (int64_t i = 0; i < some.conditions; i++)
+                    z[gene * conditions + c + i]
+                        = dot<A, LANES<A>>(hid.at(part) + i * hidden, of_gene + gene * hidden, hidden);
+            }
+        });
+    }
+
     // the gradient of y is intercept[c] + slope[c] · y[g, c] + grad[g, c] · scaled[g]
     void backward(const A* y, const A* grad, const A* scaled, const A* slope, const A* intercept, A* grad_a, A* grad_b,
                   A* grad_w1, A* grad_b1, A* grad_w2) const {
