@@ -11,14 +11,11 @@ round in turn, so that memory is the case's own and a drift of the machine's spe
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import torch
 
-from benchmarks.machine import describe, peak_memory_mb
+from benchmarks.machine import describe, in_a_process, milliseconds, peak_memory_mb
 
 GENES, PERTURBABLE, NEIGHBOURS, CHANNELS = 5045, 9853, 20, 64
 CASES = {  # name: (model, cells, distinct conditions)
@@ -38,12 +35,17 @@ def random_graph(n: int, generator: torch.Generator) -> tuple[torch.Tensor, torc
     return torch.cat([pairs, loops], 1), torch.cat([torch.rand(pairs.shape[1], generator=generator), torch.ones(n)])
 
 
+DEVICE = "cpu"
+
+
 def data(cells: int, conditions: int):
     """Graphs, control cells, perturbed cells, and the two perturbed genes of each condition."""
     generator = torch.Generator().manual_seed(0)
     graphs = random_graph(GENES, generator), random_graph(PERTURBABLE, generator)
     x, y = (torch.rand(cells, GENES, generator=generator) for _ in range(2))
     genes = torch.randperm(PERTURBABLE, generator=generator)[: 2 * conditions].reshape(conditions, 2).tolist()
+    graphs = tuple(tuple(part.to(DEVICE) for part in graph) for graph in graphs)
+    x, y = x.to(DEVICE), y.to(DEVICE)
     return graphs, x, y, genes, [number % conditions for number in range(cells)]
 
 
@@ -57,11 +59,11 @@ def kgnn_step(cells: int, conditions: int):
         Adjacency(edges, weight, n_nodes=n, normalization="symmetric", self_loops=True)
         for (edges, weight), n in zip(graphs, (GENES, PERTURBABLE), strict=True)
     ]
-    model = GEARS(GearsEncoder(*adjacencies, CHANNELS), GENES, channels=CHANNELS).train()
-    perturbed, offsets = torch.tensor(genes).ravel(), torch.arange(conditions + 1) * 2
-    number = torch.tensor(condition)
+    model = GEARS(GearsEncoder(*adjacencies, CHANNELS), GENES, channels=CHANNELS).to(DEVICE).train()
+    perturbed, offsets = torch.tensor(genes).ravel().to(DEVICE), torch.arange(conditions + 1, device=DEVICE) * 2
+    number = torch.tensor(condition, device=DEVICE)
     counts = number.bincount(minlength=conditions)
-    expressed = torch.ones(conditions, GENES, dtype=torch.bool)
+    expressed = torch.ones(conditions, GENES, dtype=torch.bool, device=DEVICE)
     control = x.mean(0)
 
     def loss():
@@ -79,23 +81,27 @@ def cell_gears_step(cells: int, conditions: int):
 
     graphs, x, y, genes, condition = data(cells, conditions)
     torch.manual_seed(0)
-    model = GEARS_Model(
-        {
-            "num_genes": GENES,
-            "num_perts": PERTURBABLE,
-            "hidden_size": CHANNELS,
-            "uncertainty": False,
-            "num_go_gnn_layers": 1,
-            "num_gene_gnn_layers": 1,
-            "decoder_hidden_size": 16,
-            "no_perturb": False,
-            "G_coexpress": graphs[0][0],
-            "G_coexpress_weight": graphs[0][1],
-            "G_go": graphs[1][0],
-            "G_go_weight": graphs[1][1],
-            "device": "cpu",
-        }
-    ).train()
+    model = (
+        GEARS_Model(
+            {
+                "num_genes": GENES,
+                "num_perts": PERTURBABLE,
+                "hidden_size": CHANNELS,
+                "uncertainty": False,
+                "num_go_gnn_layers": 1,
+                "num_gene_gnn_layers": 1,
+                "decoder_hidden_size": 16,
+                "no_perturb": False,
+                "G_coexpress": graphs[0][0],
+                "G_coexpress_weight": graphs[0][1],
+                "G_go": graphs[1][0],
+                "G_go_weight": graphs[1][1],
+                "device": DEVICE,
+            }
+        )
+        .to(DEVICE)
+        .train()
+    )
     batch = Batch.from_data_list([Data(x=row.reshape(-1, 1)) for row in x])
     batch.pert_idx = [genes[number] for number in condition]
     names = [f"condition {number}" for number in condition]
@@ -110,15 +116,16 @@ def measure(case: str, steps: int, warm_up: int) -> dict[str, object]:
     model, loss = (kgnn_step if kind == "kgnn" else cell_gears_step)(cells, conditions)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=5e-4)
     before = peak_memory_mb()
-    seconds = []
-    for _ in range(warm_up + steps):
-        start = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad()
         loss().backward()
         torch.nn.utils.clip_grad_value_(model.parameters(), 1.0)
         optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds[warm_up:], "peak_mb": peak_memory_mb(), "before_mb": before}
+
+    seconds = [ms / 1000 for ms in milliseconds(step, steps, warm_up, DEVICE)]
+    peak = peak_memory_mb() if DEVICE == "cpu" else torch.cuda.max_memory_allocated() / 1e6
+    return {"seconds": seconds, "peak_mb": peak, "before_mb": before if DEVICE == "cpu" else 0.0}
 
 
 def main() -> None:
@@ -126,8 +133,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="processes a case")
     parser.add_argument("--steps", type=int, default=5, help="measured steps a process, after two that are not")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gears_step.json"))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    global DEVICE
+    DEVICE = arguments.device
     if arguments.case:
         print(json.dumps(measure(arguments.case, arguments.steps, warm_up=2)))
         return
@@ -135,17 +145,8 @@ def main() -> None:
     runs: dict[str, list[dict]] = {case: [] for case in CASES}
     for _ in range(arguments.rounds):
         for case in CASES:
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.gears_step",
-                "--case",
-                case,
-                "--steps",
-                str(arguments.steps),
-            ]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            runs[case].append(json.loads(output.splitlines()[-1]))
+            options = ("--case", case, "--steps", str(arguments.steps), "--device", arguments.device)
+            runs[case].append(in_a_process("benchmarks.gears_step", *options))
 
     rows = []
     for case, results in runs.items():
@@ -162,6 +163,8 @@ def main() -> None:
                 "added_mb": statistics.median(result["peak_mb"] - result["before_mb"] for result in results),
             }
         )
+    from benchmarks import gears_scale
+
     theirs = {CASES[row["case"]][2]: row for row in rows if row["case"].startswith("cell-gears")}
     for row in rows:
         reference = theirs.get(CASES[row["case"]][2], theirs[32])
@@ -171,7 +174,10 @@ def main() -> None:
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     machine = describe("cell-gears")
-    arguments.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    scale = {}
+    if arguments.device == "cpu":
+        scale = {work: in_a_process("benchmarks.gears_scale", work) for work in gears_scale.WORK}
+    arguments.out.write_text(json.dumps({"machine": machine, "rows": rows, "scale": scale}, indent=2) + "\n")
     lines = [
         "# One GEARS training step, kgnn against cell-gears",
         "",
@@ -186,6 +192,7 @@ def main() -> None:
             f"| {row['share_of_peak']:.2f} | {row['added_mb']:.0f} | {row['share_of_added']:.2f} |"
             for row in rows
         ),
+        *(gears_scale.lines(*scale.values()) if scale else []),
     ]
     arguments.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -80,15 +80,16 @@ class Adjacency(nn.Module):
             source, target, weight = _add_self_loops(source, target, weight, self.shape)
         weight = _normalize(source, target, weight, self.shape, normalization)
         edge_order = torch.argsort(target * max(self.shape[1], 1) + source, stable=True)
-        source, target, values = source[edge_order], target[edge_order], weight[edge_order]
-        t_position = torch.argsort(source, stable=True)  # a source's targets stay ascending
-        self.sorted = bool((edge_order == torch.arange(len(edge_order), device=edge_order.device)).all())
+        edge_order = edge_order.int()  # half the memory, here and below
+        self.sorted = bool((edge_order.diff() > 0).all())
+        source, target, values = source[edge_order].int(), target[edge_order].int(), weight[edge_order]
+        t_position = torch.argsort(source, stable=True).int()  # a source's targets stay ascending
         buffers = {
             "indptr": _indptr(target, self.shape[0]),
-            "indices": source.int(),
+            "indices": source,
             "values": values,
             "t_indptr": _indptr(source, self.shape[1]),
-            "t_indices": target[t_position].int(),
+            "t_indices": target[t_position],
             "t_values": values[t_position],
             "edge_order": edge_order,
             "t_position": t_position,

@@ -2,7 +2,7 @@
 #include "gemm.h"
 #include "spmm.h"
 
-constexpr int64_t BLOCK_ROWS = 96;  // rows of dense work at a time: a few 10 kB, a core's nearest caches
+constexpr int64_t BLOCK_ROWS = 64;  // rows of dense work at a time: a few 10 kB, a core's nearest caches
 
 // All pairs (cell, row) in as many parts as there are threads, one after another: f(part, cell, first row, end). The
 // parts do not depend on who is faster, so what each part adds up can be added up in one order.
@@ -52,6 +52,12 @@ static void transform(Csr graph, const A* w, int64_t relations, const A* x, Stri
     });
 }
 
+// Ask for rows that will be needed after the next gathers.
+template <class A> static inline void fetch(const A* p, int64_t rows, int64_t step, int64_t width) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < width; c += 64 / sizeof(A)) __builtin_prefetch(p + i * step + c);
+}
+
 // The graph's rows are source × relation; sums of the gradient give grad_x = Σ_r sums_r W_rᵀ (`back`, [R · out, in];
 // grad_x may be null) and grad_weight [in, R · out] = xᵀ sums.
 template <class A>
@@ -65,6 +71,7 @@ static void transform_backward(Csr graph, const A* w, int64_t relations, const A
         std::vector<A> sums(block * width);
         for (int64_t s = begin; s < end; s += block) {
             int64_t rows = std::min(block, end - s);
+            if (grad_weight) fetch(x + cell * xs.cell + s * xs.node, rows, xs.node, in);
             for (int64_t i = 0; i < rows * relations; i++) {
                 int64_t e = graph.indptr[s * relations + i];
                 gather_row<A, LANES<A>>(graph.indptr[s * relations + i + 1] - e, graph.indices + e, w + e, 1, out,
