@@ -231,7 +231,7 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path):
 
 def test_memory_is_used_again_only_when_its_tensor_is_gone():
     ops.release_buffers()
-    shape, device = (1 << 18,), torch.device("cpu")
+    shape, device = (1 << 20,), torch.device("cpu")
     first = buffers.empty(shape, torch.float32, device)
     place, part = first.data_ptr(), first[5:]
     del first
@@ -242,16 +242,24 @@ def test_memory_is_used_again_only_when_its_tensor_is_gone():
     assert third.data_ptr() == place
     assert third.data_ptr() % 64 == 0
     assert ops.release_buffers() == 0
-    del third, second
-    assert ops.release_buffers() == 2 * 4 * shape[0]
+    del third
+    smaller = buffers.empty((shape[0] * 3 // 4,), torch.float32, device)
+    assert smaller.data_ptr() == place  # a little too large is no waste of time
+    del second
+    much_smaller = buffers.empty((shape[0],), torch.uint8, device)
+    assert ops.release_buffers() >= 4 * shape[0]
+    assert much_smaller.shape == shape
 
 
 def test_no_more_memory_is_kept_than_the_limit(monkeypatch):
     ops.release_buffers()
     monkeypatch.setattr(buffers, "limit", lambda: 5 << 20)
     parts = [buffers.empty((1 << 20,), torch.float32, torch.device("cpu")) for _ in range(3)]
-    del parts
-    assert ops.release_buffers() == 4 << 20
+    last = parts[2].data_ptr()
+    for _ in range(3):
+        del parts[0]
+    assert buffers.empty((1 << 20,), torch.float32, torch.device("cpu")).data_ptr() == last
+    assert 4 << 20 <= ops.release_buffers() < 5 << 20
 
 
 def test_results_outlive_the_next_call():

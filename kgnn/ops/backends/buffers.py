@@ -1,21 +1,20 @@
 """Arrays that are used again: PyTorch's CPU allocator gives large ones back to the system after every use.
 
 A fresh array of 40 MB costs more time, page by page as it is first written, than a sparse product that fills it. So
-large results are kept when their tensor is gone, and the next result of that size lives in the same memory.
+large results are kept when their tensor is gone, and the next result of about that size lives in the same memory.
 """
 
 import os
 import threading
 import weakref
-from collections import defaultdict
 
 import numpy as np
 import torch
 
 SMALLEST = 1 << 20  # bytes; the C library itself keeps smaller arrays
-_free: dict[int, list[np.ndarray]] = defaultdict(list)
-_lock = threading.RLock()
-_kept = 0
+ALIGNMENT = 64  # bytes, a cache line
+_free: list[np.ndarray] = []  # the longest unused first
+_lock = threading.RLock()  # a finalizer may run while its own thread is here
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -28,10 +27,9 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> t
 
 def release() -> int:
     """Give the memory that is kept for coming results back to the system; return how many bytes that was."""
-    global _kept
     with _lock:
+        size = sum(memory.nbytes for memory in _free)
         _free.clear()
-        size, _kept = _kept, 0
     return size
 
 
@@ -43,22 +41,21 @@ def limit() -> int:
 
 
 def _take(size: int) -> np.ndarray:
-    global _kept
+    needed = size + ALIGNMENT
     with _lock:
-        if _free[size]:
-            memory = _free[size].pop()
-            _kept -= size
+        fitting = [number for number, memory in enumerate(_free) if needed <= memory.nbytes <= 2 * needed]
+        if fitting:
+            memory = _free.pop(min(fitting, key=lambda number: _free[number].nbytes))
         else:
-            memory = np.empty(size + 64, dtype=np.uint8)
-    start = -memory.ctypes.data % 64
+            memory = np.empty(needed, dtype=np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
     view = memory[start : start + size]
-    weakref.finalize(view, _give, memory, size).atexit = False
+    weakref.finalize(view, _give, memory).atexit = False
     return view
 
 
-def _give(memory: np.ndarray, size: int) -> None:
-    global _kept
+def _give(memory: np.ndarray) -> None:
     with _lock:
-        if _kept + size <= limit():
-            _free[size].append(memory)
-            _kept += size
+        _free.append(memory)
+        while sum(kept.nbytes for kept in _free) > limit():
+            _free.pop(0)

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from kgnn.files import cache_folder
 from kgnn.ops.csr import Csr
 
 SOURCES = Path(__file__).parent / "cpp"
-FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-march=native"]
+FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-march=native"]
 SUFFIX = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 log = logging.getLogger(__name__)
 
@@ -68,14 +69,25 @@ def _compiled(compiler: tuple[str, ...]) -> Path:
         library = scratch / library.name
     log.info("compiling the CPU kernels into %s (once; some ten seconds)", library)
     try:
-        part = scratch / "part.so"
-        command = [*compiler, *FLAGS, "-o", str(part), str(SOURCES / "kernels.cpp")]
-        subprocess.run(command, capture_output=True, check=True, text=True)
-        part.replace(library)
+        _compile(compiler, scratch, scratch / "part.so")
+        (scratch / "part.so").replace(library)
     finally:
         if library.parent != scratch:
             shutil.rmtree(scratch)
     return library
+
+
+def _compile(compiler: tuple[str, ...], scratch: Path, library: Path) -> None:
+    """Compile the kernels of each type side by side, and link them."""
+    objects = [str(scratch / f"{suffix}.o") for suffix in SUFFIX.values()]
+    commands = [
+        [*compiler, *FLAGS, "-c", f"-DKERNELS_{suffix}", "-o", out, str(SOURCES / "kernels.cpp")]
+        for suffix, out in zip(SUFFIX.values(), objects, strict=True)
+    ]
+    options: dict[str, Any] = {"capture_output": True, "check": True, "text": True}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda command: subprocess.run(command, **options), commands))
+    subprocess.run([*compiler, *FLAGS, "-shared", "-o", str(library), *objects], **options)
 
 
 def _processor() -> str:

@@ -33,7 +33,7 @@ template <class T> using acc_t = typename accumulator<T>::type;
 
 template <class T, int L> struct vector_of {
     typedef T type __attribute__((vector_size(L * sizeof(T))));
-    typedef T memory __attribute__((vector_size(L * sizeof(T)), aligned(sizeof(T)), may_alias));
+    typedef T memory __attribute__((vector_size(L * sizeof(T)), aligned(sizeof(T))));
 };
 template <class T, int L> using vec = typename vector_of<T, L>::type;
 

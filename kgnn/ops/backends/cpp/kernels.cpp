@@ -75,10 +75,15 @@ template <class T, class F> static void with_kernel(int kind, const Attention& p
         p->backward(y, grad, scaled, slope, intercept, grad_a, grad_b, grad_w1, grad_b1, grad_w2);                     \
     }
 
+// One type a translation unit (-DKERNELS_f32, …), so that they compile side by side.
 extern "C" {
+#if defined(KERNELS_f32)
 EXPORT(float, f32)
-EXPORT(double, f64)
-EXPORT(bf16, bf16)
 EXPORT_WHOLE(float, f32)
+#elif defined(KERNELS_f64)
+EXPORT(double, f64)
 EXPORT_WHOLE(double, f64)
+#else
+EXPORT(bf16, bf16)
+#endif
 }

@@ -1,0 +1,45 @@
+"""The same parity on a CUDA device, where there is one (`benchmarks/gpu.sh` runs this first)."""
+
+import pytest
+import torch
+
+from kgnn import ops
+from kgnn.ops import Adjacency
+from kgnn.ops.backends import name_of
+from tests.ops import reference
+from tests.ops.conftest import odd_graph
+from tests.ops.test_backends import OPERATIONS, TOLERANCE, assert_close, features, run
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("dtype", "channels", "heads"), [(torch.float64, 6, 3), (torch.float32, 64, 4), (torch.float32, 150, 1)]
+)
+@pytest.mark.parametrize("name", ["triton", "torch"])
+def test_values_and_gradients(operation, dtype, channels, heads, name):
+    graph = odd_graph()
+    parts = features(graph, channels, heads, dtype)
+    theirs = run(reference, operation, graph, parts, torch.float64)
+    before = ops.set_backend(name)
+    try:
+        ours = run(ops, operation, odd_graph().cuda(), [part.cuda() for part in parts], dtype)
+    finally:
+        ops.set_backend(before)
+    assert_close([None if part is None else part.cpu() for part in ours], theirs, TOLERANCE[dtype] * 4)
+
+
+def test_triton_is_chosen_and_its_bits_do_not_change():
+    assert name_of("spmm", "cuda", torch.float32) == "triton"
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(300, (2, 4000), generator=generator)
+    graph = Adjacency(edge_index, torch.rand(4000, generator=generator), n_nodes=300).cuda()
+    shapes = ((5, 300, 32), (5, 300, 32), (5, 4000, 4), (4, 8))
+    parts = [torch.randn(shape, generator=generator).cuda() for shape in shapes]
+    for operation in OPERATIONS:
+        if operation == "spmm max":
+            continue  # the gradient of its weights is PyTorch's scatter
+        first, *others = [run(ops, operation, graph, parts, torch.float32) for _ in range(3)]
+        for other in others:
+            assert all(a is b or torch.equal(a, b) for a, b in zip(first, other, strict=True)), operation
