@@ -42,6 +42,8 @@ fuzz: install  ## a thousand mutated files for every parser; `MUTATIONS=10000 ma
 
 bench: install  ## the committed figures; needs the real data, see benchmarks/README.md
 	$(BIN)/python -m benchmarks.gears_step
+	$(BIN)/python -m benchmarks.sparse_ops
+	$(BIN)/python -m benchmarks.sparse_ops --growth
 	$(BIN)/python -m benchmarks.norman_loo
 	$(BIN)/python -m benchmarks.graph_build
 

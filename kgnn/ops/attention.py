@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from kgnn.ops.adjacency import Adjacency
 from kgnn.ops.backends import choose
-from kgnn.ops.spmm import accumulator, as_cells, check_heads
+from kgnn.ops.spmm import accumulator, as_cells, check_heads, check_place
 
 
 def gat_attention(
@@ -97,6 +97,8 @@ def _attend(
         )
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"target, source and value must be of one type, not {q.dtype}, {k.dtype} and {v.dtype}")
+    if a is not None:
+        check_place(a, adjacency)
     weights = None if a is None else a.to(accumulator(v.dtype)).contiguous()
     keys = None if kind == "gatv2" else of
     out: Tensor = _Attention.apply(to, keys, values, weights, adjacency, kind, constant, heads)

@@ -180,8 +180,11 @@ def _transform(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     cells = as_cells(x, shape[1], "sources", by_target)
-    if x.dtype != weight.dtype:
-        raise ValueError(f"features are {x.dtype}, weights {weight.dtype}; convert one")
+    if bias is not None and bias.shape != weight.shape[-1:]:
+        raise ValueError(f"bias {list(bias.shape)} must be [{weight.shape[-1]}]")
+    for name, part in (("weight", weight), ("bias", bias)):
+        if part is not None and (part.dtype, part.device) != (x.dtype, x.device):
+            raise ValueError(f"features are {x.dtype} on {x.device}, {name} {part.dtype} on {part.device}; convert one")
     out: Tensor = _Transform.apply(cells, weight, bias, by_target, by_source, transposed, shape)
     return out.reshape(*x.shape[:-2], shape[0], weight.shape[-1])
 

@@ -219,7 +219,6 @@ def test_the_environment_asks_for_a_backend():
     assert "there is no backend 'fast'" in in_a_new_process(code, KGNN_BACKEND="fast")
 
 
-@pytest.mark.slow
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path):
     (tmp_path / "file").write_text("")
     text = in_a_new_process("print(ops.describe())", KGNN_CACHE=str(tmp_path / "file" / "cache"))
@@ -272,3 +271,19 @@ def test_results_outlive_the_next_call():
     for _ in range(3):
         ops.spmm(graph, torch.randn(4, 2000, 64))
     assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("nodes", "channels", "heads"), [(3000, 264, 1), (3000, 256, 4), (30_000, 136, 1)])
+@pytest.mark.parametrize("cells", [1, 2])
+def test_features_that_outgrow_the_cache_go_in_blocks_of_channels(dtype, nodes, channels, heads, cells):
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(nodes, (2, 2 * nodes), generator=generator)
+    graph = ops.Adjacency(edge_index, n_nodes=nodes)
+    x = torch.randn(cells, nodes, channels, generator=generator).to(dtype)
+    weight = torch.rand(2 * nodes, heads, generator=generator)
+    ours = ops.spmm(graph, x, weight)
+    before = ops.set_backend("torch")
+    theirs = ops.spmm(graph, x, weight)
+    ops.set_backend(before)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5)

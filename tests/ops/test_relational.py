@@ -84,3 +84,31 @@ def test_relations_into_a_type_stand_side_by_side():
     assert merged.shape == (3, 5)
     assert sorted(map(tuple, merged.edge_index.T.tolist())) == [(0, 1), (2, 1), (4, 0)]
     assert graph.relations == {"gene": list(edges)}
+
+
+@pytest.mark.parametrize(("channels", "out_channels"), [(8, 16), (16, 8)])
+@pytest.mark.parametrize("cells", [1, 5])
+def test_the_compiled_product_over_many_blocks_of_rows(channels, out_channels, cells):
+    """Widths that the compiled kernel takes, more rows than one of its blocks, fewer cells than threads and more."""
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(301, (2, 2000), generator=generator)
+    kind = torch.randint(RELATIONS, (2000,), generator=generator)
+    weight = torch.rand(2000, generator=generator, dtype=torch.float64)
+    x = torch.randn(cells, 301, channels, dtype=torch.float64, generator=generator).requires_grad_()
+    matrices = torch.randn(RELATIONS, channels, out_channels, dtype=torch.float64, generator=generator).requires_grad_()
+    bias = torch.randn(out_channels, dtype=torch.float64, generator=generator).requires_grad_()
+    graph = RelationalAdjacency(edge_index, kind, RELATIONS, n_nodes=301, weight=weight)
+    single = Adjacency(edge_index, weight, n_nodes=301)
+    expected = bias
+    for r in range(RELATIONS):
+        of_r = Adjacency(edge_index[:, kind == r], weight[kind == r], n_nodes=301, normalization="row")
+        expected = expected + reference.spmm(of_r, x) @ matrices[r]
+    pairs = [
+        (relational_spmm(graph, x, matrices, bias), expected),
+        (spmm_linear(single, x, matrices[0].T, bias), reference.spmm(single, x) @ matrices[0] + bias),
+    ]
+    for out, wanted in pairs:
+        torch.testing.assert_close(out, wanted)
+        slope = torch.randn(out.shape, dtype=torch.float64, generator=generator)
+        ours, theirs = (torch.autograd.grad((y * slope).sum(), (x, matrices, bias)) for y in (out, wanted))
+        torch.testing.assert_close(ours, theirs)

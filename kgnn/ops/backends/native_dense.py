@@ -83,7 +83,7 @@ def pair_values(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, of_gene: T
         return plain_dense.pair_values(a, b, weight1, bias1, of_gene)
     pairs = _Pairs(a, b, None, weight1, bias1)
     out = buffers.empty((len(a), len(b)), a.dtype, a.device)
-    call("pair_values", a, pairs.struct, of_gene.contiguous(), out)
+    call("pair_values", a, pairs.struct, of_gene.to(a.dtype).contiguous(), out)
     return out
 
 
@@ -103,7 +103,7 @@ def pair_mlp_backward(
         parts = (a, b, weight1, bias1, weight2, out, grad, scaled, slope, intercept)
         return plain_dense.pair_mlp_backward(*parts)
     pairs = _Pairs(a, b, None, weight1, bias1, weight2)
-    given = [part.contiguous() for part in (out, grad, scaled, slope, intercept)]
+    given = [part.to(a.dtype).contiguous() for part in (out, grad, scaled, slope, intercept)]
     whole = torch.contiguous_format
     grads = [torch.empty_like(part, memory_format=whole) for part in (a, b, weight1, bias1, weight2)]
     call("pair_mlp_backward", a, pairs.struct, *given, *grads)
@@ -131,10 +131,10 @@ class _Pairs:
         bias1: Tensor | None = None,
         weight2: Tensor | None = None,
     ) -> None:
-        self.a, self.b = a.contiguous(), b.contiguous()
+        self.a, self.b = a.contiguous(), b.to(a.dtype).contiguous()
         transposed = [None if weight is None else weight.T for weight in (weight1, weight2)]
         rest = (share, weight1, transposed[0], bias1, weight2, transposed[1])
-        self.parts = [None if part is None else part.contiguous() for part in rest]
+        self.parts = [None if part is None else part.to(a.dtype).contiguous() for part in rest]
         hidden = 0 if weight1 is None else len(weight1)
         outputs = 0 if weight2 is None else len(weight2)
         pointers = [None if part is None else part.data_ptr() for part in (self.a, self.b, *self.parts)]

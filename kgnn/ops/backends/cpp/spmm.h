@@ -33,6 +33,8 @@ static inline void gather_row(int64_t degree, const int32_t* sources, const acc_
     step(lanes, std::integral_constant<int, 4>{});
     step(lanes, std::integral_constant<int, 2>{});
     step(lanes, std::integral_constant<int, 1>{});
+    step(std::integral_constant<int, (L >= 8 ? L / 2 : 1)>{}, std::integral_constant<int, 1>{});
+    step(std::integral_constant<int, (L >= 8 ? 4 : 1)>{}, std::integral_constant<int, 1>{});
     step(std::integral_constant<int, 1>{}, std::integral_constant<int, 1>{});
 }
 
