@@ -4,8 +4,11 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels then run on the CPU
 matplotlib.use("Agg")
 # a busy machine is no failure
 settings.register_profile("kgnn", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,12 +1,7 @@
 """A graph with all oddities, and every backend in turn."""
 
-import os
-
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels then run on the CPU
 
 from kgnn import ops
 from kgnn.ops import Adjacency
