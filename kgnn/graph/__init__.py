@@ -2,6 +2,7 @@
 
 from kgnn.graph.knowledge_graph import KnowledgeGraph, Relation  # isort: skip
 from kgnn.graph.config import build
+from kgnn.graph.effects import estimate_effects
 from kgnn.graph.embeddings import embed_graph
 from kgnn.graph.identifiers import GeneNames
 from kgnn.graph.ontology import Ontology
@@ -17,6 +18,7 @@ __all__ = [
     "Relation",
     "build",
     "embed_graph",
+    "estimate_effects",
     "join_species",
     *_sources,
 ]

@@ -182,6 +182,14 @@ def is_symmetric(table: pd.DataFrame) -> bool:
     ) and np.array_equal(table["origin"].cat.codes.to_numpy(), table["origin"].cat.codes.to_numpy()[order])
 
 
+SIMILARITIES = ("coexpressed", "shares_gene_sets")  # relations that hold the k most similar sources of each target
+
+
+def is_similarity(relation: Relation, table: pd.DataFrame) -> bool:
+    """Whether a relation says that two nodes are alike, and not that one acts on the other."""
+    return relation[0] == relation[2] and (relation[1] in SIMILARITIES or is_symmetric(table))
+
+
 def reverse(table: pd.DataFrame) -> pd.DataFrame:
     """The same edges in the other direction."""
     return replaced(table, source=table["target"].array, target=table["source"].array)

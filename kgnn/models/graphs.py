@@ -1,19 +1,19 @@
-"""From a `KnowledgeGraph` and the data's genes to the two graphs of a GEARS-style model."""
+"""From a `KnowledgeGraph` and the data's genes to the graphs that models take."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 
 from kgnn.graph import KnowledgeGraph
+from kgnn.graph.edges import SIMILARITIES, is_similarity
+from kgnn.graph.effects import EFFECT
+from kgnn.nn.knowledge import HOPS, Channel
 from kgnn.ops import Adjacency
 
 COEXPRESSED = ("gene", "coexpressed", "gene")
-SIMILARITIES = (
-    "coexpressed",
-    "shares_gene_sets",
-)  # already k sources for each target: used as written, as in GEARS
 
 
 def gene_graph(kg: KnowledgeGraph | None, genes: Sequence[str]) -> Adjacency:
@@ -59,3 +59,62 @@ def _adjacency(kg: KnowledgeGraph | None, relations: list[tuple[str, str, str]],
         normalization="symmetric",
         self_loops=True,
     )
+
+
+def channels(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[Channel]:
+    """The ways of messages for `kgnn.nn.knowledge`, over all nodes: each gene–gene relation without its signs, weights
+    divided by the root of their squares' sum into a target; with its signs, where it has some, divided by the sum of
+    their sizes. Estimated effects keep their size. Along similarities messages go one step.
+    """
+    found = []
+    for relation, source, target, weight, sign, symmetric in _relations(kg, nodes):
+        hops = 1 if symmetric else HOPS
+        name = relation[1]
+        if relation == EFFECT:
+            size = np.sqrt(np.square(weight).mean()).clip(1e-12)
+            found.append(_channel(name, source, target, weight * sign / size, hops, len(nodes)))
+            continue
+        into = np.sqrt(np.bincount(target, np.square(weight), len(nodes)))[target].clip(1e-12)
+        found.append(_channel(name, source, target, weight / into, hops, len(nodes)))
+        if (sign != 0).any():
+            into = np.bincount(target, weight * np.abs(sign), len(nodes))[target].clip(1e-12)
+            found.append(_channel(f"{name}, signed", source, target, sign * weight / into, hops, len(nodes)))
+    return found
+
+
+def _channel(name: str, source: np.ndarray, target: np.ndarray, weight: np.ndarray, hops: int, n: int) -> Channel:
+    pairs = torch.from_numpy(np.stack([source, target]).astype(np.int64))
+    return Channel(name, Adjacency(pairs, torch.from_numpy(weight.astype(np.float32)), n_nodes=n), hops)
+
+
+def profiles(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[sparse.csr_matrix]:
+    """Regulators and targets of each node (neighbours and itself, where the relation is symmetric), a relation each."""
+    found, n = [], len(nodes)
+    for relation, source, target, _, _, symmetric in _relations(kg, nodes):
+        if relation == EFFECT:
+            continue
+        if symmetric:
+            known = np.unique(source)
+            rows, columns = np.concatenate([source, known]), np.concatenate([target, known])
+        else:
+            rows, columns = np.concatenate([source, target]), np.concatenate([target, source + n])
+        ones = np.ones(len(rows))
+        found.append(sparse.csr_matrix((ones, (rows, columns)), (n, 2 * n)))
+    return found
+
+
+def _relations(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[tuple]:
+    """Gene–gene relations as arrays over `nodes`: source, target, weight, sign, whether symmetric."""
+    if kg is None:
+        return []
+    code = nodes.get_indexer(kg.nodes("gene").index)
+    found = []
+    for relation in kg.relations:
+        if relation[0] != "gene" or relation[2] != "gene":
+            continue
+        edges = kg.edge_arrays(relation)
+        source, target = code[edges["source"]], code[edges["target"]]
+        weight, sign = edges["weight"].abs().to_numpy(np.float64), edges["sign"].to_numpy(np.float64)
+        if len(source):
+            found.append((relation, source, target, weight, sign, is_similarity(relation, kg._table(relation))))
+    return found

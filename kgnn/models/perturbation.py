@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,19 @@ from anndata import AnnData
 from torch import Tensor, nn
 
 from kgnn.data.batches import training_batches
-from kgnn.data.conditions import CONTROL, ConditionNames
-from kgnn.data.differential import top_de_genes
+from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import Screen, perturbed_genes, read_screen
 from kgnn.data.splits import Split
-from kgnn.errors import DataWarning, InputError
+from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.graphs import gene_graph, perturbation_graph
-from kgnn.models.predictions import read_conditions, to_anndata
+from kgnn.models.knowledge import Strength, build_knowledge, fit_knowledge, knowledge_inputs
+from kgnn.models.networks import KNOWLEDGE, NAMES, Encoder, Lonely, bags, make_network
+from kgnn.models.predictions import check_known, read_conditions, read_controls, some, to_anndata
 from kgnn.models.storage import keep_controls, load_arrays, load_config, load_graph, save_model
-from kgnn.models.training import PerturbationTraining, train
-from kgnn.nn import GEARS
-from kgnn.nn.encoders import GearsEncoder
-from kgnn.ops import Adjacency
+from kgnn.models.training import make_task, train
+from kgnn.nn.knowledge import Bags, KnowledgeNetwork
+from kgnn.nn.peers import PEERS
 
-Encoder = Callable[[Adjacency, Adjacency, int], nn.Module]
-ENCODERS: dict[str, Encoder] = {"gears": GearsEncoder}
 CHUNK = 256  # conditions predicted at a time
 UNCERTAIN_CHUNK = 32  # the same with uncertainty, which holds arrays of all genes, conditions and channels
 
@@ -38,22 +34,28 @@ UNCERTAIN_CHUNK = 32  # the same with uncertainty, which holds arrays of all gen
 class PerturbationModel:
     """Predict expression after genetic perturbations, of genes never perturbed in training too.
 
-    A GEARS-style network (Roohani, Huang, Leskovec, Nat Biotechnol 2024): measured genes exchange messages along
-    the relation `("gene", "coexpressed", "gene")`, perturbable genes along all other gene–gene relations (both
-    ways, unless the relation is a similarity).
-
     Args:
         kg: the knowledge; None for none at all, the control that shows what the graph is worth.
-        encoder: `"gears"`, or a class like `kgnn.nn.GearsEncoder`.
-        channels: width of the embeddings.
-        uncertainty: also predict each gene's log-variance (GEARS' uncertainty mode).
-        direction_weight, uncertainty_weight, soft_sign: see `kgnn.nn.gears_loss`.
+        encoder: which model.
+            `"kg"`: signals along typed, signed edges and a kernel over conditions from the same graph, solved in closed
+            form and trained through their leave-one-out error (`docs/model.md`). Trains in seconds, gives variances.
+            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024): measured genes exchange messages along
+            `("gene", "coexpressed", "gene")`, perturbable genes along all other gene–gene relations.
+            `"txpert"`, `"transformer"`, `"graph_transformer"`, `"cpa"`: see `kgnn.nn.peers`.
+            Or a class like `kgnn.nn.GearsEncoder`, which takes the place of GEARS' encoder.
+        strength: what a perturbation does, for `"kg"`: −1 knock-out, between −1 and 0 knock-down, above 0 activation;
+            a number, or one a gene.
+        channels: width of the embeddings (not of `"kg"`, which has none).
+        uncertainty: for `"gears"`, also predict each gene's log-variance (GEARS' uncertainty mode).
+        direction_weight, uncertainty_weight, soft_sign: for `"gears"`, see `kgnn.nn.gears_loss`.
         condition_key: column of obs with the condition of each cell, see `kgnn.data.ConditionNames`.
         control: the label or labels of control cells; by default found among the usual ones.
-        group_key: column of obs (batch, cell line) within which control cells are paired.
+        group_key: column of obs (batch, cell line) within which control cells are paired; for `"kg"` the cell line,
+            whose control cells give the state from which a change starts.
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `network_`,
-    `control_mean_` [genes], `controls_` (up to 2,000 control cells), `history_` (validation score an epoch).
+    `control_mean_` [genes], `controls_` (up to 2,000 control cells), `history_` (validation score an epoch; for
+    `"kg"` the leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
@@ -64,7 +66,8 @@ class PerturbationModel:
         self,
         kg: KnowledgeGraph | None,
         *,
-        encoder: str | Encoder = "gears",
+        encoder: str | Encoder = KNOWLEDGE,
+        strength: Strength = -1.0,
         channels: int = 64,
         uncertainty: bool = False,
         direction_weight: float = 0.1,
@@ -74,9 +77,10 @@ class PerturbationModel:
         control: str | Iterable[str] | None = None,
         group_key: str | None = None,
     ) -> None:
-        if isinstance(encoder, str) and encoder not in ENCODERS:
-            raise InputError(f"unknown encoder {encoder!r}; choose {', '.join(ENCODERS)} or give a class")
+        if isinstance(encoder, str) and encoder not in NAMES:
+            raise InputError(f"unknown encoder {encoder!r}; choose {', '.join(NAMES)} or give a class")
         self.kg, self.encoder, self.channels, self.uncertainty = kg, encoder, channels, uncertainty
+        self.strength = dict(strength) if isinstance(strength, Mapping) else float(strength)
         self.direction_weight, self.uncertainty_weight = direction_weight, uncertainty_weight
         self.soft_sign = soft_sign
         self.condition_key, self.group_key = condition_key, group_key
@@ -97,6 +101,9 @@ class PerturbationModel:
         **trainer: Any,
     ) -> PerturbationModel:
         """Train on the training conditions and control cells; the defaults are GEARS'.
+
+        `"kg"` is solved and has nothing to select: of the options only `seed` has an effect there, and validation
+        conditions may join training (`kgnn.data.merge_validation`).
 
         Args:
             adata: the screen, cells × genes, log-normalised; not changed.
@@ -120,26 +127,26 @@ class PerturbationModel:
         self._set_genes(screen)
         self.control_mean_, self.controls_ = screen.control_mean, keep_controls(screen, seed)
         self.conditions_ = conditions
-        expressed = screen.mean([CONTROL, *conditions]) > 0
-        expressed.loc[CONTROL] = True
+        if self.encoder == KNOWLEDGE:
+            fitted = fit_knowledge(self.kg, screen, conditions, self.perturbable_, self.strength, seed)
+            self.graph_, self.lines_, self.history_ = fitted[0], fitted[2], fitted[3]
+            self.network_: nn.Module = fitted[1]
+            self._lonely = Lonely(self.kg, self.perturbable_)
+            return self
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._build()
             in_data = {gene for name in screen.conditions for gene in perturbed_genes(name)}
-            self._warn_of_lonely(in_data, "their embeddings learn from their own conditions alone")
-            task = PerturbationTraining(
+            self._lonely.warn(in_data, "their embeddings learn from their own conditions alone")
+            task = make_task(
                 self.network_,
-                self._bags,
-                torch.from_numpy(self.control_mean_).float(),
-                {name: torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()},
-                _validation(screen, validation) if validation else None,
+                partial(bags, perturbable=self.perturbable_),
+                screen,
+                conditions,
+                validation,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
-                loss={
-                    "direction_weight": self.direction_weight,
-                    "uncertainty_weight": self.uncertainty_weight,
-                    "soft_sign": self.soft_sign,
-                },
+                loss=None if isinstance(self.encoder, str) and self.encoder in PEERS else self._loss(),
             )
             batches = training_batches(screen, conditions, batch_size, seed, conditions_per_batch)
             self.history_ = train(task, batches, max_epochs=max_epochs, patience=patience, **trainer)
@@ -147,46 +154,77 @@ class PerturbationModel:
         return self
 
     @torch.no_grad()
-    def predict(self, conditions: str | Sequence[str], *, n_cells: int | None = None, seed: int = 0) -> AnnData:
+    def predict(
+        self,
+        conditions: str | Sequence[str],
+        *,
+        n_cells: int | None = None,
+        seed: int = 0,
+        control_cells: AnnData | None = None,
+    ) -> AnnData:
         """Predict expression under conditions, seen or not.
 
         Args:
             conditions: names such as `KLF1`, `KLF1+MAP2K6`; any number of genes.
             n_cells: give so many cells a condition, each from its own control cell, instead of the mean.
             seed: for drawing those control cells.
+            control_cells: unperturbed cells of another cell line, log-normalised like the training data and with its
+                genes: predict there. Default: the control cells of training.
 
         Returns:
             AnnData, one row a condition (or cell), `var_names` the measured genes. `X`: expression;
-            `layers["delta"]`: change against control; `layers["uncertainty"]`: predicted variance, in uncertainty
-            mode; `obs["condition"]`: the name with its genes in alphabetical order.
+            `layers["delta"]`: change against control; `layers["uncertainty"]`: predicted variance, with `"kg"` and
+            in uncertainty mode; `obs["condition"]`: the name with its genes in alphabetical order.
 
         Raises:
             InputError: a gene that is neither measured nor in the graph nor perturbed in the data.
         """
         self._check_fitted()
         canonical = read_conditions(conditions, ConditionNames(self.control))
-        self._check_known(canonical)
-        unseen = {gene for name in canonical for gene in perturbed_genes(name)} - self._trained
-        self._warn_of_lonely(unseen, "nor were they perturbed in training, so nothing is known of their effect")
+        check_known(canonical, self.perturbable_)
+        asked, trained = (
+            {g for name in names for g in perturbed_genes(name)} for names in (canonical, self.conditions_)
+        )
+        self._lonely.warn(asked - trained, "nor were they perturbed in training, so nothing is known of their effect")
+        start, cells, line = self.control_mean_, self.controls_, None
+        if control_cells is not None:
+            cells, line = read_controls(control_cells, self.genes_, self.group_key)
+            start = np.asarray(cells.mean(axis=0)).ravel()
         changes, variances = [], []
         chunk = UNCERTAIN_CHUNK if self.uncertainty else CHUNK
-        for start in range(0, len(canonical), chunk):
-            perturbed, offsets = self._bags(canonical[start : start + chunk])
-            change, log_variance = self.network_(perturbed, offsets, torch.ones(len(offsets) - 1))
+        for first in range(0, len(canonical), chunk):
+            change, variance = self._change(canonical[first : first + chunk], start, line)
             changes.append(change.numpy())
-            if log_variance is not None:
-                variances.append(log_variance.exp().numpy())
+            if variance is not None:
+                variances.append(variance.numpy())
         return to_anndata(
             conditions,
             canonical,
             self.genes_,
-            self.control_mean_,
+            start,
             np.concatenate(changes),
             uncertainty=np.concatenate(variances) if variances else None,
-            controls=self.controls_,
+            controls=cells,
             n_cells=n_cells,
             seed=seed,
         )
+
+    def _change(self, conditions: list[str], start: np.ndarray, line: str | None) -> tuple[Tensor, Tensor | None]:
+        if isinstance(self.network_, KnowledgeNetwork):
+            return self.network_(*self.inputs(conditions, start, line))
+        perturbed, offsets = bags(conditions, self.perturbable_)
+        change, log_variance = self.network_(perturbed, offsets, torch.ones(len(offsets) - 1))
+        return change, None if log_variance is None else log_variance.exp()
+
+    def inputs(
+        self, conditions: list[str], start: np.ndarray | None = None, line: str | None = None
+    ) -> tuple[Bags, Tensor]:
+        """What the network of `"kg"` takes: perturbed genes of canonical conditions, and the state they start from."""
+        assert isinstance(self.network_, KnowledgeNetwork)
+        start = self.control_mean_ if start is None else start
+        number = self.lines_.index(line) if line in self.lines_ else 0 if len(self.lines_) == 1 else -1
+        lines = np.full(len(conditions), number)
+        return knowledge_inputs(self.network_, conditions, self.perturbable_, self.strength, start, lines)
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""
@@ -199,9 +237,11 @@ class PerturbationModel:
             "perturbable": list(self.perturbable_),
             "conditions": self.conditions_,
             "history": self.history_,
+            "lines": getattr(self, "lines_", []),
         }
         arrays = {f"network.{name}": value.numpy() for name, value in self.network_.state_dict().items()}
-        save_model(path, config, arrays | {"control_mean": self.control_mean_}, self.controls_, self.kg)
+        graph = self.graph_ if self.encoder == KNOWLEDGE else self.kg
+        save_model(path, config, arrays | {"control_mean": self.control_mean_}, self.controls_, graph)
 
     @classmethod
     def load(cls, path: str | Path, *, encoder: Encoder | None = None) -> PerturbationModel:
@@ -225,8 +265,13 @@ class PerturbationModel:
         model.perturbable_ = pd.Index(config["perturbable"], dtype=object)
         model.conditions_, model.history_ = config["conditions"], config["history"]
         model.control_mean_ = arrays.pop("control_mean")
-        model._build()
         state = {name.removeprefix("network."): torch.from_numpy(value) for name, value in arrays.items()}
+        if model.encoder == KNOWLEDGE:
+            model.graph_, model.lines_ = model.kg, config["lines"]
+            model._lonely = Lonely(model.kg, model.perturbable_)
+            model.network_ = build_knowledge(model.kg, model.perturbable_, model.genes_, state)
+        else:
+            model._build()
         try:
             model.network_.load_state_dict(state)
         except RuntimeError as error:
@@ -243,53 +288,26 @@ class PerturbationModel:
         measured = set(screen.genes)
         if self.kg is not None and not known & (in_data | measured):
             raise InputError(
-                f"the graph shares no gene with the data: it has {_some(known)}, the data {_some(measured)}; "
+                f"the graph shares no gene with the data: it has {some(known)}, the data {some(measured)}; "
                 "check species and gene namespace"
             )
         self.genes_ = screen.genes
         self.perturbable_ = pd.Index(sorted(known | in_data | measured), dtype=object)
 
     def _build(self) -> None:
-        make = ENCODERS[self.encoder] if isinstance(self.encoder, str) else self.encoder
-        graph = perturbation_graph(self.kg, self.perturbable_)
-        self._neighbours = pd.Series(graph.indptr.diff().numpy() - 1, index=self.perturbable_)
-        self._warned: set[str] = set()
-        encoder = make(gene_graph(self.kg, self.genes_), graph, self.channels)
-        self.network_ = GEARS(encoder, len(self.genes_), channels=self.channels, uncertainty=self.uncertainty)
+        self._lonely = Lonely(self.kg, self.perturbable_)
+        self.network_ = make_network(
+            self.encoder,
+            self.kg,
+            self.genes_,
+            self.perturbable_,
+            self.control_mean_,
+            channels=self.channels,
+            uncertainty=self.uncertainty,
+        )
 
-    def _warn_of_lonely(self, genes: set[str], consequence: str) -> None:
-        """Name, once, the genes that a graph with edges says nothing of."""
-        lonely = {gene for gene in genes - self._warned if self._neighbours[gene] == 0}
-        if lonely and self._neighbours.any():
-            self._warned |= lonely
-            message = (
-                f"{len(lonely)} perturbed genes have no neighbour in the graph: {_some(lonely, 10)}; {consequence}"
-            )
-            warnings.warn(message, DataWarning, stacklevel=3)
-
-    def _bags(self, conditions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return numbers of the perturbed genes, conditions one after the other, and where each one begins."""
-        genes = [perturbed_genes(name) for name in conditions]
-        offsets = np.cumsum([0, *map(len, genes)])
-        perturbed = self.perturbable_.get_indexer([gene for names in genes for gene in names])
-        return torch.from_numpy(perturbed.astype(np.int64)), torch.from_numpy(offsets)
-
-    def _check_known(self, conditions: list[str]) -> None:
-        for name in conditions:
-            for gene in perturbed_genes(name):
-                if gene not in self.perturbable_:
-                    close = difflib.get_close_matches(gene, self.perturbable_, n=3, cutoff=0.75)
-                    hint = (
-                        f"; did you mean {' or '.join(close)}?" if close else "; check its name, or add it to the graph"
-                    )
-                    raise InputError(
-                        f"condition {name!r}: the gene {gene!r} is neither measured, nor perturbed in the data, "
-                        f"nor in the graph{hint}"
-                    )
-
-    @property
-    def _trained(self) -> set[str]:
-        return {gene for name in self.conditions_ for gene in perturbed_genes(name)}
+    def _loss(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("direction_weight", "uncertainty_weight", "soft_sign")}
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
@@ -297,6 +315,7 @@ class PerturbationModel:
 
 
 _OPTIONS = (
+    "strength",
     "channels",
     "uncertainty",
     "direction_weight",
@@ -306,14 +325,3 @@ _OPTIONS = (
     "control",
     "group_key",
 )
-
-
-def _validation(screen: Screen, conditions: list[str]) -> tuple[list[str], Tensor, Tensor]:
-    top = top_de_genes(screen, conditions)
-    mean = torch.from_numpy(screen.mean(conditions).to_numpy()).float()
-    return conditions, mean, torch.from_numpy(np.stack([top[name] for name in conditions]))
-
-
-def _some(names: Iterable[str], number: int = 3) -> str:
-    names = sorted(names)
-    return ", ".join(names[:number]) + (", …" if len(names) > number else "")

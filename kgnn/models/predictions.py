@@ -1,6 +1,7 @@
 """Predictions as AnnData: what every model returns."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,41 @@ def read_conditions(conditions: str | Sequence[str], names: ConditionNames) -> l
     if not conditions:
         raise InputError("no condition to predict; give names like 'KLF1' or 'KLF1+MAP2K6'")
     return [names.canonical(name) for name in conditions]
+
+
+def check_known(conditions: Iterable[str], perturbable: pd.Index) -> None:
+    """Raise `InputError` for a gene that is not among the perturbable ones, with names that look alike."""
+    for name in conditions:
+        for gene in perturbed_genes(name):
+            if gene not in perturbable:
+                close = difflib.get_close_matches(gene, perturbable, n=3, cutoff=0.75)
+                hint = f"; did you mean {' or '.join(close)}?" if close else "; check its name, or add it to the graph"
+                raise InputError(
+                    f"condition {name!r}: the gene {gene!r} is neither measured, nor perturbed in the data, "
+                    f"nor in the graph{hint}"
+                )
+
+
+def read_controls(cells: AnnData, genes: pd.Index, group_key: str | None) -> tuple[sparse.csr_matrix, str | None]:
+    """Return control cells in the model's gene order, and their cell line where obs names one."""
+    missing = genes.difference(cells.var_names)
+    if len(missing):
+        raise InputError(f"the control cells lack {len(missing)} genes of the model, first {missing[0]!r}")
+    x = sparse.csr_matrix(cells[:, genes].X, dtype=np.float32)
+    if not x.shape[0] or not np.isfinite(x.data).all():
+        raise InputError("the control cells are none, or hold NaN or infinite values; give log-normalised expression")
+    lines = set(cells.obs[group_key].astype(str)) if group_key in cells.obs else set()
+    if len(lines) > 1:
+        raise InputError(
+            f"the control cells are of several lines ({', '.join(sorted(lines)[:3])}); predict one at a time"
+        )
+    return x, next(iter(lines), None)
+
+
+def some(names: Iterable[str], number: int = 3) -> str:
+    """The first names in alphabetical order, for a message."""
+    names = sorted(names)
+    return ", ".join(names[:number]) + (", …" if len(names) > number else "")
 
 
 def to_anndata(

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kgnn.data.batches import Batch
+from kgnn.data.conditions import CONTROL
+from kgnn.data.differential import top_de_genes
+from kgnn.data.screen import Screen
 from kgnn.nn.losses import gears_loss
 
 logger = logging.getLogger("kgnn")
@@ -31,7 +35,7 @@ class PerturbationTraining(pl.LightningModule):
         expressed: training condition → [genes], whether its mean is above zero.
         validation: names of the validation conditions, their mean expression [conditions, genes], and the numbers
             of their top DE genes [conditions, n]; None without validation.
-        loss: options of `gears_loss`.
+        loss: options of `gears_loss`; None: mean squared error, every condition of the batch counting alike.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class PerturbationTraining(pl.LightningModule):
         *,
         learning_rate: float,
         weight_decay: float,
-        loss: dict[str, Any],
+        loss: dict[str, Any] | None,
     ) -> None:
         super().__init__()
         self.network, self.bags, self.expressed, self.validation = network, bags, expressed, validation
@@ -62,8 +66,15 @@ class PerturbationTraining(pl.LightningModule):
         perturbed, offsets = (part.to(self.device) for part in self.bags(batch.conditions))
         counts = torch.bincount(batch.condition, minlength=len(batch.conditions))
         change, log_variance = self.network(perturbed, offsets, counts)
+        predicted = batch.control + change.index_select(0, batch.condition)
+        if self.loss is None:
+            error = (predicted - batch.target).square().mean(1)
+            weight = 1 / (counts[batch.condition] * len(counts))
+            loss = (error * weight).sum()
+            self.log("loss", loss, prog_bar=True, batch_size=len(batch.condition))
+            return loss
         loss = gears_loss(
-            batch.control + change.index_select(0, batch.condition),
+            predicted,
             batch.target,
             self.control_mean,
             batch.condition,
@@ -82,6 +93,22 @@ class PerturbationTraining(pl.LightningModule):
         error = (self.control_mean + change - mean.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(VALIDATION_SCORE, score, prog_bar=True, batch_size=len(names))
+
+
+def make_task(
+    network: nn.Module, bags: Bags, screen: Screen, conditions: list[str], validation: list[str], **options: Any
+) -> PerturbationTraining:
+    """Prepare training on the cells of `conditions`; `options` as for `PerturbationTraining`."""
+    expressed = screen.mean([CONTROL, *conditions]) > 0
+    expressed.loc[CONTROL] = True
+    targets = None
+    if validation:
+        top = top_de_genes(screen, validation)
+        mean = torch.from_numpy(screen.mean(validation).to_numpy()).float()
+        targets = validation, mean, torch.from_numpy(np.stack([top[name] for name in validation]))
+    masks = {name: torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()}
+    control_mean = torch.from_numpy(screen.control_mean).float()
+    return PerturbationTraining(network, bags, control_mean, masks, targets, **options)
 
 
 class KeepBest(Callback):

@@ -28,7 +28,7 @@ def kg(screen, network, parts):
 
 @pytest.fixture
 def model(kg, screen, parts):
-    return PerturbationModel(kg, channels=8).fit(screen, parts, **QUICK)
+    return PerturbationModel(kg, channels=8, encoder="gears").fit(screen, parts, **QUICK)
 
 
 def test_predictions_are_an_anndata_of_conditions(model, screen, parts):
@@ -64,7 +64,9 @@ def test_the_same_seed_gives_the_same_model_and_leaves_the_random_state_alone(kg
     torch.manual_seed(5)
     before = torch.rand(3)
     torch.manual_seed(5)
-    first, second, other = (PerturbationModel(kg, channels=8).fit(screen, parts, seed=s, **QUICK) for s in (0, 0, 1))
+    first, second, other = (
+        PerturbationModel(kg, channels=8, encoder="gears").fit(screen, parts, seed=s, **QUICK) for s in (0, 0, 1)
+    )
     assert torch.equal(torch.rand(3), before)
     wanted = parts["test"]
     assert (first.predict(wanted).X == second.predict(wanted).X).all()
@@ -72,7 +74,9 @@ def test_the_same_seed_gives_the_same_model_and_leaves_the_random_state_alone(kg
 
 
 def test_training_learns_and_keeps_the_best_validation_epoch(kg, screen, parts):
-    model = PerturbationModel(kg, channels=16).fit(screen, parts, **QUICK | {"max_epochs": 6, "patience": 6})
+    model = PerturbationModel(kg, channels=16, encoder="gears").fit(
+        screen, parts, **QUICK | {"max_epochs": 6, "patience": 6}
+    )
     assert len(model.history_) == 6
     read = kgnn.data.read_screen(screen)
     top = kgnn.data.top_de_genes(read, parts["val"])
@@ -85,20 +89,24 @@ def test_training_learns_and_keeps_the_best_validation_epoch(kg, screen, parts):
 
 
 def test_early_stopping_waits_for_patience(kg, screen, parts):
-    model = PerturbationModel(kg, channels=4).fit(screen, parts, **QUICK | {"max_epochs": 50, "patience": 1})
+    model = PerturbationModel(kg, channels=4, encoder="gears").fit(
+        screen, parts, **QUICK | {"max_epochs": 50, "patience": 1}
+    )
     assert len(model.history_) < 50
     assert model.history_[-1] >= min(model.history_)
 
 
 def test_without_a_split_all_conditions_train(kg, screen):
-    model = PerturbationModel(kg, channels=4).fit(screen, **QUICK | {"max_epochs": 1})
+    model = PerturbationModel(kg, channels=4, encoder="gears").fit(screen, **QUICK | {"max_epochs": 1})
     assert model.history_ == []
     assert len(model.conditions_) == 14
 
 
 @pytest.mark.parametrize("options", [{"uncertainty": True}, {"soft_sign": 5.0}, {"channels": 6}])
 def test_save_and_load_give_the_same_predictions(kg, screen, parts, tmp_path, options):
-    model = PerturbationModel(kg, **{"channels": 4} | options).fit(screen, parts, **QUICK | {"max_epochs": 1})
+    model = PerturbationModel(kg, **{"channels": 4} | options, encoder="gears").fit(
+        screen, parts, **QUICK | {"max_epochs": 1}
+    )
     model.save(tmp_path / "m")
     assert not list((tmp_path / "m").rglob("*.p*kl")) + list((tmp_path / "m").rglob("*.pt"))
     for again in (PerturbationModel.load(tmp_path / "m"), load_model(tmp_path / "m")):
@@ -154,7 +162,7 @@ def test_a_gene_nobody_knows_is_named_with_suggestions(model):
 def test_genes_of_every_kind_can_be_predicted(screen, network, parts):
     """Measured but never perturbed, in the graph but not measured, three at once, and control."""
     more = load_table(_frame("NOVEL", "G001"), relation="regulates")
-    model = PerturbationModel(network | more, channels=4).fit(screen, parts, **QUICK)
+    model = PerturbationModel(network | more, channels=4, encoder="gears").fit(screen, parts, **QUICK)
     wanted = ["G039", "NOVEL", "G001+G039+NOVEL", "control"]
     prediction = model.predict(wanted)
     assert np.isfinite(prediction.X).all()
@@ -164,7 +172,7 @@ def test_genes_of_every_kind_can_be_predicted(screen, network, parts):
 def test_perturbed_genes_without_a_neighbour_are_named_once(screen, network, parts):
     gene = next(name for name in parts["train"] if "+" not in name)
     without = network.subset([name for name in network.nodes("gene").index if name != gene])
-    model = PerturbationModel(without, channels=4)
+    model = PerturbationModel(without, channels=4, encoder="gears")
     with pytest.warns(DataWarning, match=f"1 perturbed genes have no neighbour in the graph: {gene};") as record:
         model.fit(screen, parts, **QUICK)
     assert sum(isinstance(w.message, DataWarning) for w in record) == 1
@@ -177,7 +185,9 @@ def test_perturbed_genes_without_a_neighbour_are_named_once(screen, network, par
 
 def test_perturbed_genes_need_not_be_measured(screen, network, parts):
     gene = next(name for name in parts["train"] if "+" not in name)
-    model = PerturbationModel(network, channels=4).fit(screen[:, screen.var_names != gene], parts, **QUICK)
+    model = PerturbationModel(network, channels=4, encoder="gears").fit(
+        screen[:, screen.var_names != gene], parts, **QUICK
+    )
     assert gene not in model.genes_
     assert np.isfinite(model.predict(gene).X).all()
 
@@ -189,9 +199,9 @@ def test_a_graph_of_another_species_is_refused(screen, parts):
 
 def test_models_that_are_not_fitted_and_unknown_encoders():
     with pytest.raises(InputError, match="not fitted"):
-        PerturbationModel(None).predict("A")
-    with pytest.raises(InputError, match="unknown encoder 'transformer'; choose gears"):
-        PerturbationModel(None, encoder="transformer")
+        PerturbationModel(None, encoder="gears").predict("A")
+    with pytest.raises(InputError, match="unknown encoder 'gearz'; choose kg, gears"):
+        PerturbationModel(None, encoder="gearz")
 
 
 def test_no_graph_and_an_encoder_of_ones_own(screen, parts, tmp_path):
@@ -208,7 +218,7 @@ def test_no_graph_and_an_encoder_of_ones_own(screen, parts, tmp_path):
 
 def test_groups_and_reduced_precision(screen, network, parts):
     screen.obs["line"] = np.random.default_rng(0).choice(["K562", "RPE1"], screen.n_obs)
-    model = PerturbationModel(network, channels=4, group_key="line", uncertainty=True)
+    model = PerturbationModel(network, channels=4, group_key="line", uncertainty=True, encoder="gears")
     model.fit(screen, parts, **QUICK | {"precision": "bf16-mixed"})
     assert np.isfinite(model.predict(parts["test"]).layers["uncertainty"]).all()
 
