@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kgnn import data, graph, metrics, models, nn, ops, plotting
+    from kgnn import benchmark, controls, data, graph, interactions, metrics, models, nn, ops, plotting
     from kgnn.graph import KnowledgeGraph
     from kgnn.models import PerturbationModel
 
-_MODULES = ("data", "graph", "metrics", "models", "nn", "ops", "plotting")
+_MODULES = ("benchmark", "controls", "data", "graph", "interactions", "metrics", "models", "nn", "ops", "plotting")
 _NAMES = {"KnowledgeGraph": "kgnn.graph", "PerturbationModel": "kgnn.models"}
 __all__ = [
     "KnowledgeGraph",
     "PerturbationModel",
+    "benchmark",
+    "controls",
     "data",
     "graph",
+    "interactions",
     "metrics",
     "models",
     "nn",

@@ -1,4 +1,4 @@
-"""The command line: `kgnn demo | graph build/info | train | predict | evaluate`."""
+"""The command line: `kgnn demo | graph build/info | train | predict | evaluate | benchmark | ablate`."""
 
 import logging
 import sys
@@ -11,12 +11,15 @@ import typer
 from rich.console import Console
 
 from kgnn.cli_common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.cli_compare import ablate, benchmark
 from kgnn.cli_graph import graph_app
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
 
 app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cell biology.", no_args_is_help=True)
 app.add_typer(graph_app, name="graph")
+app.command()(benchmark)
+app.command()(ablate)
 
 
 @app.command()
@@ -61,11 +64,14 @@ def train(
     data: Annotated[Path, typer.Argument(help="Perturbation screen, H5AD, log-normalised.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model and its split.")],
     graph: Annotated[Path | None, typer.Option(help="Folder of a saved graph.")] = None,
-    model: Annotated[str, typer.Option(help="gears, or a baseline: no_change, mean, additive, linear, …")] = "gears",
+    model: Annotated[str, typer.Option(help="kg, gears, txpert, …, or a baseline: mean, additive, linear, …")] = "kg",
     split: Annotated[str, typer.Option(help="Kind of split, or a split's JSON file.")] = "simulation",
     held_out: Annotated[str | None, typer.Option(help="Test condition of leave_one_out.")] = None,
     coexpression: Annotated[bool, typer.Option(help="Add co-expression of the training cells to the graph.")] = True,
-    uncertainty: Annotated[bool, typer.Option(help="Also predict each gene's variance.")] = False,
+    uncertainty: Annotated[bool, typer.Option(help="GEARS: also predict variances (kg always does).")] = False,
+    strength: Annotated[
+        float, typer.Option(help="kg: −1 knock-out, between −1 and 0 knock-down, above 0 activation.")
+    ] = -1.0,
     epochs: int = 20,
     batch_size: int = 32,
     seed: int = 0,
@@ -81,11 +87,10 @@ def train(
     from kgnn.data import load_split, save_split, training_cells
     from kgnn.data import split as make_split
     from kgnn.graph import KnowledgeGraph, load_coexpression
-    from kgnn.models import BASELINES, PerturbationModel
+    from kgnn.models import BASELINES, make_model
     from kgnn.models.graphs import COEXPRESSED
 
-    if model != "gears" and model not in BASELINES:
-        raise InputError(f"unknown model {model!r}; choose gears, {', '.join(BASELINES)}")
+    make_model(model)  # an unknown name ends here
     adata = read_h5ad(data)
     names: dict[str, Any] = {"condition_key": condition_key, "control": control}
     if split.endswith(".json"):
@@ -93,13 +98,13 @@ def train(
     else:
         parts = make_split(adata, split, seed=seed, held_out=held_out, **names)
     if model in BASELINES:
-        fitted: Any = BASELINES[model](**names).fit(adata, parts, seed=seed)
+        fitted: Any = make_model(model, **names).fit(adata, parts, seed=seed)
     else:
         kg = KnowledgeGraph.load(graph) if graph else None
         if coexpression and (kg is None or COEXPRESSED not in kg.relations):
             learned = load_coexpression(training_cells(adata, parts, **names))
             kg = learned if kg is None else kg | learned
-        estimator = PerturbationModel(kg, uncertainty=uncertainty, group_key=group_key, **names)
+        estimator = make_model(model, kg, uncertainty=uncertainty, strength=strength, group_key=group_key, **names)
         options: dict[str, Any] = {"accelerator": accelerator, "precision": precision, "enable_progress_bar": progress}
         fitted = estimator.fit(adata, parts, max_epochs=epochs, batch_size=batch_size, seed=seed, **options)
     fitted.save(out)

@@ -164,6 +164,74 @@ def model_scores(
     return ax
 
 
+def ablation(summary: pd.DataFrame, sources: pd.DataFrame | None = None, score: str = "pearson_delta") -> Figure:
+    """Draw what each source contributes, and how the quality of the graph turns into quality of the prediction.
+
+    Args:
+        summary: from `kgnn.controls.summarize_ablation`.
+        sources: from `kgnn.controls.shapley`; without it the left panel shows every variant that is no share of edges.
+        score: name of the score, for the axes.
+    """
+    share = summary.index.str.extract(r"^([0-9]+)% of edges (random|removed)$").set_axis(summary.index)
+    curve = share[0].notna().to_numpy()
+    others = summary[~curve & ~summary.index.str.startswith("sources ")]
+    left_rows = others if sources is None else sources
+    height = max(3.2, 0.4 * max(len(left_rows), 6) + 1)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, height), layout="constrained")
+    for row, (name, values) in enumerate(left_rows.iloc[::-1].iterrows()):
+        left.plot([values["low"], values["high"]], [row, row], color=TARGET, linewidth=2, alpha=0.6)
+        left.plot(values["mean"], row, "o", color=PREDICTED if name == "true graph" else TARGET)
+    left.set_yticks(range(len(left_rows)), [str(name) for name in left_rows.index[::-1]])
+    left.set_xlabel(f"{score}, 95 % interval" if sources is None else f"contribution to {score} (Shapley value)")
+    if sources is not None:
+        left.axvline(0, color="#4a5568", linewidth=0.8)
+    for kind, colour in (("random", PREDICTED), ("removed", TARGET)):
+        part = summary[curve & (share[1] == kind).to_numpy()]
+        if len(part):
+            x = np.array([0.0, *share.loc[part.index, 0].astype(float)])
+            rows = pd.concat([summary.loc[["true graph"]], part]) if "true graph" in summary.index else part
+            x = x[-len(rows) :]
+            right.plot(x, rows["mean"], "o-", color=colour, label=f"edges {kind}")
+            right.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+    for name, style in (("rewired graph", "--"), ("no graph", ":"), ("complete graph", "-.")):
+        if name in summary.index:
+            right.axhline(summary.loc[name, "mean"], color="#4a5568", linestyle=style, linewidth=1, label=name)
+    right.set_xlabel("share of edges, %")
+    right.set_ylabel(score)
+    right.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def explanation(edges: pd.DataFrame, *, max_edges: int = 30, ax: Axes | None = None) -> Axes:
+    """Draw the edges that carried a prediction, from `PerturbationModel.explain`: the perturbed genes in the middle.
+
+    Red edges raise what they reach, blue ones lower it; the wider, the more they carry.
+    """
+    if not len(edges):
+        raise InputError("no edge carried the prediction; there is nothing to draw")
+    total = edges.groupby(["source", "target"])["contribution"].sum()
+    total = total.loc[total.abs().sort_values(ascending=False).index[:max_edges]]
+    network = nx.DiGraph()
+    network.add_weighted_edges_from((source, target, value) for (source, target), value in total.items())
+    centre = [gene for gene in edges.attrs.get("perturbed", []) if gene in network]
+    rest = [node for node in network if node not in centre]
+    start = nx.shell_layout(network, [centre, rest] if centre and rest else None)
+    place = nx.spring_layout(network, pos=start, fixed=centre or None, seed=0, k=1.6 / max(len(network), 1) ** 0.5)
+    ax = plt.subplots(figsize=(7, 6), layout="constrained")[1] if ax is None else ax
+    values = np.array([value for *_, value in network.edges(data="weight")])
+    colours = [PREDICTED if value > 0 else TARGET for value in values]
+    widths = 0.6 + 3.4 * np.abs(values) / np.abs(values).max()
+    nx.draw_networkx_edges(network, place, ax=ax, edge_color=colours, width=widths, alpha=0.8, arrowsize=9)
+    nodes = [PREDICTED if node in centre else "#e2e8f0" for node in network]
+    nx.draw_networkx_nodes(network, place, ax=ax, node_color=nodes, node_size=240)
+    nx.draw_networkx_labels(network, place, ax=ax, font_size=7)
+    ax.set_title(f"edges that carried the prediction of {edges.attrs.get('condition', '')}")
+    ax.set_axis_off()
+    return ax
+
+
 def graph_account(kg: KnowledgeGraph, report: Report | None = None) -> Figure:
     """Draw what a graph is made of: edges a source, degrees a relation, overlap of sources.
 

@@ -256,6 +256,32 @@ def test_the_command_line_leaves_warnings_as_they_were(run):
 
 
 @pytest.mark.slow
+def test_benchmark_and_ablate(run, files):
+    config = toml(files / "kg.toml", 'kind = "table"\ntable = "edges.csv"\nrelation = "regulates"')
+    assert run("graph", "build", config, "-o", files / "kg")[0] == 0
+    (files / "bench.toml").write_text(
+        '[[datasets]]\nname = "small"\npath = "screen.h5ad"\ngraph = "kg"\n[[splits]]\nkind = "random_condition"\n'
+        '[[models]]\ntype = "kg"\n[[models]]\ntype = "mean"\n'
+    )
+    status, out, _ = run("benchmark", files / "bench.toml", "-o", files / "bench", "--json", files / "bench.json")
+    assert status == 0
+    assert "2 fits, 0 of them done before" in out
+    assert {row["model"] for row in json.loads((files / "bench.json").read_text())["summary"]} == {"kg", "mean"}
+    assert (files / "bench/report.html").is_file()
+    status, out, _ = run(
+        "ablate", files / "screen.h5ad", "--graph", files / "kg", "-o", files / "ablate", "--seeds", 2,
+        "--controls", "true,rewired,none,shapley", "--json", files / "ablate.json",
+    )  # fmt: skip
+    assert status == 0
+    assert "rewired graph" in out
+    assert "edges contributes" in out
+    assert (files / "ablate/ablation.png").stat().st_size > 10_000
+    assert {file.name for file in (files / "ablate").iterdir()} >= {"scores.csv", "summary.csv", "sources.csv"}
+    status, _, err = run("benchmark", files / "missing.toml", "-o", files / "x")
+    assert status == 1
+    assert "missing.toml" in err
+
+
 def test_demo(run, tmp_path):
     status, out, _ = run("demo", "-o", tmp_path / "demo", "--json", tmp_path / "demo.json")
     assert status == 0

@@ -2,13 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scipy.stats import pearsonr
-from sklearn.metrics import mean_absolute_error, mean_squared_error
+from scipy.stats import pearsonr, ttest_ind
+from sklearn.metrics import average_precision_score, mean_absolute_error, mean_squared_error
 
 from kgnn.data import read_screen, split, top_de_genes
 from kgnn.errors import InputError
-from kgnn.metrics import evaluate, summarize
-from kgnn.models import Additive, NoChange
+from kgnn.metrics import evaluate, explained_share, noise_ceiling, paired_difference, summarize
+from kgnn.models import Additive, Mean, NoChange
 
 
 @pytest.fixture
@@ -114,3 +114,92 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     assert summary.index.tolist() == ["a"]
     assert summary.loc["a", ["mean", "n"]].tolist() == [2, 3]
     assert summarize(scores).equals(summarize(scores))
+
+
+def test_differential_expression_scores_are_those_of_scipy_and_scikit_learn(screen, prediction):
+    scores = evaluate(prediction, screen, n_top=10)
+    x, labels = screen.X.toarray(), screen.obs["condition"].astype(str).to_numpy()
+    read = read_screen(screen)
+    for name in scores.index[:3]:
+        p = np.nan_to_num(ttest_ind(x[labels == name], x[labels == "control"], equal_var=False).pvalue, nan=1)
+        order = np.argsort(p)
+        adjusted = np.empty_like(p)
+        adjusted[order] = np.minimum.accumulate((p[order] * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1]
+        _, control = observed(screen, name)
+        change = np.abs(prediction[prediction.obs["condition"] == name].X[0] - control)
+        assert scores.loc[name, "de_auprc"] == pytest.approx(average_precision_score(adjusted < 0.05, change), rel=1e-5)
+        top = set(top_de_genes(read, [name], 10)[name])
+        assert scores.loc[name, "de_overlap_top10"] == len(top & set(np.argsort(-change, kind="stable")[:10])) / 10
+
+
+def test_discrimination_counts_the_nearer_conditions(screen):
+    read = read_screen(screen)
+    means = read.mean(read.conditions)
+    swapped = AnnData(means.to_numpy()[[1, 0, *range(2, len(means))]], obs={"condition": read.conditions})
+    swapped.var_names = screen.var_names
+    scores = evaluate(swapped, screen)["discrimination"]
+    assert (scores.iloc[2:] == 1).all()
+    distance = np.abs(means.to_numpy() - means.to_numpy()[1]).sum(1)
+    assert scores.iloc[0] == pytest.approx(1 - (distance < distance[0]).mean())
+
+
+def test_coverage_counts_genes_within_the_interval(screen, prediction):
+    certain = prediction.copy()
+    certain.layers["uncertainty"] = np.full(prediction.shape, 1e-12)
+    unsure = prediction.copy()
+    unsure.layers["uncertainty"] = np.full(prediction.shape, 1e6)
+    assert (evaluate(unsure, screen)["coverage_90"] == 1).all()
+    assert (evaluate(certain, screen)["coverage_90"] < 0.2).all()
+    assert "coverage_90" not in evaluate(prediction, screen)
+
+
+def test_the_ceiling_of_data_with_known_noise():
+    rng = np.random.default_rng(0)
+    genes, cells = 400, 400
+    control, delta = rng.random(genes) + 3, rng.standard_normal(genes)
+    x = np.vstack(
+        [control + rng.standard_normal((cells, genes)), control + delta + rng.standard_normal((cells, genes))]
+    )
+    adata = AnnData(x.astype(np.float32))
+    adata.obs["condition"] = ["control"] * cells + ["A"] * cells
+    table = noise_ceiling(adata, seed=1)
+    noise = 2 / cells  # of the change, from all cells
+    assert table.loc["A", "split_half"] == pytest.approx(1 / (1 + 2 * noise), abs=0.01)
+    assert table.loc["A", "ceiling"] == pytest.approx(np.sqrt(1 / (1 + noise)), abs=0.01)
+    truth = AnnData((control + delta)[None].astype(np.float32), obs={"condition": ["A"]})
+    truth.var_names = adata.var_names
+    assert explained_share(truth, adata) == pytest.approx(1, abs=0.01)
+    truth.X = control[None].astype(np.float32)
+    assert explained_share(truth, adata) == pytest.approx(0, abs=0.01)
+    truth.X = (control + delta / 2)[None].astype(np.float32)
+    assert explained_share(truth, adata) == pytest.approx(0.75, abs=0.01)
+    single = adata[[0, 1, 2, cells]]
+    assert noise_ceiling(single).isna().all(axis=None)
+
+
+def test_differences_are_paired_by_condition(screen, prediction, parts):
+    ours = evaluate(prediction, screen)
+    mean = evaluate(Mean().fit(screen, parts).predict(list(ours.index)), screen).iloc[::-1]
+    found = paired_difference(ours, mean)
+    gap = ours["pearson_delta"] - mean["pearson_delta"]
+    assert found["mean"] == pytest.approx(gap.mean())
+    assert found["low"] < gap.mean() < found["high"]
+    assert found["n"] == len(gap)
+
+
+def test_cell_eval_agrees_where_both_define_a_score(screen, tmp_path):
+    cell_eval = pytest.importorskip("cell_eval", reason="needs the [bench] extra")
+    read = read_screen(screen)
+    singles = [name for name in read.conditions if "+" not in name]
+    model = Additive().fit(screen, {"train": [name for name in read.conditions if "+" in name]})
+    prediction = model.predict(["control", *singles])
+    real = screen[screen.obs["condition"].isin(["control", *singles])].copy()
+    pair = cell_eval._types.PerturbationAnndataPair(real, prediction, pert_col="condition", control_pert="control")
+    ours, without = (evaluate(prediction, real, exclude_targets=exclude) for exclude in (False, True))
+    metrics = cell_eval.metrics
+    theirs = {"pearson_delta": metrics.pearson_delta, "mse": metrics.mse, "mae": metrics.mae}
+    for score, function in theirs.items():
+        found = pd.Series(function(pair))
+        pd.testing.assert_series_equal(ours[score].sort_index(), found.sort_index(), check_names=False, rtol=1e-4)
+    found = pd.Series(metrics.discrimination_score(pair, metric="l1")).sort_index()
+    pd.testing.assert_series_equal(without["discrimination"].sort_index(), found, check_names=False)

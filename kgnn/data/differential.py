@@ -26,12 +26,28 @@ def top_de_genes(screen: Screen, conditions: Iterable[str], n: int = 20) -> dict
         if len(cells) < 2 or len(controls) < 2:
             result[name] = np.argsort(-change[row], kind="stable")[:n]
             continue
-        scores = _t_statistic(screen.x[cells], screen.x[controls])
+        scores, _ = _t_test(screen.x[cells], screen.x[controls])
         result[name] = np.argsort(-np.nan_to_num(np.abs(scores)), kind="stable")[:n]
     return result
 
 
-def _t_statistic(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> np.ndarray:
+def significant_genes(screen: Screen, conditions: Iterable[str], alpha: float = 0.05) -> dict[str, np.ndarray]:
+    """Return for each condition a mask [genes] of those that differ from control: t test, Benjamini–Hochberg.
+
+    A condition of one cell has none.
+    """
+    result, controls = {}, screen.controls
+    for name in conditions:
+        cells = screen.cells([name])
+        if len(cells) < 2 or len(controls) < 2:
+            result[name] = np.zeros(len(screen.genes), dtype=bool)
+        else:
+            result[name] = _t_test(screen.x[cells], screen.x[controls])[1] < alpha
+    return result
+
+
+def _t_test(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """t statistics and adjusted p-values, [genes] each."""
     pair = AnnData(sparse.vstack([cells, controls], format="csr"))
     pair.obs["group"] = np.repeat(["perturbed", "control"], [cells.shape[0], controls.shape[0]])
     pair.obs["group"] = pair.obs["group"].astype("category")
@@ -39,6 +55,7 @@ def _t_statistic(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> np.nd
     with np.errstate(divide="ignore", invalid="ignore"):
         sc.tl.rank_genes_groups(pair, "group", groups=["perturbed"], reference="control", method="t-test")
     result = pair.uns["rank_genes_groups"]
-    scores = np.empty(pair.n_vars)
-    scores[pair.var_names.get_indexer(result["names"]["perturbed"])] = result["scores"]["perturbed"]
-    return scores
+    place = pair.var_names.get_indexer(result["names"]["perturbed"])
+    scores, adjusted = np.empty(pair.n_vars), np.empty(pair.n_vars)
+    scores[place], adjusted[place] = result["scores"]["perturbed"], result["pvals_adj"]["perturbed"]
+    return scores, np.nan_to_num(adjusted, nan=1.0)

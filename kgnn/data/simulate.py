@@ -19,6 +19,7 @@ BASAL = (1.0, 10.0)  # basal production of a gene without regulators, expression
 LEAK = 0.1  # share of it that a regulated gene keeps: chosen here; in SERGIO it is 0
 KNOCK_DOWN = 0.2  # production left: CRISPRi commonly removes 80 % or more (Gilbert et al., Cell 2014)
 OVER_EXPRESSION = 5.0  # production factor: the order of magnitude of CRISPRa (Gilbert et al., Cell 2014)
+LINE_SPREAD, LINE_SILENT, LINE_SILENCE = 0.7, 0.2, 0.05  # how cell lines differ: chosen here
 LIBRARY_SPREAD = 0.3  # standard deviation of the log library size: SERGIO's examples use 0.3 to 0.5
 DROPOUT_SHAPE = 6.5  # steepness of drop-out in log expression: SERGIO's example for 10x data
 
@@ -37,6 +38,7 @@ def simulate(
     noise: float = 0.2,
     library_size: float = 10_000.0,
     dropout: float = 5.0,
+    n_lines: int = 1,
     seed: int = 0,
 ) -> AnnData:
     """Simulate a Perturb-seq screen from a random signed regulatory network.
@@ -61,13 +63,17 @@ def simulate(
         library_size: median counts a cell.
         dropout: percentile of expected counts at which half of the entries are lost, in [0, 100]; 0 switches
             drop-out off.
+        n_lines: cell lines that share the network: each but the first has its own log-normal production factors
+            (standard deviation 0.7), and a fifth of its genes at a twentieth of that. Every line has all conditions and
+            controls.
         seed: same seed, same screen.
 
     Returns:
         AnnData, cells × genes: `X` log1p of counts per 10,000 (sparse float32), `layers["counts"]`,
         `obs["condition"]` (`control`, `G001`, `G001+G007`); `uns["network"]`, the true edges `source, target,
         sign, weight`; `varm["true_delta"]`, a table genes × conditions with the noise-free change against
-        control, of log1p of expression per 10,000.
+        control, of log1p of expression per 10,000. With several lines `obs["cell_line"]` (`line0`, `line1`, …), and
+        one such table a line, `varm["true_delta_line1"]`, …; `true_delta` is the first one's.
 
     Raises:
         InputError: sizes that do not fit together.
@@ -75,8 +81,8 @@ def simulate(
     n_regulators = n_genes // 4 if n_regulators is None else n_regulators
     if not 2 <= n_regulators <= n_genes:
         raise InputError(f"n_regulators must lie between 2 and n_genes = {n_genes}, not {n_regulators}")
-    if cells_per_condition < 1 or n_controls < 1:
-        raise InputError("cells_per_condition and n_controls must be at least 1")
+    if cells_per_condition < 1 or n_controls < 1 or n_lines < 1:
+        raise InputError("cells_per_condition, n_controls and n_lines must be at least 1")
     factor = {"knock-out": 0.0, "knock-down": KNOCK_DOWN, "over-expression": OVER_EXPRESSION}.get(kind)
     if factor is None:
         raise InputError(f"kind must be knock-out, knock-down or over-expression, not {kind!r}")
@@ -93,9 +99,14 @@ def simulate(
     perturbation = np.ones((len(conditions) + 1, n_genes))  # last row: control
     for row, perturbed in enumerate(conditions):
         perturbation[row, list(perturbed)] = factor
-    truth = _log_normalise(_steady_state(network, basal, control_level, perturbation))
-    condition = np.repeat(np.arange(len(conditions) + 1), [*[cells_per_condition] * len(conditions), n_controls])
-    rates = perturbation[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes)))
+    line_factor = _line_factors(n_lines, n_genes, rng)
+    truth = [
+        _log_normalise(_steady_state(network, basal, control_level, perturbation * factors)) for factors in line_factor
+    ]
+    sizes = [*[cells_per_condition] * len(conditions), n_controls]
+    condition = np.tile(np.repeat(np.arange(len(conditions) + 1), sizes), n_lines)
+    line = np.repeat(np.arange(n_lines), sum(sizes))
+    rates = perturbation[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes))) * line_factor[line]
     counts = _count(_steady_state(network, basal, control_level, rates), library_size, dropout, rng)
 
     names = ["+".join(genes[list(perturbed)]) for perturbed in conditions]
@@ -104,7 +115,11 @@ def simulate(
     adata.var_names = genes
     adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
     adata.obs["condition"] = pd.Categorical(np.array([*names, "control"], dtype=object)[condition])
-    adata.varm["true_delta"] = pd.DataFrame((truth[:-1] - truth[-1]).T, index=genes, columns=names)
+    for number, of_line in enumerate(truth):
+        name = f"true_delta_line{number}" if number else "true_delta"
+        adata.varm[name] = pd.DataFrame((of_line[:-1] - of_line[-1]).T, index=genes, columns=names)
+    if n_lines > 1:
+        adata.obs["cell_line"] = pd.Categorical([f"line{number}" for number in line])
     adata.uns["network"] = pd.DataFrame(
         {
             "source": genes[network["source"]],
@@ -131,6 +146,15 @@ def _random_network(
     network["sign"] = np.where(rng.random(len(network)) < repressing, -1, 1)
     network["strength"] = rng.uniform(*STRENGTH, len(network))
     return network
+
+
+def _line_factors(n_lines: int, n_genes: int, rng: np.random.Generator) -> np.ndarray:
+    """Production factors [lines, genes]; ones for the first line."""
+    factors = np.ones((n_lines, n_genes))
+    for line in range(1, n_lines):
+        factors[line] = np.exp(LINE_SPREAD * rng.standard_normal(n_genes))
+        factors[line] *= np.where(rng.random(n_genes) < LINE_SILENT, LINE_SILENCE, 1)
+    return factors
 
 
 def _draw_conditions(

@@ -179,6 +179,7 @@ class KnowledgeGraph:
     with_features = structure.with_features
     with_node_column = structure.with_node_column
     rewire = randomize.rewire
+    randomize_edges = randomize.randomize_edges
     drop_edges = randomize.drop_edges
     add_random_edges = randomize.add_random_edges
 

@@ -163,6 +163,48 @@ def add_random_edges(self: KnowledgeGraph, share: float, seed: int, *, origin: s
     return self._derive("add_random_edges", edges=edges, share=share, seed=seed, origin=origin)
 
 
+def randomize_edges(self: KnowledgeGraph, share: float, seed: int) -> KnowledgeGraph:
+    """Make a random share of each relation's pairs random: both ends are drawn anew among the nodes of their type.
+
+    A drawn edge keeps its weight, sign, confidence and origins; a symmetric relation stays symmetric. The number of
+    pairs stays, unless a relation is too dense to find free pairs for all.
+
+    Args:
+        share: of the pairs, from 0 to 1, rounded to whole pairs.
+        seed: same seed, same graph.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"share {share} is not between 0 and 1")
+    rng = np.random.default_rng(seed)
+    edges = {}
+    for relation, table in self._edges.items():
+        n_source, n_target = len(self._nodes[relation[0]]), len(self._nodes[relation[2]])
+        symmetric = relation[0] == relation[2] and is_symmetric(table)
+        pair, of_row = _pairs(relation, table)
+        source, target = pair >> 32, pair & 0xFFFFFFFF
+        moving = rng.permutation(len(pair))[: round(share * len(pair))]
+        taken = set(np.delete(pair, moving).tolist())
+        for _ in range(20):
+            if not len(moving):
+                break
+            a, b = rng.integers(n_source, size=len(moving)), rng.integers(n_target, size=len(moving))
+            a, b = (np.minimum(a, b), np.maximum(a, b)) if symmetric else (a, b)
+            left = []
+            for edge, x, y in zip(moving.tolist(), a.tolist(), b.tolist(), strict=True):
+                key = (x << 32) | y
+                if key in taken or (relation[0] == relation[2] and x == y):
+                    left.append(edge)
+                    continue
+                taken.add(key)
+                source[edge], target[edge] = x, y
+            moving = np.array(left, dtype=np.int64)
+        forward = table["source"].to_numpy() == (pair >> 32)[of_row]
+        ends = np.where(forward, source[of_row], target[of_row]), np.where(forward, target[of_row], source[of_row])
+        table = table.assign(source=ends[0].astype(np.int32), target=ends[1].astype(np.int32))
+        edges[relation] = collapse(table, drop_loops=False)[0]
+    return self._derive("randomize_edges", edges=edges, share=share, seed=seed)
+
+
 def _pairs(relation: Relation, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Keys of the linked pairs and each row's pair; unordered where the relation is symmetric."""
     if relation[0] == relation[2] and is_symmetric(table):

@@ -1,8 +1,12 @@
 """What users hold: estimators with fit, predict, save and load; baselines beside them."""
 
 from pathlib import Path
+from typing import Any
 
+from kgnn.errors import InputError
+from kgnn.graph import KnowledgeGraph
 from kgnn.models.baselines import BASELINES, Additive, Baseline, CompositionRidge, Linear, Mean, NoChange
+from kgnn.models.networks import NAMES
 from kgnn.models.perturbation import PerturbationModel
 from kgnn.models.storage import load_config
 
@@ -16,7 +20,17 @@ __all__ = [
     "NoChange",
     "PerturbationModel",
     "load_model",
+    "make_model",
 ]
+
+
+def make_model(name: str, kg: KnowledgeGraph | None = None, **options: Any) -> PerturbationModel | Baseline:
+    """Return an unfitted model by its name: an encoder of `PerturbationModel`, or a baseline (which takes no graph)."""
+    if name in BASELINES:
+        return BASELINES[name](**options)
+    if name not in NAMES:
+        raise InputError(f"unknown model {name!r}; choose {', '.join((*NAMES, *BASELINES))}")
+    return PerturbationModel(kg, encoder=name, **options)
 
 
 def load_model(path: str | Path) -> PerturbationModel | Baseline:

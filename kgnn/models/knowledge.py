@@ -195,9 +195,9 @@ def fit(network: KnowledgeNetwork, bags: Bags, samples: Samples) -> list[float]:
         optimizer.zero_grad()
         (loss + PRIOR * prior).backward()
         optimizer.step()
-        history.append(float(loss))
+        history.append(float(loss.detach()))
     with torch.no_grad():
-        _settle(network, bags, change, along, beta, float(share.sigmoid()), noise, similarities, blocks[0])
+        _settle(network, bags, change, along, beta, float(share.detach().sigmoid()), noise, similarities, blocks[0])
         network.reference = torch.from_numpy(samples.states.mean(axis=0)).double()
     return history
 

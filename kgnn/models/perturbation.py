@@ -19,6 +19,7 @@ from kgnn.data.screen import Screen, perturbed_genes, read_screen
 from kgnn.data.splits import Split
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
+from kgnn.models.explain import explain
 from kgnn.models.knowledge import Strength, build_knowledge, fit_knowledge, knowledge_inputs
 from kgnn.models.networks import KNOWLEDGE, NAMES, Encoder, Lonely, bags, make_network
 from kgnn.models.predictions import check_known, read_conditions, read_controls, some, to_anndata
@@ -215,6 +216,8 @@ class PerturbationModel:
         perturbed, offsets = bags(conditions, self.perturbable_)
         change, log_variance = self.network_(perturbed, offsets, torch.ones(len(offsets) - 1))
         return change, None if log_variance is None else log_variance.exp()
+
+    explain = explain
 
     def inputs(
         self, conditions: list[str], start: np.ndarray | None = None, line: str | None = None

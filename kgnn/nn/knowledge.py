@@ -89,33 +89,35 @@ class Propagation(nn.Module):
             parts.append(self(_take(bags, rows), state[rows]))
         return parts
 
-    def _signal(self, bags: Bags) -> Tensor:
+    def _signal(self, bags: Bags, strength: Tensor) -> Tensor:
         signal = torch.zeros(self.n_nodes, len(bags.line))
-        return signal.index_put((bags.genes, bags.sample), bags.strength.float(), accumulate=True)
+        return signal.index_put((bags.genes, bags.sample), strength.float(), accumulate=True)
 
     def strengths(self, bags: Bags) -> Tensor:
         """[samples, genes], how strongly each measured gene is perturbed; 0: not at all."""
-        return self._signal(bags)[self.measured].T
+        return self._signal(bags, bags.strength)[self.measured].T
 
     def reached(self, bags: Bags) -> Tensor:
         """[samples] bool, whether a signal arrives at some measured gene (along a relation that is no similarity)."""
-        signal = self._signal(bags)
+        signal = self._signal(bags, bags.strength)
         arrives = torch.zeros(len(bags.line), dtype=torch.bool)
         for adjacency, hops in zip(self.adjacencies, self.hops, strict=True):
             if hops > 1:
                 arrives |= (spmm(adjacency, signal)[self.measured] != 0).any(0)  # type: ignore[arg-type]
         return arrives
 
-    def forward(self, bags: Bags, state: Tensor) -> Tensor:
-        signal = self._signal(bags)
+    def forward(self, bags: Bags, state: Tensor, weights: list[Tensor] | None = None) -> Tensor:
+        """See the class; `weights`, one [edges] a channel, take the place of the graph's own."""
+        signal = self._signal(bags, bags.strength)
         level = (state / self.level).float()
         elsewhere = (signal[self.measured].T == 0).float().unsqueeze(-1)
         read = []
-        for adjacency, hops in zip(self.adjacencies, self.hops, strict=True):
+        for number, (adjacency, hops) in enumerate(zip(self.adjacencies, self.hops, strict=True)):
+            weight = None if weights is None else weights[number]
             into = adjacency.indptr.diff()[self.measured].clamp_min(1).float().rsqrt()  # type: ignore[operator]
             message = signal
             for _ in range(hops):
-                message = spmm(adjacency, message)  # type: ignore[arg-type]
+                message = spmm(adjacency, message, weight)  # type: ignore[arg-type]
                 arrived = message[self.measured].T
                 read += [arrived, arrived * self.spread, arrived * level, arrived * into]
         if not read:
@@ -126,7 +128,7 @@ class Propagation(nn.Module):
 class ConditionKernel(nn.Module):
     """How alike two samples are: the covariance of their changes before any measurement.
 
-    k(c, c') = Σ_{p∈c, q∈c'} x_p x_q G(p, q) + κ, with
+    k(c, c') = Σ_{p∈c, q∈c'} x_p x_q G(p, q) + κ, x_p = strength / n^ω with n perturbed genes, and
     G(p, q) = Σ_r √(π_r(p) π_r(q)) S_r(p, q) + γ. S_0 is identity, S_r the Jaccard similarity of the two genes'
     neighbourhoods in relation r; π(p) is a softmax over identity and the relations that say something of p: the gate of
     a perturbation. γ is the mean effect of a perturbed gene, κ what all samples share (the noise of the controls).
@@ -145,8 +147,8 @@ class ConditionKernel(nn.Module):
         self.degree = [torch.from_numpy(np.diff(profile.indptr)) for profile in profiles]
         first = 1.0 if profiles else 0.0
         self.gate = nn.Parameter(torch.tensor([first] + [0.0] * len(profiles), dtype=torch.float64))
-        # log of γ, κ, noise, ι, ρ / (1 − ρ) and τ
-        self.log = nn.Parameter(torch.tensor([0.2, 0.15, 0.5, 0.1, 1.0, 0.5], dtype=torch.float64).log())
+        # log of γ, κ, noise, ι, ρ / (1 − ρ), τ and ω
+        self.log = nn.Parameter(torch.tensor([0.2, 0.15, 0.5, 0.1, 1.0, 0.5, 0.1], dtype=torch.float64).log())
         self.one_line = n_lines == 1
 
     @property
@@ -183,7 +185,8 @@ class ConditionKernel(nn.Module):
             similarities = self.similarities(genes_a, genes_b)
         gate = (self.gates(genes_a).unsqueeze(2) * self.gates(genes_b).unsqueeze(1)).clamp_min(1e-30).sqrt()
         alike = (gate * similarities).sum(0)
-        mean_effect, shared, _, interaction, line, explained = self.log.exp()
+        mean_effect, shared, _, interaction, line, explained, crowd = self.log.exp()
+        x, y = x / _size(a) ** crowd, y / _size(b) ** crowd
         kernel = x @ (alike + mean_effect) @ y.T + shared
         double = (x @ alike @ y.T).square() - x.square() @ (alike @ y.T).square()
         double = double - (x @ alike).square() @ y.square().T + x.square() @ alike.square() @ y.square().T
@@ -264,6 +267,11 @@ def _take(bags: Bags, rows: slice) -> Bags:
     entries = slice(int(bags.offsets[start]), int(bags.offsets[stop]))
     offsets = bags.offsets[start : stop + 1] - bags.offsets[start]
     return Bags(bags.genes[entries], bags.strength[entries], offsets, bags.line[rows])
+
+
+def _size(bags: Bags) -> Tensor:
+    """Number of perturbed genes, at least 1, [samples, 1]."""
+    return bags.offsets.diff().clamp_min(1).double().unsqueeze(1)
 
 
 def _compose(bags: Bags) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,216 @@
+"""The default model on every task, beside baselines and scrambled graphs: writes docs/results.md.
+
+    python -m benchmarks.perturbation --data ../shared/data
+
+Norman et al. 2019 (one condition left out, with and without those that share a gene), DREAM4 (unseen knock-outs, gold
+standard and rewired networks), simulated screens (edges made random, an unseen cell line). Nothing is chosen on test
+conditions: what the model learns it learns from left-out training conditions of the same fold.
+"""
+
+import argparse
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from benchmarks import tasks
+from benchmarks.machine import describe
+
+SEEDS = range(5)
+PARTS = ("norman", "dream4", "simulated", "lines", "peers")
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def norman_fold(data: Path, held_out: str, sharing: bool) -> pd.DataFrame:
+    """Every model on one left-out condition. The kg model has no randomness; rewired graphs have five seeds."""
+    import torch
+
+    from kgnn.data.splits import condition_names
+    from kgnn.errors import DataWarning
+    from kgnn.metrics import evaluate
+    from kgnn.models import BASELINES, make_model
+
+    torch.set_num_threads(1)
+    adata, kg = tasks.norman(data)
+    fold = tasks.fold_without(held_out, condition_names(adata), sharing)
+    graphs = {"kg": kg, "kg, no graph": None} | {("kg, rewired", seed): kg.rewire(seed) for seed in SEEDS}
+    graphs |= {f"kg, without {source}": kg.drop_source(source) for source in kg.origins}
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        fitted = {name: make_model(name).fit(adata, fold) for name in BASELINES}
+        fitted |= {name: make_model("kg", graph, strength=1.0).fit(adata, fold) for name, graph in graphs.items()}
+        for key, model in fitted.items():
+            name, seed = key if isinstance(key, tuple) else (key, 0)
+            scores = evaluate(model.predict([held_out]), adata, fold).reset_index()
+            rows.append(scores.assign(model=name, seed=seed, sharing=sharing))
+    return pd.concat(rows)
+
+
+def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame:
+    """One fold of a network: the whole graph, the same rewired twice (ten over the seeds), parts of it, no graph."""
+    import torch
+
+    from kgnn.errors import DataWarning
+    from kgnn.metrics import evaluate
+    from kgnn.models import make_model
+
+    torch.set_num_threads(1)
+    adata, gold, coexpression, with_effects = tasks.dream4(data, network)
+    kg = gold | coexpression
+    fold = tasks.five_folds(list(adata.var_names), seed)[number]
+    regulators = set(kg.edges(("gene", "regulates", "gene"))["source"])
+    graphs = {"kg": with_effects(kg), "kg, no graph": None, "kg, gold standard without time series": gold}
+    graphs |= {"kg, co-expression alone": coexpression, "kg, gold standard alone": with_effects(gold)}
+    graphs |= {("kg, rewired", 2 * seed + n): with_effects(kg.rewire(2 * seed + n)) for n in range(2)}
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        for key, graph in [*graphs.items(), ("composition_ridge", None), ("mean", None)]:
+            name, of = key if isinstance(key, tuple) else (key, seed)
+            baseline = name in ("composition_ridge", "mean")
+            model = make_model(name if baseline else "kg", graph).fit(adata, fold)
+            scores = evaluate(model.predict(fold["test"]), adata, fold, exclude_targets=True).reset_index()
+            rows.append(scores[scores["condition"].isin(regulators)].assign(model=name, seed=of, network=network))
+    return pd.concat(rows)
+
+
+def simulated_screen(seed: int) -> pd.DataFrame:
+    """Share of the explainable variance of unseen knock-outs, as edges of the true graph are made random."""
+    import torch
+
+    from kgnn.controls import complete_graph
+    from kgnn.metrics import evaluate, explained_share
+    from kgnn.models import make_model
+
+    torch.set_num_threads(1)
+    adata, kg, fold = tasks.simulated(seed)
+    graphs = {"0% random": kg, "no graph": None, "complete graph": complete_graph(adata.var_names)}
+    graphs |= {f"{share:.0%} random": kg.randomize_edges(share, seed) for share in SHARES}
+    graphs |= {"rewired": kg.rewire(seed)}
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, graph in [*graphs.items(), ("mean", None), ("composition_ridge", None)]:
+            model = make_model(name if name in ("mean", "composition_ridge") else "kg", graph).fit(adata, fold)
+            prediction = model.predict(fold["test"])
+            pearson = evaluate(prediction, adata, fold, exclude_targets=True)["pearson_delta"].mean()
+            rows.append({"graph": name, "seed": seed, "share": explained_share(prediction, adata), "pearson": pearson})
+    return pd.DataFrame(rows)
+
+
+def unseen_line(seed: int) -> pd.DataFrame:
+    """Four cell lines; the last is predicted from its control cells alone."""
+    import torch
+
+    from kgnn.data import read_screen
+    from kgnn.metrics import evaluate, explained_share
+    from kgnn.models import PerturbationModel
+    from kgnn.models.knowledge import read_samples
+
+    torch.set_num_threads(1)
+    adata, kg, _ = tasks.simulated(seed, n_lines=4)
+    known, unseen = (
+        adata[adata.obs["cell_line"].isin(lines)].copy() for lines in (["line0", "line1", "line2"], ["line3"])
+    )
+    controls = unseen[unseen.obs["condition"] == "control"]
+    rows, predictions = [], {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, graph in {"kg": kg, "kg, no graph": None}.items():
+            model = PerturbationModel(graph, group_key="cell_line").fit(known)
+            names = sorted(set(model.conditions_))
+            predictions[name] = model.predict(names, control_cells=controls)
+    samples = read_samples(read_screen(known, group_key="cell_line"), names)
+    shift = np.stack([samples.change[np.array(samples.names) == name].mean(axis=0) for name in names])
+    predictions["mean shift of the other lines"] = predictions["kg"].copy()
+    predictions["mean shift of the other lines"].X = np.asarray(controls.X.mean(axis=0)) + shift
+    for name, prediction in predictions.items():
+        pearson = evaluate(prediction, unseen, exclude_targets=True)["pearson_delta"].mean()
+        rows.append({"model": name, "seed": seed, "share": explained_share(prediction, unseen), "pearson": pearson})
+    return pd.DataFrame(rows)
+
+
+def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
+    """All models by one protocol; the fits stay in `work`, and a second call goes on where the first one stopped."""
+    from kgnn.benchmark import run_benchmark
+    from kgnn.data.splits import condition_names
+    from kgnn.models import BASELINES
+
+    adata, kg = tasks.norman(data)
+    genes = {*adata.var_names, *(gene for name in condition_names(adata) for gene in name.split("+"))}
+    kg.subset(sorted(genes & set(kg.nodes("gene").index))).save(work / "graph")
+    fit = {"max_epochs": 10, "batch_size": 64, "conditions_per_batch": 8}
+    trained = {"fit": fit, "grid": {"learning_rate": [1e-3, 3e-3]}}
+    names = ("gears", "txpert", "transformer", "graph_transformer", "cpa")
+    of_kg = {"type": "kg", "options": {"strength": 1.0}}
+    rows = [of_kg | {"name": "kg", "graph": "true"}]
+    rows += [of_kg | {"name": f"kg, {graph}", "graph": graph} for graph in ("rewired", "none")]
+    rows += [{"name": name, "type": name, "graph": "true"} | trained for name in names]
+    rows += [{"name": name, "type": name, "graph": "none"} for name in BASELINES]
+    screen = data / "perturb/norman19_k562_hvg500.h5ad"
+    dataset = {"name": "norman", "path": str(screen), "graph": str(work / "graph")}
+    config = {
+        "seeds": list(SEEDS),
+        "tuning_budget": 2,
+        "datasets": [dataset | {"exclude_targets": False}],
+        "splits": [{"name": "random_condition", "kind": "random_condition"}],
+        "models": rows,
+    }
+    return run_benchmark(config, work / "peers", processes=processes, report=lambda text: print(text, flush=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("KGNN_TEST_DATA", "../shared/data")))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/perturbation"))
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"), help="folder for the peers' fits")
+    arguments = parser.parse_args()
+    from kgnn.data.splits import condition_names
+
+    only = arguments.only or PARTS
+    run = Parallel(n_jobs=arguments.processes)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data = arguments.data
+    jobs = {
+        "norman": lambda: [
+            delayed(norman_fold)(data, name, sharing)
+            for sharing in (False, True)
+            for name in condition_names(tasks.norman(data)[0])
+        ],
+        "dream4": lambda: [
+            delayed(dream_fold)(data, network, seed, number)
+            for network in (1, 2, 3)
+            for seed in SEEDS
+            for number in range(5)
+        ],
+        "simulated": lambda: [delayed(simulated_screen)(seed) for seed in SEEDS],
+        "lines": lambda: [delayed(unseen_line)(seed) for seed in SEEDS],
+    }
+    for name in only:
+        start = time.perf_counter()
+        if name == "peers":
+            table = peers(data, arguments.work, arguments.processes).drop(columns=["subgroup", "n_cells"])
+        else:
+            table = pd.concat(run(jobs[name]()), ignore_index=True)
+        table.to_csv(arguments.out / f"{name}.csv", index=False, float_format="%.5f")
+        about = describe("scipy", "scikit-learn") | {
+            "seconds": round(time.perf_counter() - start),
+            "processes": arguments.processes,
+        }
+        (arguments.out / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+        print(name, f"{time.perf_counter() - start:.0f} s", flush=True)
+    from benchmarks.perturbation_report import write
+
+    write(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The tasks on which the default model is measured: data, folds, graphs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+
+def norman(data: Path):
+    """Norman et al. 2019, 500 genes, 33 conditions (CRISPRa), and its graph: DoRothEA A–C, Reactome, GO."""
+    import scanpy as sc
+
+    from kgnn import graph
+
+    adata = sc.read_h5ad(data / "perturb/norman19_k562_hvg500.h5ad")
+    kg = (
+        graph.load_regulation(data / "kg/dorothea_hs.tsv.gz", min_confidence="C")
+        | graph.load_gene_sets(data / "kg/ReactomePathways.gmt", origin="reactome")
+        | graph.load_gene_sets(data / "kg/GO_Biological_Process_2021.gmt", origin="go")
+    )
+    return adata, kg
+
+
+def fold_without(held_out: str, names: list[str], sharing: bool) -> dict:
+    """Leave one condition out; with `sharing` every condition that has a gene in common with it as well."""
+    genes = set(held_out.split("+"))
+    train = [name for name in names if name != held_out and not (sharing and genes & set(name.split("+")))]
+    return {"kind": "leave_one_out", "seed": 0, "train": train, "val": [], "test": [held_out], "subgroups": {}}
+
+
+def dream4(data: Path, network: int):
+    """DREAM4 size-100 network: knock-outs, one cell each, against their median; its gold standard; co-expression
+    over the time series; and what adds the effects that the time series lets one estimate along any edges."""
+    from kgnn import graph
+
+    folder = data / f"dream4/size100_{network}"
+    knockouts = pd.read_csv(folder / "knockouts.tsv", sep="\t")
+    series = pd.read_csv(folder / "timeseries.tsv", sep="\t").dropna()
+    gold = pd.read_csv(folder / "goldStandard.tsv", sep="\t", header=None, names=["source", "target", "present"])
+    genes = list(knockouts.columns)
+    cells = np.vstack([knockouts.to_numpy(), knockouts.median().to_numpy()])
+    names = [f"cell{number}" for number in range(len(cells))]
+    adata = AnnData(cells.astype(np.float32), obs=pd.DataFrame({"condition": [*genes, "control"]}, index=names))
+    adata.var_names = genes
+    edges = gold[gold["present"] == 1][["source", "target"]]
+    kg = graph.load_table(edges, relation="regulates", origin="gold_standard")
+    course = AnnData(series[genes].to_numpy(np.float32))
+    course.var_names = genes
+    course.obs["time"] = series["Time"].to_numpy()
+    course.obs["series"] = (series["Time"].diff() < 0).cumsum().astype(str).to_numpy()
+
+    def with_effects(changed):
+        return changed | graph.estimate_effects(changed, course, groupby="series", time_key="time")
+
+    return adata, kg, graph.load_coexpression(course, k=5), with_effects
+
+
+def five_folds(names: list[str], seed: int) -> list[dict]:
+    folds = np.array_split(np.random.default_rng(seed).permutation(sorted(names)), 5)
+    return [
+        {
+            "kind": "five_folds",
+            "seed": seed,
+            "train": sorted(set(names) - set(fold)),
+            "val": [],
+            "test": sorted(fold),
+            "subgroups": {},
+        }
+        for fold in folds
+    ]
+
+
+def simulated(seed: int, n_lines: int = 1):
+    """500 genes, 100 training and 25 unseen single knock-outs, 100 cells each, 1,000 controls, and the true network."""
+    from kgnn import graph
+    from kgnn.data import simulate
+
+    sizes = {"n_genes": 500, "n_regulators": 150, "n_pairs": 0, "cells_per_condition": 100, "n_controls": 1000}
+    adata = simulate(n_singles=125 if n_lines == 1 else 40, n_lines=n_lines, seed=seed, **sizes)
+    kg = graph.load_table(adata.uns["network"], relation="regulates", origin="network")
+    names = sorted(set(adata.obs["condition"]) - {"control"})
+    test = sorted(np.random.default_rng(seed).permutation(names)[: len(names) - 100]) if n_lines == 1 else []
+    split = {"kind": "unseen_single", "seed": seed, "train": sorted(set(names) - set(test)), "val": [], "test": test}
+    return adata, kg, split | {"subgroups": {}}

@@ -1,0 +1,89 @@
+"""The command line: `kgnn benchmark | ablate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from kgnn.cli_common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.files import new_file, read_h5ad
+
+
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="TOML file of data sets, splits and models.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for predictions, scores, figures, the page.")],
+    processes: Annotated[int, typer.Option(help="Fits side by side.")] = 1,
+    json: Json = None,
+) -> None:
+    """Compare models on data sets and splits; what is done is not done again."""
+    from kgnn.benchmark import run_benchmark
+    from kgnn.benchmark_report import paired_table, summary_table
+
+    scores = run_benchmark(config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"))
+    summary = summary_table(scores)
+    for (dataset, split), part in summary.groupby(["dataset", "split"], sort=False):
+        table = new_table(f"{dataset}, {split}", ["model", "Pearson Δ", "95 % interval", "MSE", "discrimination"])
+        for row in part.sort_values("pearson_delta", ascending=False).to_dict("records"):
+            interval = f"{row['pearson_delta_low']:.3f} – {row['pearson_delta_high']:.3f}"
+            values = (f"{row['pearson_delta']:.3f}", interval, f"{row['mse']:.4f}", f"{row['discrimination']:.3f}")
+            table.add_row(str(row["model"]), *values)
+        console.print(table)
+    console.print(f"{out}/report.html holds everything on one page")
+    write_result(json, {"summary": summary.to_dict("records"), "paired": paired_table(scores).to_dict("records")})
+
+
+def ablate(
+    data: Annotated[Path, typer.Argument(help="Perturbation screen, H5AD, log-normalised.")],
+    graph: Annotated[Path, typer.Option(help="Folder of a saved graph.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scores and figure.")],
+    model: Annotated[str, typer.Option(help="Encoder: kg, gears, txpert, …")] = "kg",
+    split: Annotated[str, typer.Option(help="Kind of split, or a split's JSON file.")] = "simulation",
+    controls: Annotated[
+        str | None,
+        typer.Option(help="Of true,rewired,none,complete,without,only,shapley,random,removed; default: all that fit."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 5,
+    processes: Annotated[int, typer.Option(help="Fits side by side.")] = 1,
+    condition_key: ConditionKey = "condition",
+    control: Control = None,
+    json: Json = None,
+) -> None:
+    """Ask whether the graph helped: the same model on scrambled, empty, complete and partial graphs."""
+    from kgnn import plotting
+    from kgnn.controls import KINDS, MAX_SOURCES, shapley, summarize_ablation
+    from kgnn.controls import ablate as run
+    from kgnn.data import load_split
+    from kgnn.data import split as make_split
+    from kgnn.graph import KnowledgeGraph
+
+    adata, kg = read_h5ad(data), KnowledgeGraph.load(graph)
+    names = {"condition_key": condition_key, "control": control}
+    parts = load_split(split) if split.endswith(".json") else make_split(adata, split, **names)  # type: ignore[arg-type]
+    several = 1 < len(kg.origins) <= MAX_SOURCES
+    kinds = controls.split(",") if controls else [*KINDS, *(["shapley"] if several else [])]
+    scores = run(kg, adata, parts, model=model, kinds=kinds, seeds=range(seeds), processes=processes, options=names)
+    summary = summarize_ablation(scores)
+    sources = shapley(scores, kg.origins) if "shapley" in kinds else None
+    out.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, pd.DataFrame] = {"scores": scores.set_index("variant"), "summary": summary}
+    if sources is not None:
+        tables["sources"] = sources
+    for name, frame in tables.items():
+        with new_file(out / f"{name}.csv") as file:
+            frame.to_csv(file)
+    with new_file(out / "ablation.png") as file:
+        plotting.ablation(summary, sources).savefig(file, dpi=150, format="png")
+    table = new_table(
+        f"{model}, {len(parts['test'])} test conditions", ["graph", "Pearson Δ", "95 % interval", "± seeds"]
+    )
+    for name, row in summary.iterrows():
+        if not str(name).startswith("sources "):
+            interval = f"{row['low']:.3f} – {row['high']:.3f}"
+            table.add_row(str(name), f"{row['mean']:.3f}", interval, f"{row['seed_sd']:.3f}")
+    console.print(table)
+    if sources is not None:
+        for name, row in sources.iterrows():
+            console.print(f"{name} contributes {row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
+    result = {"summary": summary.to_dict("index"), "sources": None if sources is None else sources.to_dict("index")}
+    write_result(json, result)

@@ -1,0 +1,115 @@
+"""The knowledge network against dense matrices written out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from kgnn.nn.knowledge import HOPS, Bags, Channel, ConditionKernel, KnowledgeNetwork, Propagation, root
+from kgnn.ops import Adjacency
+
+
+def bags(*samples, strength=-1.0, line=None):
+    genes = torch.tensor([gene for sample in samples for gene in sample], dtype=torch.int64)
+    offsets = torch.tensor(np.cumsum([0, *map(len, samples)]))
+    values = torch.full((len(genes),), strength, dtype=torch.float64)
+    return Bags(genes, values, offsets, torch.tensor(line or [0] * len(samples)))
+
+
+@pytest.fixture
+def chain():
+    """0 → 1 → 2 → 3 with weights 2, −1, 0.5, and 0 → 3."""
+    edges = torch.tensor([[0, 1, 2, 0], [1, 2, 3, 3]])
+    return Adjacency(edges, torch.tensor([2.0, -1.0, 0.5, 1.0]), n_nodes=5)
+
+
+def test_signals_are_powers_of_the_matrix_times_the_targets_state(chain):
+    measured = torch.tensor([1, 2, 3])
+    propagation = Propagation([Channel("regulates", chain, HOPS)], measured, 5)
+    state = torch.tensor([[1.0, 2.0, 4.0]])
+    features = propagation(bags((0,)), state)[0]
+    matrix = np.zeros((5, 5))
+    matrix[[1, 2, 3, 3], [0, 1, 2, 0]] = [2, -1, 0.5, 1]  # [targets, sources]
+    signal = np.array([-1.0, 0, 0, 0, 0])
+    in_degree = np.array([1, 1, 2])
+    for hop in range(HOPS):
+        signal = matrix @ signal
+        at = signal[[1, 2, 3]]
+        expected = np.stack([at, at, at * state[0].numpy(), at / np.sqrt(in_degree)], 1)
+        np.testing.assert_allclose(features[:, 4 * hop : 4 * hop + 4].numpy(), expected, rtol=1e-6)
+
+
+def test_nothing_is_read_at_a_perturbed_gene_and_nothing_without_a_perturbation(chain):
+    propagation = Propagation([Channel("regulates", chain, HOPS)], torch.arange(5), 5)
+    features = propagation(bags((0, 1), ()), torch.ones(2, 5))
+    assert (features[0, :2] == 0).all()
+    assert (features[1] == 0).all()
+    assert propagation.reached(bags((0,), (4,), ())).tolist() == [True, False, False]
+
+
+def profiles():
+    ones = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+    return [sparse.csr_matrix(ones.astype(float))]
+
+
+def test_the_kernel_is_the_formula():
+    kernel = ConditionKernel(profiles())
+    kernel.gate.data = torch.tensor([0.3, 0.9], dtype=torch.float64)
+    a = bags((0,), (0, 1), (2,), strength=1.0)
+    reached = torch.tensor([True, False, False])
+    found = kernel(a, a, reached, reached).detach().numpy()
+    gamma, shared, _, iota, _, tau, omega = kernel.log.exp().detach().numpy()
+    gate = np.exp([0.3, 0.9]) / np.exp([0.3, 0.9]).sum()
+    alike = gate[0] * np.eye(3) + gate[1] * np.array([[1, 2 / 3, 0], [2 / 3, 1, 0], [0, 0, 0]])
+    alike[2] = alike[:, 2] = [0, 0, 1]  # gene 2 stands in no relation: its gate is all on identity
+    x = np.array([[1, 0, 0], [2**-omega, 2**-omega, 0], [0, 0, 1]])
+    expected = x @ (alike + gamma) @ x.T + shared
+    pair = x[1] @ alike @ x[1]
+    weight = x[1, 0]
+    together = weight**4 * (alike[0, 0] * alike[1, 1] + alike[0, 1] ** 2)
+    assert pair > 0
+    expected[1, 1] += iota * together
+    expected *= np.outer([tau, 1, 1], [tau, 1, 1])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.linalg.eigvalsh(found).min() > -1e-9
+
+
+def test_interaction_is_nothing_between_pairs_that_nothing_links():
+    kernel = ConditionKernel([])
+    a, b = bags((0, 1), strength=1.0), bags((2, 3), strength=1.0)
+    none = torch.zeros(1, dtype=torch.bool)
+    with torch.no_grad():
+        with_term = kernel(a, b, none, none)
+        kernel.log[3] = -30.0
+        torch.testing.assert_close(with_term, kernel(a, b, none, none))
+
+
+def test_lines_share_a_part():
+    kernel = ConditionKernel([], n_lines=2)
+    a = bags((0,), (0,), line=[0, 1])
+    none = torch.zeros(2, dtype=torch.bool)
+    k = kernel(a, a, none, none).detach()
+    torch.testing.assert_close(k[0, 1] / k[0, 0], torch.tensor(0.5, dtype=torch.float64))  # ρ starts at one half
+
+
+def test_variance_shrinks_where_something_was_measured_and_root_is_undone():
+    propagation = Propagation([], torch.arange(3), 4)
+    network = KnowledgeNetwork(propagation, ConditionKernel([]), 1, 1)
+    seen, other = bags((0,)), bags((3,))
+    y = root(torch.tensor([[0.0, 3.0, 4.0]], dtype=torch.float64))
+    with torch.no_grad():
+        none = torch.zeros(1, dtype=torch.bool)
+        k = network.kernel(seen, seen, none, none)
+        network.inverse = torch.linalg.inv(k + 1e-9 * torch.eye(1, dtype=torch.float64))
+        network.weights = network.inverse @ y
+        network.gene_scale = torch.ones(3, dtype=torch.float64)
+        network.bag_genes, network.bag_strength, network.bag_offsets, network.bag_line = seen
+        change, variance = network(seen, torch.ones(1, 3))
+        _, unseen = network(other, torch.ones(1, 3))
+        nothing, none_at_all = network(bags(()), torch.ones(1, 3))
+    np.testing.assert_allclose(change[0, 1:].numpy(), [3, 4], rtol=1e-6)
+    assert change[0, 0] == 0  # its own strength times an effect that was never learned
+    assert (unseen > 0).all()
+    assert (variance[0] > 0).all()
+    assert (nothing == 0).all()
+    assert (none_at_all == 0).all()

@@ -1,0 +1,145 @@
+"""The benchmark's folder: what is done stays done, what was killed goes on, what the page says."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from kgnn import benchmark
+from kgnn.benchmark_report import paired_table, summary_table
+from kgnn.data import simulate
+from kgnn.errors import InputError
+from kgnn.graph import load_table
+from kgnn.metrics import summarize
+
+CONFIG = """
+seeds = [0, 1]
+tuning_budget = 2
+[[datasets]]
+name = "sim"
+path = "sim.h5ad"
+graph = "kg"
+[[splits]]
+kind = "random_condition"
+[[models]]
+type = "kg"
+[[models]]
+name = "kg, rewired"
+type = "kg"
+graph = "rewired"
+[[models]]
+type = "mean"
+[[models]]
+type = "composition_ridge"
+[[models]]
+type = "cpa"
+fit = {max_epochs = 1}
+grid = {channels = [4, 8, 12]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    screen = simulate(n_genes=60, n_singles=12, n_pairs=4, cells_per_condition=20, seed=0)
+    del screen.varm["true_delta"]
+    screen.write_h5ad(folder / "sim.h5ad")
+    load_table(screen.uns["network"], relation="regulates", origin="network").save(folder / "kg")
+    (folder / "bench.toml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(folder):
+    return benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+
+
+def test_every_fit_leaves_predictions_scores_and_its_choice(folder, scores):
+    assert set(scores["model"]) == {"kg", "kg, rewired", "mean", "composition_ridge", "cpa"}
+    runs = folder / "out/runs/sim/random_condition-seed0"
+    assert {file.name for file in (runs / "kg").iterdir()} == {
+        "predictions.h5ad",
+        "scores.csv",
+        "split.json",
+        "run.json",
+    }
+    chosen = json.loads((runs / "cpa/run.json").read_text())
+    assert len(chosen["tried"]) == 2  # the budget, of three
+    best = max(chosen["tried"], key=lambda row: row["pearson_delta"])
+    assert chosen["chosen"] == {"channels": best["channels"]}
+
+
+def test_what_is_done_is_not_done_again_and_a_killed_run_goes_on(folder, scores, monkeypatch):
+    done = []
+    run = benchmark._run
+    monkeypatch.setattr(benchmark, "_run", lambda task: done.append(task.folder.name) or run(task))
+    pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+    assert done == []
+    shutil.rmtree(folder / "out/runs/sim/random_condition-seed1/mean")  # a killed run leaves no folder
+    pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+    assert done == ["mean"]
+    (folder / "bench.toml").write_text(CONFIG.replace("max_epochs = 1", "max_epochs = 2"))
+    benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+    assert done == ["mean", "cpa", "cpa"]
+    (folder / "bench.toml").write_text(CONFIG)
+
+
+def test_a_fit_that_dies_while_writing_leaves_nothing(folder, scores, monkeypatch):
+    broken = folder / "out/runs/sim/random_condition-seed0/mean"
+    shutil.rmtree(broken)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "save_split", fail)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+    assert not broken.exists()
+    pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+
+
+def test_summary_and_pairs_are_means_over_conditions_of_means_over_seeds(scores):
+    summary = summary_table(scores).set_index("model")
+    part = scores[scores["model"] == "kg"].groupby("condition")[["pearson_delta"]].mean()
+    assert summary.loc["kg", "pearson_delta"] == pytest.approx(part["pearson_delta"].mean())
+    assert summary.loc["kg", "pearson_delta_low"] == pytest.approx(summarize(part).loc["pearson_delta", "low"])
+    by_seed = scores[scores["model"] == "kg"].groupby("seed")["pearson_delta"].mean()
+    assert summary.loc["kg", "pearson_delta_sd"] == pytest.approx(by_seed.std(ddof=1))
+    pairs = paired_table(scores).set_index("model")
+    baselines = summary.loc[["mean", "composition_ridge"], "pearson_delta"]
+    assert set(pairs["against"]) == {baselines.idxmax()}
+    assert pairs.loc["kg", "mean"] == pytest.approx(summary.loc["kg", "pearson_delta"] - baselines.max())
+
+
+def test_the_page_stands_alone(folder, scores):
+    page = (folder / "out/report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page
+    for text in ("kg, rewired", "Noise ceiling", "coverage_90", "kg − "):
+        assert text in page
+    assert (folder / "out/sim-random_condition.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("seeds", "sedes", "unknown entry 'sedes'"),
+        ('type = "mean"', 'type = "median"', "unknown model 'median'"),
+        ('graph = "rewired"', 'graph = "scrambled"', "graph must be one of"),
+        ('name = "sim"', 'nam = "sim"', r"\[\[datasets\]\] 1: unknown entry 'nam'"),
+        ('kind = "random_condition"', "test_fraction = 0.2", "neither kind nor path"),
+        ('name = "kg, rewired"', 'name = "kg"', "same name"),
+        ('type = "cpa"', "", "neither type nor name"),
+        ('path = "sim.h5ad"', "", "lacks 'path'"),
+        ("[[splits]]", "[splits", "not readable as TOML"),
+    ],
+)
+def test_a_config_that_says_nonsense_is_refused(tmp_path, old, new, match):
+    (tmp_path / "c.toml").write_text(CONFIG.replace(old, new))
+    with pytest.raises(InputError, match=match):
+        benchmark.read_config(tmp_path / "c.toml")
+    (tmp_path / "d.toml").write_text("seeds = [0]")
+    with pytest.raises(InputError, match=r"no \[\[datasets\]\]"):
+        benchmark.read_config(tmp_path / "d.toml")

@@ -1,0 +1,107 @@
+"""Interaction scores against written-out formulas; what to measure against measuring it."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from kgnn import PerturbationModel
+from kgnn.data import simulate
+from kgnn.errors import InputError
+from kgnn.graph import load_table
+from kgnn.interactions import distance_correlation, interaction_scores, interaction_table, next_to_measure
+from kgnn.models import make_model
+
+
+def dcor_by_definition(x, y):
+    def centred(v):
+        d = cdist(v, v)
+        out = np.empty_like(d)
+        for i in range(len(d)):
+            for j in range(len(d)):
+                out[i, j] = d[i, j] - d[i].mean() - d[:, j].mean() + d.mean()
+        return out
+
+    a, b = centred(x), centred(y)
+    return np.sqrt((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))
+
+
+def test_distance_correlation_is_the_definition():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 2)), rng.standard_normal((30, 1))
+    assert distance_correlation(x, y[:, 0]) == pytest.approx(dcor_by_definition(x, y))
+    assert distance_correlation(x[:, 0], 3 - 2 * x[:, 0]) == pytest.approx(1)
+    assert distance_correlation(x[:, 0], np.zeros(30)) == 0
+
+
+def test_scores_of_a_known_combination():
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal(200), rng.standard_normal(200)
+    ab = 0.5 * a + 2.0 * b
+    ab[:5] += 50  # Theil–Sen does not mind a few
+    found = interaction_scores(a, b, ab)
+    assert found["c1"] == pytest.approx(0.5, abs=0.1)
+    assert found["c2"] == pytest.approx(2.0, abs=0.1)
+    assert found["dominance"] == pytest.approx(np.log10(found["c2"] / found["c1"]))
+    assert found["magnitude"] == pytest.approx(np.hypot(found["c1"], found["c2"]))
+    assert found["equality_of_contribution"] == pytest.approx(distance_correlation(a, ab) / distance_correlation(b, ab))
+    assert found["similarity"] == pytest.approx(distance_correlation(a, b))
+    assert found["model_fit"] == pytest.approx(dcor_by_definition(np.stack([a, b], 1), ab[:, None]))
+    assert found == interaction_scores(a, b, ab)
+
+
+@pytest.fixture(scope="module")
+def model():
+    screen = simulate(n_genes=80, n_singles=12, n_pairs=6, seed=0)
+    return PerturbationModel(load_table(screen.uns["network"], relation="regulates")).fit(screen)
+
+
+def test_all_pairs_are_ranked(model):
+    genes = sorted({name for name in model.conditions_ if "+" not in name})[:4]
+    table = interaction_table(model, genes)
+    assert len(table) == 6
+    assert table["epistasis"].is_monotonic_decreasing
+    assert (table["uncertainty"] > 0).all()
+    delta = model.predict([*genes, table.index[0]]).to_df(layer="delta")
+    a, b = table.index[0].split("+")
+    gap = delta.loc[table.index[0]] - delta.loc[a] - delta.loc[b]
+    assert table["epistasis"].iloc[0] == pytest.approx(np.linalg.norm(gap), rel=1e-4)
+    seen = next(name for name in model.conditions_ if "+" in name)
+    assert interaction_table(model, seen.split("+"), scores=False)["seen"].all()
+
+
+def test_an_additive_model_has_no_interactions():
+    screen = simulate(n_genes=40, n_singles=6, n_pairs=0, cells_per_condition=5, seed=0)
+    additive = make_model("additive").fit(screen)
+    table = interaction_table(additive, additive.conditions_[:3])
+    np.testing.assert_allclose(table["epistasis"], 0, atol=1e-5)
+    assert table["uncertainty"].isna().all()
+    with pytest.raises(InputError, match="at least two"):
+        interaction_table(additive, ["G000"])
+    with pytest.raises(InputError, match="encoder='kg'"):
+        next_to_measure(additive, ["G000"])
+
+
+def test_the_first_choice_is_the_one_whose_measurement_tells_most(model):
+    genes = [gene for gene in model.perturbable_ if gene not in model.conditions_][:5]
+    candidates = [*genes, f"{genes[0]}+{genes[1]}"]
+    chosen = next_to_measure(model, candidates, n=3)
+    assert len(chosen) == 3
+    assert chosen["left"].is_monotonic_decreasing
+    np.testing.assert_allclose(1 - chosen["gain"].cumsum(), chosen["left"], rtol=1e-9)
+
+    import torch
+
+    network, (bags, _) = model.network_, model.inputs(candidates)
+    reached, known = network.propagation.reached(bags), network.propagation.reached(network.training_bags)
+    with torch.no_grad():
+        cross = network.kernel(bags, network.training_bags, reached, known)
+        k = (network.kernel(bags, bags, reached, reached) - cross @ network.inverse @ cross.T).numpy()
+    noise, left = float(network.kernel.noise.detach()), {}
+    for number, name in enumerate(candidates):  # condition on each one in turn
+        column = k[:, [number]]
+        left[name] = np.trace(k - column @ np.linalg.inv(k[[number]][:, [number]] + noise) @ column.T) / np.trace(k)
+    best = min(left, key=left.get)
+    assert model.predict(best).obs["condition"].iloc[0] == chosen.index[0]
+    assert chosen["left"].iloc[0] == pytest.approx(left[best])
+    with pytest.raises(InputError, match="no candidate"):
+        next_to_measure(model, model.conditions_)
