@@ -45,6 +45,7 @@ bench: install  ## the committed figures; needs the real data, see benchmarks/RE
 	$(BIN)/python -m benchmarks.sparse_ops
 	$(BIN)/python -m benchmarks.sparse_ops --growth
 	$(BIN)/python -m benchmarks.norman_loo
+	$(BIN)/python -m benchmarks.perturbation
 	$(BIN)/python -m benchmarks.graph_build
 
 clean:

@@ -77,7 +77,7 @@ def epoch(cells: int = CELLS) -> dict:
     data_mb = sum(part.nbytes for part in (adata.X.data, adata.X.indices)) / 1e6
     before = status_mb("VmRSS")
     start = time.perf_counter()
-    model = PerturbationModel(kg).fit(
+    model = PerturbationModel(kg, encoder="gears").fit(
         adata,
         max_epochs=1,
         batch_size=BATCH,

@@ -24,6 +24,7 @@ import pandas as pd
 
 from benchmarks.machine import describe, peak_memory_mb
 
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 GRAPHS = {"GEARS": "true", "GEARS, rewired graph": "rewired", "GEARS, no graph": "none"}
 
 
@@ -66,7 +67,7 @@ def fold(task: tuple[Path, str, int, list[str]]) -> pd.DataFrame:
         start = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # IER5L has no neighbour in the graph, in every fold
-            model = PerturbationModel(graph).fit(adata, parts, seed=seed, enable_progress_bar=False, accelerator="cpu")
+            model = PerturbationModel(graph, encoder="gears").fit(adata, parts, seed=seed, **QUIET)
         score(name, model, time.process_time() - start)
     table = pd.concat(tables, names=["model", "condition"]).reset_index()
     return table.assign(seed=seed, peak_mb=peak_memory_mb())

@@ -41,7 +41,7 @@ def norman(table: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     lines.append("|---" * (len(columns) + 2) + "|")
     first = next(iter(columns.values()))
     for model in table["model"].unique():
-        cells = [interval(values[model]) for values in columns.values()]
+        cells = [interval(values[model]) if model in values else "" for values in columns.values()]
         difference = gap(first[model], first["composition_ridge"]) if model != "composition_ridge" else ""
         lines.append(f"| {model} | " + " | ".join(cells) + f" | {difference} |")
     rewired = table[table["model"] == "kg, rewired"].groupby(["sharing", "seed"])["pearson_delta"].mean()

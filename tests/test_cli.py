@@ -286,7 +286,7 @@ def test_demo(run, tmp_path):
     status, out, _ = run("demo", "-o", tmp_path / "demo", "--json", tmp_path / "demo.json")
     assert status == 0
     result = json.loads((tmp_path / "demo.json").read_text())
-    assert len(result["models"]) == 8
+    assert len(result["models"]) == 11
     assert result["conditions"]["test"] >= 15
     for name in result["models"]:
         assert name in out

@@ -1,19 +1,31 @@
 """From a `KnowledgeGraph` and the data's genes to the graphs that models take."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
 
-from kgnn.graph import KnowledgeGraph
+from kgnn.graph import KnowledgeGraph, Relation
 from kgnn.graph.edges import SIMILARITIES, is_similarity
 from kgnn.graph.effects import EFFECT
 from kgnn.nn.knowledge import HOPS, Channel
 from kgnn.ops import Adjacency
 
 COEXPRESSED = ("gene", "coexpressed", "gene")
+
+
+class GeneRelation(NamedTuple):
+    """A gene–gene relation over numbered nodes, [edges] each: weight, sign; whether it says that genes are alike."""
+
+    name: Relation
+    source: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    sign: np.ndarray
+    similarity: bool
 
 
 def gene_graph(kg: KnowledgeGraph | None, genes: Sequence[str]) -> Adjacency:
@@ -61,24 +73,24 @@ def _adjacency(kg: KnowledgeGraph | None, relations: list[tuple[str, str, str]],
     )
 
 
-def channels(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[Channel]:
+def channels(relations: list[GeneRelation], n_nodes: int) -> list[Channel]:
     """The ways of messages for `kgnn.nn.knowledge`, over all nodes: each gene–gene relation without its signs, weights
     divided by the root of their squares' sum into a target; with its signs, where it has some, divided by the sum of
     their sizes. Estimated effects keep their size. Along similarities messages go one step.
     """
     found = []
-    for relation, source, target, weight, sign, symmetric in _relations(kg, nodes):
+    for relation, source, target, weight, sign, symmetric in relations:
         hops = 1 if symmetric else HOPS
         name = relation[1]
         if relation == EFFECT:
             size = np.sqrt(np.square(weight).mean()).clip(1e-12)
-            found.append(_channel(name, source, target, weight * sign / size, hops, len(nodes)))
+            found.append(_channel(name, source, target, weight * sign / size, hops, n_nodes))
             continue
-        into = np.sqrt(np.bincount(target, np.square(weight), len(nodes)))[target].clip(1e-12)
-        found.append(_channel(name, source, target, weight / into, hops, len(nodes)))
+        into = np.sqrt(np.bincount(target, np.square(weight), n_nodes))[target].clip(1e-12)
+        found.append(_channel(name, source, target, weight / into, hops, n_nodes))
         if (sign != 0).any():
-            into = np.bincount(target, weight * np.abs(sign), len(nodes))[target].clip(1e-12)
-            found.append(_channel(f"{name}, signed", source, target, sign * weight / into, hops, len(nodes)))
+            into = np.bincount(target, weight * np.abs(sign), n_nodes)[target].clip(1e-12)
+            found.append(_channel(f"{name}, signed", source, target, sign * weight / into, hops, n_nodes))
     return found
 
 
@@ -87,10 +99,10 @@ def _channel(name: str, source: np.ndarray, target: np.ndarray, weight: np.ndarr
     return Channel(name, Adjacency(pairs, torch.from_numpy(weight.astype(np.float32)), n_nodes=n), hops)
 
 
-def profiles(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[sparse.csr_matrix]:
+def profiles(relations: list[GeneRelation], n_nodes: int) -> list[sparse.csr_matrix]:
     """Regulators and targets of each node (neighbours and itself, where the relation is symmetric), a relation each."""
-    found, n = [], len(nodes)
-    for relation, source, target, _, _, symmetric in _relations(kg, nodes):
+    found, n = [], n_nodes
+    for relation, source, target, _, _, symmetric in relations:
         if relation == EFFECT:
             continue
         if symmetric:
@@ -103,7 +115,7 @@ def profiles(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[sparse.csr_matr
     return found
 
 
-def _relations(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[tuple]:
+def gene_relations(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[GeneRelation]:
     """Gene–gene relations as arrays over `nodes`: source, target, weight, sign, whether symmetric."""
     if kg is None:
         return []
@@ -116,5 +128,6 @@ def _relations(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[tuple]:
         source, target = code[edges["source"]], code[edges["target"]]
         weight, sign = edges["weight"].abs().to_numpy(np.float64), edges["sign"].to_numpy(np.float64)
         if len(source):
-            found.append((relation, source, target, weight, sign, is_similarity(relation, kg._table(relation))))
+            similarity = is_similarity(relation, kg._table(relation))
+            found.append(GeneRelation(relation, source, target, weight, sign, similarity))
     return found

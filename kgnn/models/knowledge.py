@@ -16,7 +16,7 @@ from kgnn.data.screen import Screen, perturbed_genes
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.effects import EFFECT, directed_pairs, estimate_effects
-from kgnn.models.graphs import channels, profiles
+from kgnn.models.graphs import channels, gene_relations, profiles
 from kgnn.nn.closed_form import left_out_operator, pooled_ridge
 from kgnn.nn.knowledge import (
     Bags,
@@ -146,8 +146,10 @@ def _network(
     kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index, n_samples: int, n_entries: int, n_lines: int
 ) -> KnowledgeNetwork:
     measured = torch.from_numpy(nodes.get_indexer(genes).astype(np.int64))
-    propagation = Propagation(channels(kg, nodes), measured, len(nodes))
-    return KnowledgeNetwork(propagation, ConditionKernel(profiles(kg, nodes), n_lines), n_samples, n_entries)
+    relations = gene_relations(kg, nodes)
+    propagation = Propagation(channels(relations, len(nodes)), measured, len(nodes))
+    kernel = ConditionKernel(profiles(relations, len(nodes)), n_lines)
+    return KnowledgeNetwork(propagation, kernel, n_samples, n_entries)
 
 
 def _with_effects(

@@ -17,6 +17,7 @@ from kgnn.models.graphs import gene_graph, perturbation_graph
 from kgnn.models.predictions import some
 from kgnn.nn import GEARS
 from kgnn.nn.encoders import GearsEncoder
+from kgnn.nn.knowledge import KnowledgeNetwork
 from kgnn.nn.peers import PEERS
 from kgnn.ops import Adjacency
 
@@ -56,8 +57,11 @@ def bags(conditions: Sequence[str], perturbable: pd.Index) -> tuple[Tensor, Tens
 class Lonely:
     """Names, once, the perturbed genes that a graph with edges says nothing of."""
 
-    def __init__(self, kg: KnowledgeGraph | None, perturbable: pd.Index) -> None:
-        neighbours = perturbation_graph(kg, perturbable).indptr.diff().numpy() - 1
+    def __init__(self, network: nn.Module, kg: KnowledgeGraph | None, perturbable: pd.Index) -> None:
+        if isinstance(network, KnowledgeNetwork):
+            neighbours = sum((degree.numpy() for degree in network.kernel.degree), np.zeros(len(perturbable)))
+        else:
+            neighbours = perturbation_graph(kg, perturbable).indptr.diff().numpy() - 1
         self.genes = set(perturbable[neighbours == 0]) if neighbours.any() else set()
 
     def warn(self, genes: set[str], consequence: str) -> None:

@@ -132,7 +132,7 @@ class PerturbationModel:
             fitted = fit_knowledge(self.kg, screen, conditions, self.perturbable_, self.strength, seed)
             self.graph_, self.lines_, self.history_ = fitted[0], fitted[2], fitted[3]
             self.network_: nn.Module = fitted[1]
-            self._lonely = Lonely(self.kg, self.perturbable_)
+            self._lonely = Lonely(self.network_, self.kg, self.perturbable_)
             return self
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -271,8 +271,8 @@ class PerturbationModel:
         state = {name.removeprefix("network."): torch.from_numpy(value) for name, value in arrays.items()}
         if model.encoder == KNOWLEDGE:
             model.graph_, model.lines_ = model.kg, config["lines"]
-            model._lonely = Lonely(model.kg, model.perturbable_)
             model.network_ = build_knowledge(model.kg, model.perturbable_, model.genes_, state)
+            model._lonely = Lonely(model.network_, model.kg, model.perturbable_)
         else:
             model._build()
         try:
@@ -298,7 +298,6 @@ class PerturbationModel:
         self.perturbable_ = pd.Index(sorted(known | in_data | measured), dtype=object)
 
     def _build(self) -> None:
-        self._lonely = Lonely(self.kg, self.perturbable_)
         self.network_ = make_network(
             self.encoder,
             self.kg,
@@ -308,6 +307,7 @@ class PerturbationModel:
             channels=self.channels,
             uncertainty=self.uncertainty,
         )
+        self._lonely = Lonely(self.network_, self.kg, self.perturbable_)
 
     def _loss(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("direction_weight", "uncertainty_weight", "soft_sign")}
