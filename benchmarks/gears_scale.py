@@ -58,7 +58,6 @@ def knowledge():
 
 def epoch(cells: int = CELLS) -> dict:
     import logging
-    import warnings
 
     from lightning.pytorch.callbacks import Callback
 
@@ -71,7 +70,6 @@ def epoch(cells: int = CELLS) -> dict:
         def on_train_epoch_end(self, trainer, *_) -> None:
             self.seconds, self.steps = time.perf_counter() - self.start, trainer.global_step
 
-    warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     adata, kg, timer = screen(cells), knowledge(), Timer()
     data_mb = sum(part.nbytes for part in (adata.X.data, adata.X.indices)) / 1e6

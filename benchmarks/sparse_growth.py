@@ -5,6 +5,7 @@ Called by `python -m benchmarks.sparse_ops --growth`; every point runs in a proc
 
 import json
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -76,7 +77,7 @@ def draw(out: Path) -> None:
     for millions in LARGEST:
         try:
             found = in_a_process("benchmarks.sparse_growth", str(millions))
-        except Exception as error:  # killed for memory: the one before was the largest
+        except subprocess.CalledProcessError as error:  # killed for memory: the one before was the largest
             largest.append({"millions": millions, "error": str(error)[:80]})
             break
         largest.append({"millions": millions} | found)
