@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"), help="folder for the peers' fits")
     arguments = parser.parse_args()
     from kgnn.data.splits import condition_names
+    from kgnn.metrics import noise_ceiling
 
     only = arguments.only or PARTS
     run = Parallel(n_jobs=arguments.processes)
@@ -218,6 +219,8 @@ def main() -> None:
             "seconds": round(time.perf_counter() - start),
             "processes": arguments.processes,
         }
+        if name == "norman":
+            about |= noise_ceiling(tasks.norman(data)[0]).mean().round(4).to_dict()
         (arguments.out / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
         print(name, f"{time.perf_counter() - start:.0f} s", flush=True)
     from benchmarks.perturbation_report import write

@@ -117,6 +117,11 @@ def write(folder: Path) -> None:
         parts["peers"] = peers(tables["peers"])
     for name, lines in parts.items():
         text = text.replace(f"{{{name}}}", "\n".join(lines) + "\n\n" + machine(folder, name))
+    for number in ("split_half", "ceiling"):
+        about = json.loads((folder / "norman.json").read_text()) if "norman" in tables else {}
+        text = text.replace(f"{{{number}}}", f"{about[number]:.3f}" if number in about else "…")
+    for name in ("norman", "dream4", "simulated", "lines", "peers"):
+        text = text.replace(f"{{{name}}}", "Not measured yet.")
     DOCS.write_text(text)
     if set(parts) >= {"norman", "dream4", "simulated", "lines"}:
         page = README.read_text()
