@@ -23,6 +23,7 @@ from benchmarks.machine import describe
 
 SEEDS = range(5)
 PARTS = ("norman", "dream4", "simulated", "lines", "peers")
+WHOLE = {"": "true", ", rewired": "rewired"}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -173,7 +174,12 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
         "splits": [{"name": "random_condition", "kind": "random_condition"}],
         "models": rows,
     }
-    return run_benchmark(config, work / "peers", processes=processes, report=lambda text: print(text, flush=True))
+    kg.save(work / "whole_graph")
+    whole = [of_kg | {"name": f"kg, whole graph{add}", "graph": graph} for add, graph in WHOLE.items()]
+    wide = config | {"models": whole, "datasets": [config["datasets"][0] | {"graph": str(work / "whole_graph")}]}
+    parts = [(config, "peers"), (wide, "peers_whole")]
+    say = {"processes": processes, "report": lambda text: print(text, flush=True)}
+    return pd.concat([run_benchmark(settings, work / name, **say) for settings, name in parts], ignore_index=True)
 
 
 def main() -> None:

@@ -64,9 +64,8 @@ def estimate_effects(
     x = adata[rows].X
     x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
     group = np.zeros(len(rows), dtype=int) if groupby is None else pd.factorize(adata.obs[groupby].iloc[rows])[0]
-    centred = (
-        _within(x, group) if time_key is None else _standard(x)
-    )  # time courses are few: keep what differs between them
+    # time courses are few: what differs between them counts as well
+    centred = _within(x, group) if time_key is None else _standard(x)
     strength = edge_strengths(source, target, centred, ridge=ridge)
     if time_key is not None:
         now, change = _steps(x, group, adata.obs[time_key].to_numpy(np.float64))
