@@ -24,6 +24,7 @@ from kgnn.data.splits import split as make_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.files import existing_file, new_file, new_folder, read_h5ad, read_json, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression
+from kgnn.graph.storage import read_manifest
 from kgnn.metrics import evaluate
 from kgnn.models import BASELINES, make_model
 from kgnn.models.graphs import COEXPRESSED
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     model: dict[str, Any]
     seed: int
     budget: int
+    content: str
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -159,6 +161,7 @@ def run_benchmark(
 def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list[Task]:
     adata = read_h5ad(dataset["path"])
     names = {key: dataset[key] for key in ("condition_key", "control") if key in dataset}
+    content = _content(dataset)
     tasks = []
     for row in settings["splits"]:
         options = {key: row[key] for key in ("test_fraction", "val_fraction") if key in row}
@@ -173,17 +176,26 @@ def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list
             for name, fold in parts.items():
                 for model in settings["models"]:
                     folder = out / "runs" / dataset["name"] / f"{name}-seed{seed}" / model["name"]
-                    tasks.append(Task(folder, dataset, fold, model, seed, settings["tuning_budget"]))
+                    tasks.append(Task(folder, dataset, fold, model, seed, settings["tuning_budget"], content))
     return tasks
 
 
+def _content(dataset: dict[str, Any]) -> str:
+    """Hash of the data's file and of the graph's: an equal graph saved again is the same graph."""
+    files = [Path(dataset["path"])]
+    if dataset["graph"]:
+        read_manifest(Path(dataset["graph"]))  # a folder that is none ends here
+        files += sorted(path for path in Path(dataset["graph"]).iterdir() if path.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
 def _key(task: Task) -> str:
-    """What the result depends on: the task, the data's file and the graph's."""
-    files = [Path(task.dataset["path"])]
-    if task.dataset["graph"]:
-        files.append(Path(task.dataset["graph"]) / "manifest.json")
-    stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
-    parts = [stamps, task.dataset, task.split, task.model, task.seed, task.budget]
+    """What the result depends on: the task, the data's content and the graph's."""
+    parts = [task.content, task.dataset, task.split, task.model, task.seed, task.budget]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

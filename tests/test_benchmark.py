@@ -10,7 +10,7 @@ from kgnn import benchmark
 from kgnn.benchmark_report import paired_table, summary_table
 from kgnn.data import simulate
 from kgnn.errors import InputError
-from kgnn.graph import load_table
+from kgnn.graph import KnowledgeGraph, load_table
 from kgnn.metrics import summarize
 
 CONFIG = """
@@ -78,6 +78,9 @@ def test_what_is_done_is_not_done_again_and_a_killed_run_goes_on(folder, scores,
     assert done == []
     shutil.rmtree(folder / "out/runs/sim/random_condition-seed1/mean")  # a killed run leaves no folder
     pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+    assert done == ["mean"]
+    KnowledgeGraph.load(folder / "kg").save(folder / "kg")  # the same graph, in new files
+    benchmark.run_benchmark(folder / "bench.toml", folder / "out")
     assert done == ["mean"]
     (folder / "bench.toml").write_text(CONFIG.replace("max_epochs = 1", "max_epochs = 2"))
     benchmark.run_benchmark(folder / "bench.toml", folder / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,14 +105,10 @@ def drop_edges(self: KnowledgeGraph, share: float, seed: int) -> KnowledgeGraph:
         share: of the pairs, from 0 to 1, rounded to whole pairs.
         seed: same seed, same graph.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"share {share} is not between 0 and 1")
-    rng = np.random.default_rng(seed)
     edges = {}
-    for relation, table in self._edges.items():
-        pair, of_row = _pairs(relation, table)
+    for relation, table, pair, of_row, chosen, _ in _chosen_pairs(self, share, seed):
         gone = np.zeros(len(pair), bool)
-        gone[rng.permutation(len(pair))[: round(share * len(pair))]] = True
+        gone[chosen] = True
         kept = tidy_origins(table[~gone[of_row]].reset_index(drop=True))
         if len(kept):
             edges[relation] = kept
@@ -173,16 +170,11 @@ def randomize_edges(self: KnowledgeGraph, share: float, seed: int) -> KnowledgeG
         share: of the pairs, from 0 to 1, rounded to whole pairs.
         seed: same seed, same graph.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"share {share} is not between 0 and 1")
-    rng = np.random.default_rng(seed)
     edges = {}
-    for relation, table in self._edges.items():
+    for relation, table, pair, of_row, moving, rng in _chosen_pairs(self, share, seed):
         n_source, n_target = len(self._nodes[relation[0]]), len(self._nodes[relation[2]])
         symmetric = relation[0] == relation[2] and is_symmetric(table)
-        pair, of_row = _pairs(relation, table)
         source, target = pair >> 32, pair & 0xFFFFFFFF
-        moving = rng.permutation(len(pair))[: round(share * len(pair))]
         taken = set(np.delete(pair, moving).tolist())
         for _ in range(20):
             if not len(moving):
@@ -203,6 +195,18 @@ def randomize_edges(self: KnowledgeGraph, share: float, seed: int) -> KnowledgeG
         table = table.assign(source=ends[0].astype(np.int32), target=ends[1].astype(np.int32))
         edges[relation] = collapse(table, drop_loops=False)[0]
     return self._derive("randomize_edges", edges=edges, share=share, seed=seed)
+
+
+def _chosen_pairs(
+    graph: KnowledgeGraph, share: float, seed: int
+) -> Iterator[tuple[Relation, pd.DataFrame, np.ndarray, np.ndarray, np.ndarray, np.random.Generator]]:
+    """For each relation: its table, its pairs, each row's pair, a random share of the pairs, and the generator."""
+    if not 0 <= share <= 1:
+        raise InputError(f"share {share} is not between 0 and 1")
+    rng = np.random.default_rng(seed)
+    for relation, table in graph._edges.items():
+        pair, of_row = _pairs(relation, table)
+        yield relation, table, pair, of_row, rng.permutation(len(pair))[: round(share * len(pair))], rng
 
 
 def _pairs(relation: Relation, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

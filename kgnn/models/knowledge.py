@@ -16,7 +16,7 @@ from kgnn.data.screen import Screen, perturbed_genes
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.effects import EFFECT, directed_pairs, estimate_effects
-from kgnn.models.graphs import channels, gene_relations, profiles
+from kgnn.models.graphs import channels, gene_relations, profiles, vectors
 from kgnn.nn.closed_form import left_out_operator, pooled_ridge
 from kgnn.nn.knowledge import (
     Bags,
@@ -148,7 +148,7 @@ def _network(
     measured = torch.from_numpy(nodes.get_indexer(genes).astype(np.int64))
     relations = gene_relations(kg, nodes)
     propagation = Propagation(channels(relations, len(nodes)), measured, len(nodes))
-    kernel = ConditionKernel(profiles(relations, len(nodes)), n_lines)
+    kernel = ConditionKernel(profiles(relations, len(nodes)), n_lines, vectors(kg, nodes))
     return KnowledgeNetwork(propagation, kernel, n_samples, n_entries)
 
 

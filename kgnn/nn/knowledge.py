@@ -1,5 +1,6 @@
 """The knowledge network: signals along typed, signed edges, and a kernel over conditions from the same graph."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,8 +131,8 @@ class ConditionKernel(nn.Module):
 
     k(c, c') = Σ_{p∈c, q∈c'} x_p x_q G(p, q) + κ, x_p = strength / n^ω with n perturbed genes, and
     G(p, q) = Σ_r √(π_r(p) π_r(q)) S_r(p, q) + γ. S_0 is identity, S_r the Jaccard similarity of the two genes'
-    neighbourhoods in relation r; π(p) is a softmax over identity and the relations that say something of p: the gate of
-    a perturbation. γ is the mean effect of a perturbed gene, κ what all samples share (the noise of the controls).
+    neighbourhoods in relation r, or the cosine of their vectors; π(p) is a softmax over identity and the relations
+    that say something of p: the gate of a perturbation. γ is the mean effect of a perturbed gene, κ what all samples share (the noise of the controls).
     Pairs have an interaction besides, ι Σ x x x x G(p,q) G(p',q') over pairs of different genes: zero between pairs
     that graph and data do not link. Samples of different cell lines share ρ of all this.
     Samples in which a propagated signal arrives somewhere count τ times: what
@@ -139,14 +140,16 @@ class ConditionKernel(nn.Module):
 
     Args:
         profiles: one CSR matrix [nodes, neighbours] of ones a relation; n_lines: cell lines in training.
+        vectors: one matrix [nodes, channels] a kind of node features, rows of length 1, or 0 where a node has none.
     """
 
-    def __init__(self, profiles: list[sparse.csr_matrix], n_lines: int = 1) -> None:
+    def __init__(self, profiles: list[sparse.csr_matrix], n_lines: int = 1, vectors: Sequence[np.ndarray] = ()) -> None:
         super().__init__()
-        self.profiles = profiles
+        self.profiles, self.vectors = profiles, vectors
         self.degree = [torch.from_numpy(np.diff(profile.indptr)) for profile in profiles]
-        first = 1.0 if profiles else 0.0
-        self.gate = nn.Parameter(torch.tensor([first] + [0.0] * len(profiles), dtype=torch.float64))
+        self.degree += [torch.from_numpy(rows.any(1).astype(np.int32)) for rows in vectors]
+        first = 1.0 if self.degree else 0.0
+        self.gate = nn.Parameter(torch.tensor([first] + [0.0] * len(self.degree), dtype=torch.float64))
         # log of γ, κ, noise, ι, ρ / (1 − ρ), τ and ω
         self.log = nn.Parameter(torch.tensor([0.2, 0.15, 0.5, 0.1, 1.0, 0.5, 0.1], dtype=torch.float64).log())
         self.one_line = n_lines == 1
@@ -164,6 +167,7 @@ class ConditionKernel(nn.Module):
             union = np.diff(left.indptr)[:, None] + np.diff(right.indptr) - shared
             similar = torch.from_numpy(shared / np.maximum(union, 1))
             parts.append(torch.where(parts[0] > 0, 1.0, similar))
+        parts += [torch.from_numpy(rows[a.numpy()] @ rows[b.numpy()].T) for rows in self.vectors]
         return torch.stack(parts)
 
     def gates(self, genes: Tensor) -> Tensor:

@@ -50,6 +50,18 @@ def test_the_true_graph_beats_ridge_rewired_and_no_graph(model, screen, parts, k
     assert pearson(model, screen, parts) > max(pearson(other, screen, parts) for other in others) + 0.15
 
 
+def test_node_features_that_tell_which_genes_act_alike_help_and_shuffled_ones_do_not(screen, parts):
+    genes = sorted({gene for name in screen.obs["condition"].unique() for gene in name.split("+")} - {"control"})
+    samples = read_samples(read_screen(screen), [name for name in screen.obs["condition"].unique() if name in genes])
+    of = pd.DataFrame(np.linalg.svd(samples.change)[0][:, :8], index=samples.names)  # cheating, so that it must help
+    shuffled = pd.DataFrame(of.to_numpy()[np.random.default_rng(0).permutation(len(of))], index=of.index)
+    found = [
+        pearson(PerturbationModel(graph).fit(screen, parts), screen, parts)
+        for graph in (None, *(KnowledgeGraph({"gene": genes}, {}).with_features("told", t) for t in (of, shuffled)))
+    ]
+    assert found[1] > max(found[0], found[2]) + 0.1
+
+
 def test_without_a_graph_it_is_a_ridge_regression_on_which_genes_are_perturbed(screen, parts):
     model = PerturbationModel(None).fit(screen, parts)
     s = read_screen(screen)

@@ -74,6 +74,21 @@ def test_the_kernel_is_the_formula():
     assert np.linalg.eigvalsh(found).min() > -1e-9
 
 
+def test_node_features_are_a_similarity_like_any_other():
+    rows = np.array([[1.0, 0], [0.6, 0.8], [0, 0], [0, 1]])
+    neighbours = np.array([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    kernel = ConditionKernel([sparse.csr_matrix(neighbours)], vectors=[rows])
+    kernel.gate.data = torch.tensor([0.3, 0.9, -0.2], dtype=torch.float64)
+    genes = torch.arange(3)
+    found = kernel.similarities(genes, genes)
+    np.testing.assert_allclose(found[2], [[1, 0.6, 0], [0.6, 1, 0], [0, 0, 0]])
+    gates = kernel.gates(torch.tensor([0, 2, 3])).detach().numpy()
+    share = np.exp([0.3, 0.9, -0.2]) / np.exp([0.3, 0.9, -0.2]).sum()
+    np.testing.assert_allclose(gates[:, 0], share)
+    np.testing.assert_allclose(gates[:, 1], [1, 0, 0])  # neither neighbours nor a vector
+    np.testing.assert_allclose(gates[:, 2], [1 / (1 + np.exp(-0.5)), 0, 1 / (1 + np.exp(0.5))])
+
+
 def test_interaction_is_nothing_between_pairs_that_nothing_links():
     kernel = ConditionKernel([])
     a, b = bags((0, 1), strength=1.0), bags((2, 3), strength=1.0)
