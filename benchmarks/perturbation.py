@@ -22,7 +22,7 @@ from benchmarks import tasks
 from benchmarks.machine import describe
 
 SEEDS = range(5)
-PARTS = ("norman", "dream4", "simulated", "lines", "peers")
+PARTS = ("norman", "dream4", "simulated", "lines", "peers", "cell-gears")
 WHOLE = {"": "true", ", rewired": "rewired"}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -182,6 +182,22 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     return pd.concat([run_benchmark(settings, work / name, **say) for settings, name in parts], ignore_index=True)
 
 
+def cell_gears_fit(data: Path, work: Path, seed: int) -> pd.DataFrame:
+    """cell-gears itself on the peers' split and graph."""
+    import torch
+
+    from benchmarks import cell_gears
+    from kgnn import KnowledgeGraph
+    from kgnn.data.splits import split
+    from kgnn.metrics import evaluate
+
+    torch.set_num_threads(1)
+    adata, kg = tasks.norman(data)[0], KnowledgeGraph.load(work / "graph")
+    fold = split(adata, "random_condition", seed=seed)
+    scores = evaluate(cell_gears.predict(adata, kg, fold, seed, "test"), adata, fold).reset_index()
+    return scores.drop(columns=["subgroup", "n_cells"]).assign(model="cell-gears", seed=seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("KGNN_TEST_DATA", "../shared/data")))
@@ -211,6 +227,7 @@ def main() -> None:
         ],
         "simulated": lambda: [delayed(simulated_screen)(seed) for seed in SEEDS],
         "lines": lambda: [delayed(unseen_line)(seed) for seed in SEEDS],
+        "cell-gears": lambda: [delayed(cell_gears_fit)(data, arguments.work, seed) for seed in SEEDS],
     }
     if "norman" in only:
         rewire_once(data, arguments.work)
@@ -221,7 +238,7 @@ def main() -> None:
         else:
             table = pd.concat(run(jobs[name]()), ignore_index=True)
         table.to_csv(arguments.out / f"{name}.csv", index=False, float_format="%.5f")
-        about = describe("scipy", "scikit-learn") | {
+        about = describe("scipy", "scikit-learn", *(["cell-gears"] if name == "cell-gears" else [])) | {
             "seconds": round(time.perf_counter() - start),
             "processes": arguments.processes,
         }

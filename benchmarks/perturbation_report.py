@@ -114,7 +114,7 @@ def write(folder: Path) -> None:
         if name in tables:
             parts[name] = simulated(tables[name], column)
     if "peers" in tables:
-        parts["peers"] = peers(tables["peers"])
+        parts["peers"] = peers(pd.concat([tables[name] for name in ("peers", "cell-gears") if name in tables]))
     for name, lines in parts.items():
         text = text.replace(f"{{{name}}}", "\n".join(lines) + "\n\n" + machine(folder, name))
     for number in ("split_half", "ceiling"):
