@@ -131,10 +131,11 @@ class ConditionKernel(nn.Module):
 
     k(c, c') = Σ_{p∈c, q∈c'} x_p x_q G(p, q) + κ, x_p = strength / n^ω with n perturbed genes, and
     G(p, q) = Σ_r √(π_r(p) π_r(q)) S_r(p, q) + γ. S_0 is identity, S_r the Jaccard similarity of the two genes'
-    neighbourhoods in relation r, or the cosine of their vectors; π(p) is a softmax over identity and the relations
-    that say something of p: the gate of a perturbation. γ is the mean effect of a perturbed gene, κ what all samples share (the noise of the controls).
-    Pairs have an interaction besides, ι Σ x x x x G(p,q) G(p',q') over pairs of different genes: zero between pairs
-    that graph and data do not link. Samples of different cell lines share ρ of all this.
+    neighbourhoods in relation r, or the cosine of their vectors; π(p) is a softmax over identity and what says
+    something of p: the gate of a perturbation. γ is the mean effect of a perturbed gene, κ what all samples share
+    (the noise of the controls). Pairs have an interaction besides, ι Σ x x x x G(p,q) G(p',q') over pairs of
+    different genes: zero between pairs that graph and data do not link. Samples of different cell lines share ρ of
+    all this.
     Samples in which a propagated signal arrives somewhere count τ times: what
     it explains, the kernel need not. With the identity alone this is the ridge regression on which genes are perturbed.
 
