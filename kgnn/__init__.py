@@ -8,11 +8,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kgnn import benchmark, controls, data, graph, interactions, metrics, models, nn, ops, plotting
     from kgnn.graph import KnowledgeGraph
-    from kgnn.models import PerturbationModel
+    from kgnn.models import CellModel, PerturbationModel
 
 _MODULES = ("benchmark", "controls", "data", "graph", "interactions", "metrics", "models", "nn", "ops", "plotting")
-_NAMES = {"KnowledgeGraph": "kgnn.graph", "PerturbationModel": "kgnn.models"}
+_NAMES = {"CellModel": "kgnn.models", "KnowledgeGraph": "kgnn.graph", "PerturbationModel": "kgnn.models"}
 __all__ = [
+    "CellModel",
     "KnowledgeGraph",
     "PerturbationModel",
     "benchmark",

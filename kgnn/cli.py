@@ -126,12 +126,15 @@ def predict(
 ) -> None:
     """Predict conditions with a saved model."""
     from kgnn.data import load_split
-    from kgnn.models import load_model
+    from kgnn.models import CellModel, load_model
 
     wanted = [*(conditions or []), *(load_split(split)["test"] if split else [])]
     if not wanted:
         raise InputError("no condition to predict; name some, or give --split")
-    prediction = load_model(model).predict(wanted, n_cells=n_cells, seed=seed)
+    loaded = load_model(model)
+    if isinstance(loaded, CellModel):
+        raise InputError(f"{model}: holds a cell model, which predicts no perturbations; use kgnn embed")
+    prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed)
     with new_file(out) as file:
         prediction.write_h5ad(file)
     console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}")

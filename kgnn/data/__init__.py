@@ -1,5 +1,6 @@
 """What was measured: AnnData → conditions, splits, batches."""
 
+from kgnn.data.atlas import simulate_atlas
 from kgnn.data.batches import Batch, training_batches
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.differential import top_de_genes
@@ -26,6 +27,7 @@ __all__ = [
     "read_screen",
     "save_split",
     "simulate",
+    "simulate_atlas",
     "split",
     "top_de_genes",
     "training_batches",

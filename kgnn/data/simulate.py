@@ -90,24 +90,24 @@ def simulate(
     width = max(3, len(str(n_genes - 1)))
     genes = np.array([f"G{number:0{width}d}" for number in range(n_genes)], dtype=object)
 
-    network = _random_network(n_genes, n_regulators, regulators_per_gene, repressing, rng)
+    network = random_network(n_genes, n_regulators, regulators_per_gene, repressing, rng)
     regulated = np.isin(np.arange(n_genes), network["target"])
     basal = rng.uniform(*BASAL, n_genes) * np.where(regulated, LEAK, 1)
     conditions = _draw_conditions(np.unique(network["source"]), n_singles, n_pairs, rng)
-    control_level = _control_level(network, basal)
+    half_level = control_level(network, basal)
 
     perturbation = np.ones((len(conditions) + 1, n_genes))  # last row: control
     for row, perturbed in enumerate(conditions):
         perturbation[row, list(perturbed)] = factor
     line_factor = _line_factors(n_lines, n_genes, rng)
     truth = [
-        _log_normalise(_steady_state(network, basal, control_level, perturbation * factors)) for factors in line_factor
+        _log_normalise(steady_state(network, basal, half_level, perturbation * factors)) for factors in line_factor
     ]
     sizes = [*[cells_per_condition] * len(conditions), n_controls]
     condition = np.tile(np.repeat(np.arange(len(conditions) + 1), sizes), n_lines)
     line = np.repeat(np.arange(n_lines), sum(sizes))
     rates = perturbation[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes))) * line_factor[line]
-    counts = _count(_steady_state(network, basal, control_level, rates), library_size, dropout, rng)
+    counts = count_cells(steady_state(network, basal, half_level, rates), library_size, dropout, rng)
 
     names = ["+".join(genes[list(perturbed)]) for perturbed in conditions]
     adata = AnnData(sparse.csr_matrix(_log_normalise(counts), dtype=np.float32))
@@ -131,7 +131,7 @@ def simulate(
     return adata
 
 
-def _random_network(
+def random_network(
     n_genes: int, n_regulators: int, per_gene: float, repressing: float, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Every gene but the first draws regulators among those before it; few regulators are drawn often."""
@@ -172,13 +172,13 @@ def _draw_conditions(
     return singles + [(int(regulators[first[k]]), int(regulators[second[k]])) for k in drawn]
 
 
-def _control_level(network: pd.DataFrame, basal: np.ndarray) -> np.ndarray:
+def control_level(network: pd.DataFrame, basal: np.ndarray) -> np.ndarray:
     """Steady state of the unperturbed mean cell: there every Hill function is at one half."""
     half = 0.5 * np.bincount(network["target"], network["strength"], minlength=len(basal))
     return (basal + half) / DECAY
 
 
-def _steady_state(network: pd.DataFrame, basal: np.ndarray, half_level: np.ndarray, rates: np.ndarray) -> np.ndarray:
+def steady_state(network: pd.DataFrame, basal: np.ndarray, half_level: np.ndarray, rates: np.ndarray) -> np.ndarray:
     """Levels [cells, genes] for production factors `rates` [cells, genes]; regulators come before their targets."""
     level = np.zeros_like(rates)
     incoming = dict(list(network.groupby("target")))
@@ -195,7 +195,7 @@ def _steady_state(network: pd.DataFrame, basal: np.ndarray, half_level: np.ndarr
     return level
 
 
-def _count(level: np.ndarray, library_size: float, dropout: float, rng: np.random.Generator) -> np.ndarray:
+def count_cells(level: np.ndarray, library_size: float, dropout: float, rng: np.random.Generator) -> np.ndarray:
     size = library_size * np.exp(LIBRARY_SPREAD * rng.standard_normal((len(level), 1)))
     expected = size * level / level.sum(axis=1, keepdims=True)
     counts = rng.poisson(expected)

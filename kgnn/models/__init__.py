@@ -6,6 +6,7 @@ from typing import Any
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.baselines import BASELINES, Additive, Baseline, CompositionRidge, Linear, Mean, NoChange
+from kgnn.models.cell import CellModel
 from kgnn.models.networks import NAMES
 from kgnn.models.perturbation import PerturbationModel
 from kgnn.models.storage import load_config
@@ -14,6 +15,7 @@ __all__ = [
     "BASELINES",
     "Additive",
     "Baseline",
+    "CellModel",
     "CompositionRidge",
     "Linear",
     "Mean",
@@ -33,6 +35,9 @@ def make_model(name: str, kg: KnowledgeGraph | None = None, **options: Any) -> P
     return PerturbationModel(kg, encoder=name, **options)
 
 
-def load_model(path: str | Path) -> PerturbationModel | Baseline:
+def load_model(path: str | Path) -> PerturbationModel | Baseline | CellModel:
     """Read a saved model of any kind; raises `InputError` for a missing, foreign or damaged folder."""
-    return (Baseline if load_config(path)["model"] in BASELINES else PerturbationModel).load(path)
+    kind = load_config(path)["model"]
+    if kind == "cell":
+        return CellModel.load(path)
+    return (Baseline if kind in BASELINES else PerturbationModel).load(path)

@@ -34,12 +34,13 @@ def save_model(
     path: str | Path,
     config: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
-    controls: sparse.csr_matrix,
+    controls: sparse.csr_matrix | None,
     graph: KnowledgeGraph | None = None,
 ) -> None:
     """Write a model's folder, whole or not at all."""
     with new_folder(path, CONFIG) as folder:
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
+        controls = sparse.csr_matrix((0, 0), dtype=np.float32) if controls is None else controls
         parts = {"data": controls.data, "indices": controls.indices, "indptr": controls.indptr}
         save_file(parts | {"shape": np.array(controls.shape)}, folder / CONTROLS)
         if graph is not None:

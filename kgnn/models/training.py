@@ -114,14 +114,15 @@ def make_task(
 class KeepBest(Callback):
     """Hold the network's state of the best validation epoch in memory and put it back at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = VALIDATION_SCORE) -> None:
+        self.name = name
         self.score, self.epoch, self.history = float("inf"), -1, []  # type: ignore[var-annotated]
         self.state: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[VALIDATION_SCORE])
+        score = float(trainer.callback_metrics[self.name])
         self.history.append(score)
         if score < self.score:
             self.score, self.epoch = score, trainer.current_epoch
@@ -134,7 +135,7 @@ class KeepBest(Callback):
                 "best epoch %d of %d, %s %.5f",
                 self.epoch + 1,
                 len(self.history),
-                VALIDATION_SCORE,
+                self.name,
                 self.score,
             )
 

@@ -6,6 +6,8 @@ from kgnn.nn.gears import GEARS
 from kgnn.nn.heads import GearsDecoder
 from kgnn.nn.losses import gears_loss
 from kgnn.nn.norm import CountedBatchNorm, CountedMLP
+from kgnn.nn.token_encoders import make_token_encoder
+from kgnn.nn.tokens import GeneTokens, SpecialTokens
 
 __all__ = [
     "GEARS",
@@ -17,9 +19,12 @@ __all__ = [
     "GINConv",
     "GearsDecoder",
     "GearsEncoder",
+    "GeneTokens",
     "HGTConv",
     "RGCNConv",
     "SAGEConv",
     "SGConv",
+    "SpecialTokens",
     "gears_loss",
+    "make_token_encoder",
 ]

@@ -1,10 +1,11 @@
-"""Heads: from the state of genes to expression."""
+"""Heads: from the state of genes to expression, from a token to a class."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kgnn.nn.fused import folded_gene_values, gene_values
+from kgnn.nn.losses import NEVER
 from kgnn.nn.norm import CountedBatchNorm, CountedMLP, fold_norm
 
 
@@ -72,3 +73,36 @@ class GearsDecoder(nn.Module):
             if number < len(layers) - 1:
                 x = x.relu_()
         return x.squeeze(-1).T
+
+
+class CountDecoder(nn.Module):
+    """Special tokens, and gene tokens where they are given, → parameters of each gene's count (scPRINT, scVI).
+
+    mean = total × softmax over the genes of base + special tokens' part + gene token's part. The special tokens alone
+    are scPRINT's bottleneck. Each gene has a base share, dispersion and drop-out of its own.
+
+    Shapes: tokens [cells, special tokens, channels], genes [cells or 1, genes] numbers, total [cells] (of the counts to
+    predict over these genes), state [cells, genes, channels] or None, present [cells, genes] bool or None (no padding)
+    → log mean, log dispersion, drop-out logit, [cells, genes] each.
+    """
+
+    def __init__(self, n_tokens: int, channels: int, n_genes: int) -> None:
+        super().__init__()
+        self.cell = nn.Sequential(nn.Linear(n_tokens * channels, 2 * channels), nn.GELU())
+        self.weight = nn.Parameter(0.02 * torch.randn(n_genes, 2 * channels))
+        self.gene = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 3))
+        self.base = nn.Parameter(torch.zeros(n_genes, 3))
+
+    def forward(
+        self, tokens: Tensor, genes: Tensor, total: Tensor, state: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = self.cell(tokens.flatten(1))
+        if len(genes) == 1:
+            moved = hidden @ self.weight[genes[0]].T
+        else:
+            moved = (self.weight[genes] @ hidden.unsqueeze(-1)).squeeze(-1)
+        own = self.base[genes] if state is None else self.base[genes] + self.gene(state)
+        share, dispersion, dropout = own.unbind(-1)
+        share = share + moved
+        share = share if present is None else share.masked_fill(~present, NEVER)
+        return share.log_softmax(1) + total.clamp_min(1).log().unsqueeze(1), dispersion, dropout

@@ -1,12 +1,14 @@
-"""Losses."""
+"""Losses: of perturbed expression, and the objectives of cell models, each usable alone."""
 
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 BLOCK = 1 << 16  # numbers of a prediction at a time
+NEVER = -1e4  # a logit that is never chosen; unlike −∞ it has a gradient
 
 
 def gears_loss(
@@ -107,3 +109,118 @@ def _focus(error: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         return square.square(), error.mul_(square).mul_(4)
     size = error.abs()
     return size ** (2 + gamma), (2 + gamma) * size ** (1 + gamma) * error.sign()
+
+
+def masked_value_loss(prediction: Tensor, value: Tensor, masked: Tensor) -> Tensor:
+    """Mean squared error of expression values at masked positions (GeneCompass, Yang et al., Cell Research 2024).
+
+    Args:
+        prediction, value: [cells, genes]; masked: [cells, genes] bool. 0 where nothing is masked.
+    """
+    return ((prediction - value).square() * masked).sum() / masked.sum().clamp_min(1)
+
+
+def masked_gene_loss(state: Tensor, embedding: Tensor, gene: Tensor, temperature: float = 0.1) -> Tensor:
+    """Cross-entropy of masked positions against all genes, cosine over temperature (scCello, Yuan et al. 2024).
+
+    Args:
+        state: [positions, channels] of masked tokens; embedding: [genes, channels]; gene: [positions], the true ones.
+    """
+    if not len(gene):
+        return state.sum() * 0
+    return F.cross_entropy(F.normalize(state, dim=-1) @ F.normalize(embedding, dim=-1).T / temperature, gene)
+
+
+def nb_log_likelihood(count: Tensor, log_mean: Tensor, log_dispersion: Tensor) -> Tensor:
+    """log NB(x | mean μ, dispersion θ), variance μ + μ²/θ, elementwise; the arguments broadcast."""
+    theta = log_dispersion.exp()
+    log_total = torch.logaddexp(log_mean, log_dispersion)
+    ways = torch.lgamma(count + theta) - torch.lgamma(theta) - torch.lgamma(count + 1)
+    return ways + theta * (log_dispersion - log_total) + count * (log_mean - log_total)
+
+
+def zinb_log_likelihood(count: Tensor, log_mean: Tensor, log_dispersion: Tensor, dropout: Tensor) -> Tensor:
+    """log of the zero-inflated NB, elementwise: with probability sigmoid(dropout) the count is 0 whatever the mean."""
+    nb = nb_log_likelihood(count, log_mean, log_dispersion)
+    none, some = F.logsigmoid(dropout), F.logsigmoid(-dropout)
+    return torch.where(count == 0, torch.logaddexp(none, some + nb), some + nb)
+
+
+def dissimilarity_loss(tokens: Tensor) -> Tensor:
+    """Mean squared cosine of each pair of a cell's class tokens (scPRINT, Kalfon et al., Nat Commun 2025).
+
+    Args:
+        tokens: [cells, classes, channels]; with one class there is no pair, and the loss is 0.
+    """
+    n = tokens.shape[1]
+    unit = F.normalize(tokens, dim=-1)
+    cosine = unit @ unit.transpose(1, 2)
+    pairs = ~torch.eye(n, dtype=torch.bool, device=tokens.device)
+    return (cosine.square() * pairs).sum((1, 2)).mean() / max(n * (n - 1), 1)
+
+
+def hierarchical_loss(logit: Tensor, leaf: Tensor, below: Tensor) -> Tensor:
+    """Binary cross-entropy over the leaves of an ontology, where labels may be inner terms (scPRINT).
+
+    A cell labelled with an inner term says nothing about which leaf below it is true: those leaves are left out, and
+    logsumexp of them is one more output, which must be on. Summed over the outputs, mean over cells.
+
+    Args:
+        logit: [cells, leaves]; leaf: [cells], number of the leaf, −1 where the label is an inner term.
+        below: [cells, leaves] bool, the leaves at or below the label.
+    """
+    inner = leaf < 0
+    asked = ~(below & inner.unsqueeze(1))
+    plain = F.binary_cross_entropy_with_logits(logit, below.to(logit.dtype), reduction="none") * asked
+    above = F.softplus(-logit.masked_fill(~below, NEVER).logsumexp(1))
+    loss: Tensor = plain.sum(1) + torch.where(inner, above, 0.0)
+    return loss.mean()
+
+
+def relational_alignment_loss(
+    state: Tensor, again: Tensor, level: Tensor, ancestor: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """scCello's relational alignment (Yuan et al. 2024): cells of near types closer than cells of farther ones.
+
+    For each anchor a and each similarity level l above the lowest of the batch, over the positives p with
+    level(a, p) ≥ l: −log exp(h_a·h_p) / (exp(h_a·h_p) + Σ_n exp(h_a·h_n)), negatives n with level(a, n) < l whose type
+    is no ancestor of a's; h normalised over √τ; the mean over positives, levels, anchors. An anchor is its own
+    positive through `again`. No loop over cells: [levels, cells, cells] at once.
+
+    Args:
+        state: [cells, channels]; again: the same cells in a second pass with other dropout.
+        level: [cells, cells], similarity level of the cells' types; ancestor: [cells, cells] bool, whether the type of
+            the second cell is an ancestor of the first one's.
+        temperature: τ.
+    """
+    h, second = F.normalize(state, dim=-1), F.normalize(again, dim=-1)
+    score = h @ h.T / temperature
+    score = torch.where(
+        torch.eye(len(h), dtype=torch.bool, device=h.device), (h * second).sum(1, keepdim=True) / temperature, score
+    )
+    levels = level.unique()[1:]
+    if not len(levels):
+        return score.sum() * 0
+    near = level >= levels.view(-1, 1, 1)
+    far = score.masked_fill(near | ancestor, NEVER).logsumexp(-1, keepdim=True)
+    loss = F.softplus(far - score) * near
+    each: Tensor = loss.sum(-1) / near.sum(-1).clamp_min(1)
+    return each.mean()
+
+
+class Coherence(nn.Module):
+    """scCello's cell type coherence: cross-entropy against one learned prototype a type + MSE(Affine(prototype), h).
+
+    h = cell embedding, normalised over √τ. Shapes: state [cells, channels], type [cells] → a number.
+    """
+
+    def __init__(self, n_types: int, channels: int, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.prototype = nn.Parameter(torch.randn(n_types, channels))
+        self.affine = nn.Linear(channels, channels)
+        self.temperature = temperature
+
+    def forward(self, state: Tensor, kind: Tensor) -> Tensor:
+        h = F.normalize(state, dim=-1) / self.temperature**0.5
+        prototype = F.normalize(self.prototype, dim=-1) / self.temperature**0.5
+        return F.cross_entropy(h @ prototype.T, kind) + F.mse_loss(self.affine(prototype)[kind], h)

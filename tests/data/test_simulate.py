@@ -30,10 +30,10 @@ def levels_by_fixed_point(adata, basal, rates):
 def test_true_delta_is_the_steady_state_found_by_iteration():
     adata = simulate(**SMALL, seed=1)
     # the basal rates are not part of the result; they solve the control state, so read them from the same stream
-    from kgnn.data.simulate import _random_network
+    from kgnn.data.simulate import random_network
 
     rng = np.random.default_rng(1)
-    _random_network(30, 7, 3.0, 0.3, rng)
+    random_network(30, 7, 3.0, 0.3, rng)
     basal = rng.uniform(*BASAL, 30)
     basal[np.isin(adata.var_names, adata.uns["network"]["target"])] *= LEAK
     control = levels_by_fixed_point(adata, basal, np.ones(30))

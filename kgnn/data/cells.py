@@ -1,0 +1,254 @@
+"""Annotated single-cell data, in memory or on disk: read by rows, checked, brought to a vocabulary of genes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scipy import sparse
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from kgnn.errors import DataWarning, InputError
+from kgnn.files import existing_file
+
+Kind = Literal["counts", "log"]
+PROBE = 1_000  # cells from whose values it is told what they are
+LOG_MAX = 25.0  # log1p of more counts than any cell has
+
+
+class CellSource:
+    """Expression by rows over a vocabulary of genes; the AnnData may stay on disk.
+
+    Args:
+        adata: AnnData in memory, or opened with `backed="r"`; or the path of an H5AD file or a Zarr folder, which is
+            read in parts.
+        genes: the vocabulary; by default the data's own genes. Genes that the data lack count as not measured (0).
+        layer: which layer; by default X.
+
+    Attributes: `adata`, `genes`, `kind` (`counts`: whole numbers; `log`: log-normalised), `n_known` (genes of the
+    vocabulary that the data have), `on_disk`.
+
+    Raises:
+        InputError: no such layer, gene names that stand twice, no gene of the vocabulary, values that are neither
+            counts nor log-normalised.
+    """
+
+    def __init__(self, adata: AnnData | str | Path, genes: pd.Index | None = None, *, layer: str | None = None) -> None:
+        self.adata = open_cells(adata) if isinstance(adata, str | Path) else adata
+        if layer is not None and layer not in self.adata.layers:
+            known = ", ".join(self.adata.layers) or "none"
+            raise InputError(f"no layer {layer!r}; the layers are {known}")
+        names = self.adata.var_names
+        twice = names[names.duplicated()]
+        if len(twice):
+            raise InputError(f"gene {twice[0]!r} stands in var_names twice; call adata.var_names_make_unique() first")
+        if not self.adata.n_obs:
+            raise InputError("the data have no cells")
+        self.layer, self.genes = layer, names if genes is None else genes
+        self._column = self.genes.get_indexer(names)
+        self.n_known = int((self._column >= 0).sum())
+        if not self.n_known:
+            raise InputError(
+                f"none of the {len(names)} genes of the data ({', '.join(names[:3])}, …) is known to the model "
+                f"({', '.join(map(str, self.genes[:3]))}, …); check species and gene namespace"
+            )
+        rng = np.random.default_rng(0)
+        start = int(rng.integers(max(1, self.adata.n_obs - PROBE + 1)))
+        self.kind = what_values(self._matrix[start : start + PROBE])
+
+    @property
+    def _matrix(self) -> Any:
+        return self.adata.X if self.layer is None else self.adata.layers[self.layer]
+
+    @property
+    def on_disk(self) -> bool:
+        return not isinstance(self._matrix, np.ndarray | sparse.spmatrix | sparse.sparray)
+
+    def __len__(self) -> int:
+        return self.adata.n_obs
+
+    def rows(self, rows: np.ndarray) -> sparse.csr_matrix:
+        """Return expression [rows, vocabulary] float32 of ascending row numbers.
+
+        Raises:
+            InputError: NaN, infinite or negative values, with the cell's name.
+        """
+        x = sparse.csr_matrix(self._matrix[rows], dtype=np.float32)
+        bad = ~np.isfinite(x.data) | (x.data < 0)
+        if bad.any():
+            cell = self.adata.obs_names[rows[np.searchsorted(x.indptr, np.argmax(bad), side="right") - 1]]
+            value = x.data[np.argmax(bad)]
+            raise InputError(
+                f"cell {cell!r}: the value {value} is no expression; give raw counts or log-normalised values"
+            )
+        if len(self._column) == len(self.genes) and (self._column == np.arange(len(self.genes))).all():
+            return x
+        column = self._column[x.indices]
+        kept = column >= 0
+        row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))[kept]
+        return sparse.csr_matrix((x.data[kept], (row, column[kept])), (x.shape[0], len(self.genes)))
+
+
+def open_cells(path: str | Path) -> AnnData:
+    """Open an H5AD file or a Zarr folder without reading its matrices."""
+    import anndata
+
+    path = Path(path)
+    try:
+        if path.is_dir():
+            import zarr
+
+            group: Any = zarr.open_group(path, mode="r")
+            parts = {"X": group["X"]} | {f"layers/{name}": group["layers"][name] for name in group.get("layers", [])}
+            lazy = {
+                name: anndata.io.sparse_dataset(part) if isinstance(part, zarr.Group) else part
+                for name, part in parts.items()
+            }
+            obs, var = anndata.io.read_elem(group["obs"]), anndata.io.read_elem(group["var"])
+            layers = {name.removeprefix("layers/"): part for name, part in lazy.items() if name != "X"}
+            return AnnData(lazy["X"], obs=obs, var=var, layers=layers)
+        return anndata.read_h5ad(existing_file(path), backed="r")
+    except InputError:
+        raise
+    except Exception as error:  # h5py, zarr and anndata raise many kinds for files that are none of theirs
+        what = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{path}: cannot be read as AnnData ({type(error).__name__}: {what})") from None
+
+
+def what_values(x: Any) -> Kind:
+    """Tell raw counts (whole numbers) from log-normalised values; anything else is an error."""
+    x = sparse.csr_matrix(x).data
+    x = x[np.isfinite(x)]
+    if (x < 0).any():
+        raise InputError(
+            f"the values go down to {x.min():.3g}: scaled data; give raw counts or log-normalised values (layer=, or "
+            "adata.raw.to_adata())"
+        )
+    if (x == np.round(x)).all():
+        return "counts"
+    if x.max(initial=0.0) > LOG_MAX:
+        raise InputError(
+            f"the values go up to {x.max():.6g} and are no whole numbers: neither raw counts nor log-normalised; "
+            "give the counts, or apply scanpy.pp.log1p"
+        )
+    return "log"
+
+
+def usable_cells(source: CellSource, chunk: int = 4096) -> np.ndarray:
+    """Numbers of the cells with any expressed gene of the vocabulary; the others are counted and told."""
+    found = [
+        start + np.flatnonzero(np.diff(source.rows(np.arange(start, min(start + chunk, len(source)))).indptr))
+        for start in range(0, len(source), chunk)
+    ]
+    kept = np.concatenate(found)
+    if not len(kept):
+        raise InputError("no cell expresses any gene that the model knows; check species and gene namespace")
+    if len(kept) < len(source):
+        first = source.adata.obs_names[np.setdiff1d(np.arange(len(source)), kept)[0]]
+        message = (
+            f"{len(source) - len(kept)} of {len(source)} cells express no known gene and are left out ({first!r}, …)"
+        )
+        warnings.warn(message, DataWarning, stacklevel=3)
+    return kept
+
+
+class CellRows(NamedTuple):
+    """x [cells, vocabulary] dense; labels [cells, classes], −1 unknown; species [cells]; rows [cells]: numbers."""
+
+    x: Tensor
+    labels: Tensor
+    species: Tensor
+    rows: Tensor
+
+
+class ShuffledCells(IterableDataset[CellRows]):
+    """Batches of cells in random order: blocks of neighbouring rows are read in random order, and mixed.
+
+    In memory all cells are mixed; on disk so many blocks at a time, so that an atlas larger than memory trains. Every
+    process (DDP, and workers of the loader) reads blocks of its own and gives as many batches as the others.
+
+    Args:
+        source: the cells.
+        rows: [cells], which of them, ascending.
+        labels, species: [cells of the source, classes] and [cells of the source], numbers.
+        batch_size: cells a batch; block_size: rows read at once from disk; mixed: blocks mixed at a time.
+        shuffle: False gives the rows in their order.
+    """
+
+    def __init__(
+        self,
+        source: CellSource,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        species: np.ndarray,
+        *,
+        batch_size: int,
+        block_size: int = 512,
+        mixed: int = 16,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.cells, self.labels, self.species = source, rows, labels, species
+        self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
+        self.block_size = block_size if source.on_disk or not shuffle else 1
+        self.mixed = mixed if source.on_disk else len(rows)
+
+    def __len__(self) -> int:
+        readers, _ = self._share()
+        return -(-len(self.cells) // self.batch_size) if readers == 1 else self._least(readers) // self.batch_size
+
+    def _least(self, readers: int) -> int:
+        """Rows that every one of several readers has, whichever blocks it draws."""
+        n_blocks = -(-len(self.cells) // self.block_size)
+        return max(0, n_blocks // readers * self.block_size - (n_blocks * self.block_size - len(self.cells)))
+
+    def _share(self) -> tuple[int, int]:
+        """How many readers there are, and which one this is."""
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        world, rank = (torch.distributed.get_world_size(), torch.distributed.get_rank()) if distributed else (1, 0)
+        worker = get_worker_info()
+        if worker is None:
+            return world, rank
+        return world * worker.num_workers, rank * worker.num_workers + worker.id
+
+    def _plan(self, rng: np.random.Generator) -> np.ndarray:
+        """The rows of this reader, in the order of its blocks."""
+        readers, number = self._share()
+        blocks = [self.cells[start : start + self.block_size] for start in range(0, len(self.cells), self.block_size)]
+        order = rng.permutation(len(blocks)) if self.shuffle else np.arange(len(blocks))
+        rows = np.concatenate([blocks[block] for block in order[number::readers]] or [self.cells[:0]])
+        return rows if readers == 1 else rows[: self._least(readers)]
+
+    def __iter__(self) -> Iterator[CellRows]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        rows = self._plan(rng)
+        together = self.block_size * self.mixed
+        waiting: np.ndarray = np.zeros(0, np.int64)
+        held: sparse.csr_matrix | None = None
+        for start in range(0, len(rows), together):
+            part = rows[start : start + together]
+            ascending = np.sort(part)
+            x = self.source.rows(ascending)
+            order = rng.permutation(len(ascending)) if self.shuffle else np.arange(len(ascending))
+            x, part = x[order], ascending[order]
+            if held is not None:
+                x, part = sparse.vstack([held, x], format="csr"), np.concatenate([waiting, part])
+            whole = len(part) // self.batch_size * self.batch_size
+            for first in range(0, whole, self.batch_size):
+                yield self._batch(x[first : first + self.batch_size], part[first : first + self.batch_size])
+            held, waiting = x[whole:], part[whole:]
+        if len(waiting) and held is not None and self._share()[0] == 1:
+            yield self._batch(held, waiting)
+
+    def _batch(self, x: sparse.csr_matrix, rows: np.ndarray) -> CellRows:
+        dense = torch.from_numpy(x.toarray())
+        labels, species = (torch.from_numpy(part[rows]) for part in (self.labels, self.species))
+        return CellRows(dense, labels, species, torch.from_numpy(rows))

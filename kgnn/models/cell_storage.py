@@ -1,0 +1,114 @@
+"""A `CellModel` on disk, and its parameters taken over into a network with other genes or labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from kgnn.errors import InputError
+from kgnn.models.cell_fitting import build_network
+from kgnn.models.cell_labels import Above, Labels
+from kgnn.models.storage import load_arrays, load_config, load_graph, save_model
+from kgnn.nn.cells import LabelTree
+
+if TYPE_CHECKING:
+    from kgnn.models.cell import CellModel
+
+OPTIONS = (
+    "encoder",
+    "classes",
+    "channels",
+    "layers",
+    "heads",
+    "dropout",
+    "parameters",
+    "genes",
+    "context",
+    "value",
+    "objectives",
+    "species_key",
+)
+
+
+def save_cell_model(model: CellModel, path: str | Path) -> None:
+    """Write configuration, weights and graph; the knowledge is in the weights' buffers."""
+    labels: dict[str, dict[str, Any]] = {}
+    for name, found in model.labels_.items():
+        tree = {key: value.tolist() for key, value in found.tree._asdict().items() if key != "tree"}
+        above = [{"term": item.term, "name": item.name, "below": item.below.tolist()} for item in found.above]
+        labels[name] = {"labels": found.labels, "names": found.names, "tree": tree, "above": above}
+        labels[name]["is_tree"] = found.tree.tree
+    config = {
+        "model": "cell",
+        "options": {name: getattr(model, name) for name in OPTIONS},
+        "vocabulary": list(model.genes_),
+        "kind": model.kind_,
+        "species": model.species_,
+        "labels": labels,
+        "knowledge": {name: table.shape[1] for name, table in model.network_.tokens.tables().items()},
+        "history": model.history_,
+    }
+    arrays = {f"network.{name}": value.cpu().numpy() for name, value in model.network_.state_dict().items()}
+    save_model(path, config, arrays | {"chosen": model.chosen_.numpy()}, None, model.kg)
+
+
+def load_cell_model(cls: type[CellModel], path: str | Path) -> CellModel:
+    """Read what `save_cell_model` wrote."""
+    config = load_config(path)
+    if config["model"] != "cell":
+        raise InputError(f"{path}: holds a {config['model']!r} model; use kgnn.models.load_model")
+    model = cls(load_graph(path), **config["options"])
+    model.genes_ = pd.Index(config["vocabulary"], dtype=object)
+    model.kind_, model.species_, model.history_ = config["kind"], config["species"], config["history"]
+    model.labels_ = {name: _labels(entry) for name, entry in config["labels"].items()}
+    arrays, _ = load_arrays(path)
+    model.chosen_ = torch.from_numpy(arrays.pop("chosen"))
+    state = {name.removeprefix("network."): torch.from_numpy(value) for name, value in arrays.items()}
+    build_network(model, {name: torch.zeros(len(model.genes_), width) for name, width in config["knowledge"].items()})
+    try:
+        model.network_.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[-1]}") from None
+    model.network_.eval()
+    return model
+
+
+def _labels(entry: dict[str, Any]) -> Labels:
+    tree = entry["tree"]
+    types = {"below": torch.bool, "leaf": torch.int64, "level": torch.int64, "ancestor": torch.bool}
+    arrays = {name: torch.tensor(tree[name], dtype=kind) for name, kind in types.items()}
+    above = [Above(item["term"], item["name"], np.array(item["below"], bool)) for item in entry["above"]]
+    return Labels(entry["labels"], entry["names"], LabelTree(**arrays, tree=entry["is_tree"]), above)
+
+
+@torch.no_grad()
+def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd.Index) -> None:
+    """Copy the parameters of `old`: those of genes by the gene's name, others where the shapes agree.
+
+    A new gene's embedding starts at the mean of the old ones with its own random part.
+    """
+    row = genes.get_indexer(old_genes)
+    state, found = network.state_dict(), old.state_dict()
+    by_gene = {
+        "tokens.embedding",
+        "special.mean",
+        "special.profile",
+        "decoder.weight",
+        "decoder.base",
+    }
+    for name, value in found.items():
+        if name in by_gene:
+            fresh = state[name] - state[name].mean(0) + value.mean(0)
+            fresh[row] = value
+            state[name].copy_(fresh)
+        elif (
+            name in state
+            and state[name].shape == value.shape
+            and not name.startswith(("tokens.table_", "tokens.known_"))
+        ):
+            state[name].copy_(value)

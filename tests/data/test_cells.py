@@ -1,0 +1,170 @@
+"""Reading cells: what values are, what is refused, blocks from disk, several readers."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from kgnn.data import simulate_atlas
+from kgnn.data.cells import CellSource, ShuffledCells, usable_cells, what_values
+from kgnn.errors import DataWarning, InputError
+
+
+def cells(x, genes=None, form=sparse.csr_matrix):
+    x = np.asarray(x, np.float32)
+    adata = AnnData(form(x), obs=pd.DataFrame(index=[f"c{n}" for n in range(len(x))]))
+    adata.var_names = [f"g{n}" for n in range(x.shape[1])] if genes is None else genes
+    return adata
+
+
+COUNTS = np.array([[1, 0, 3], [0, 2, 0], [5, 0, 0]])
+
+
+def test_counts_and_log_values_are_told_apart():
+    assert what_values(COUNTS) == "counts"
+    assert what_values(np.log1p(COUNTS)) == "log"
+    with pytest.raises(InputError, match="neither raw counts nor log-normalised"):
+        what_values(COUNTS * 33.3)
+    with pytest.raises(InputError, match="scaled data"):
+        what_values(COUNTS - 1.5)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_rows_are_brought_to_the_vocabulary(form):
+    source = CellSource(cells(COUNTS, form=form), pd.Index(["new", "g2", "g0"]))
+    assert source.n_known == 2
+    np.testing.assert_array_equal(source.rows(np.array([0, 2])).toarray(), [[0, 3, 1], [0, 0, 5]])
+
+
+def test_bad_values_name_the_cell():
+    x = COUNTS.astype(float)
+    x[1, 1] = np.nan
+    with pytest.raises(InputError, match="cell 'c1': the value nan is no expression"):
+        CellSource(cells(x)).rows(np.array([0, 1, 2]))
+
+
+def test_bad_data_is_told(tmp_path):
+    with pytest.raises(InputError, match="'a' stands in var_names twice"):
+        CellSource(cells(COUNTS, ["a", "a", "b"]))
+    with pytest.raises(InputError, match="none of the 3 genes of the data"):
+        CellSource(cells(COUNTS), pd.Index(["x"]))
+    with pytest.raises(InputError, match="no layer 'raw'; the layers are none"):
+        CellSource(cells(COUNTS), layer="raw")
+    with pytest.raises(InputError, match="no cells"):
+        CellSource(cells(COUNTS)[:0])
+    (tmp_path / "x.h5ad").write_text("no")
+    with pytest.raises(InputError, match=r"x\.h5ad: cannot be read as AnnData"):
+        CellSource(tmp_path / "x.h5ad")
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(InputError, match=r"empty\.zarr: cannot be read as AnnData"):
+        CellSource(tmp_path / "empty.zarr")
+    with pytest.raises(InputError, match="no such file"):
+        CellSource(tmp_path / "none.h5ad")
+
+
+def test_cells_without_a_known_gene_are_left_out_and_counted():
+    source = CellSource(cells(COUNTS), pd.Index(["g0"]))
+    with pytest.warns(DataWarning, match=r"1 of 3 cells express no known gene and are left out \('c1', …\)"):
+        assert usable_cells(source).tolist() == [0, 2]
+    with pytest.raises(InputError, match="no cell expresses any gene"):
+        usable_cells(CellSource(cells([[0, 0, 0]])))
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cells")
+    atlas = simulate_atlas(n_genes=30, cells_per_type=30, seed=1)
+    anndata.settings.zarr_write_format = 2
+    atlas.write_h5ad(folder / "a.h5ad")
+    atlas.write_zarr(folder / "a.zarr")
+    dense = atlas.copy()
+    dense.X = dense.X.toarray()
+    dense.write_zarr(folder / "dense.zarr")
+    return atlas, folder
+
+
+@pytest.mark.parametrize("name", ["a.h5ad", "a.zarr", "dense.zarr"])
+def test_disk_and_memory_give_the_same_rows(on_disk, name):
+    atlas, folder = on_disk
+    source = CellSource(folder / name)
+    assert source.on_disk
+    rows = np.array([3, 4, 5, 100, 260])
+    np.testing.assert_array_equal(source.rows(rows).toarray(), atlas.X[rows].toarray())
+    assert list(source.adata.obs["cell_type"]) == list(atlas.obs["cell_type"])
+
+
+def epoch(cells):
+    return [(batch.rows.numpy(), batch.x.numpy()) for batch in cells]
+
+
+def make(source, rows, **options):
+    n = len(source)
+    labels = np.arange(n)[:, None] % 5
+    return ShuffledCells(source, rows, labels, np.zeros(n, np.int64), **options)
+
+
+@pytest.mark.parametrize("name", ["memory", "a.h5ad", "a.zarr"])
+def test_an_epoch_gives_every_cell_once_in_another_order_each_time(on_disk, name):
+    atlas, folder = on_disk
+    source = CellSource(atlas if name == "memory" else folder / name)
+    rows = np.arange(0, 270, 2)
+    loader = make(source, rows, batch_size=16, block_size=8, mixed=4, seed=3)
+    first, second = epoch(loader), epoch(loader)
+    assert len(first) == len(loader) == -(-len(rows) // 16)
+    for found in (first, second):
+        order = np.concatenate([part for part, _ in found])
+        assert sorted(order.tolist()) == rows.tolist()
+        np.testing.assert_array_equal(np.concatenate([x for _, x in found]), atlas.X[order].toarray())
+    assert [part.tolist() for part, _ in first] != [part.tolist() for part, _ in second]
+    again = epoch(make(source, rows, batch_size=16, block_size=8, mixed=4, seed=3))
+    assert [part.tolist() for part, _ in again] == [part.tolist() for part, _ in first]
+    plain = epoch(make(source, rows, batch_size=16, shuffle=False))
+    assert np.concatenate([part for part, _ in plain]).tolist() == rows.tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
+def test_several_readers_have_cells_of_their_own_and_as_many_batches(n, batch_size, block_size, readers):
+    source = CellSource(cells(np.ones((n, 1))))
+    source.__class__.on_disk, old = True, source.__class__.on_disk
+    try:
+        found = []
+        for reader in range(readers):
+            loader = make(source, np.arange(n), batch_size=batch_size, block_size=block_size, mixed=3, seed=1)
+            loader._share = lambda reader=reader: (readers, reader)
+            batches = epoch(loader)
+            assert len(batches) == len(loader)
+            found.append(np.concatenate([part for part, _ in batches]) if batches else np.zeros(0, int))
+        assert len({len(part) for part in found}) == 1
+        together = np.concatenate(found)
+        assert len(set(together.tolist())) == len(together)
+        if readers == 1:
+            assert len(together) == n
+        else:
+            assert len(together) > n - readers * (batch_size + block_size) - block_size
+    finally:
+        source.__class__.on_disk = old
+
+
+def test_the_atlas_has_its_hierarchy_and_network():
+    atlas = simulate_atlas(n_genes=40, branches=(2, 3), cells_per_type=50, inner=0.3, n_species=2, seed=0)
+    assert atlas.n_obs == 2 * 3 * 50 * 2
+    parents = dict(atlas.uns["ontology"].to_numpy())
+    said, true = atlas.obs["cell_type"].astype(str), atlas.obs["true_type"].astype(str)
+    assert all(a in (b, parents[b]) for a, b in zip(said, true, strict=True))
+    assert 0.2 < (said != true).mean() < 0.4
+    x = np.log1p(atlas.X.toarray())
+    mean = {name: x[(true == name).to_numpy()].mean(0) for name in true.unique()}
+    sisters = [np.linalg.norm(mean[a] - mean[b]) for a in mean for b in mean if a < b and parents[a] == parents[b]]
+    others = [np.linalg.norm(mean[a] - mean[b]) for a in mean for b in mean if a < b and parents[a] != parents[b]]
+    assert np.mean(sisters) < 0.85 * np.mean(others)
+    again = simulate_atlas(n_genes=40, branches=(2, 3), cells_per_type=50, inner=0.3, n_species=2, seed=0)
+    assert (again.X != atlas.X).nnz == 0
+    with pytest.raises(InputError, match="inner 2"):
+        simulate_atlas(inner=2)
+    with pytest.raises(InputError, match="at least"):
+        simulate_atlas(branches=())

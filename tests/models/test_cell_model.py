@@ -1,0 +1,371 @@
+"""`CellModel` on simulated atlases whose hierarchy and network are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy import sparse, stats
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+
+from kgnn import CellModel, KnowledgeGraph
+from kgnn.data import simulate_atlas
+from kgnn.errors import DataWarning, InputError
+from kgnn.graph import load_table
+from kgnn.graph.ontology import Ontology
+from kgnn.models import load_model
+from kgnn.models.cell_labels import back_off, build_labels
+from kgnn.models.cell_training import choose_genes, thin
+
+SMALL = {"channels": 16, "layers": 1, "heads": 2}
+FAST = {"max_epochs": 25, "batch_size": 16, "learning_rate": 3e-3, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+def ontology_of(atlas):
+    edges = atlas.uns["ontology"]
+    terms = sorted({*edges["child"], *edges["parent"]})
+    nodes = pd.DataFrame({"label": [f"type {term[2:]}" for term in terms]}, index=terms)
+    table = edges.rename(columns={"child": "source", "parent": "target"})
+    return Ontology(KnowledgeGraph({"cell_type": nodes}, {("cell_type", "is_a", "cell_type"): table}))
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return simulate_atlas(n_genes=60, branches=(2, 3), cells_per_type=60, inner=0.1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def ontology(atlas):
+    return ontology_of(atlas)
+
+
+@pytest.fixture(scope="module")
+def parts(atlas):
+    held = np.random.default_rng(0).permutation(atlas.n_obs) < atlas.n_obs // 4
+    return atlas[~held].copy(), atlas[held].copy()
+
+
+@pytest.fixture(scope="module")
+def kg(atlas):
+    return load_table(atlas.uns["network"], relation="regulates", origin="network")
+
+
+ALL = dict.fromkeys(("gene", "value", "denoise", "bottleneck", "classify", "coherence", "relation"), 1.0)
+
+
+@pytest.fixture(scope="module")
+def model(parts, ontology):
+    model = CellModel(
+        classes=["cell_type", "tissue"],
+        ontology={"cell_type": ontology},
+        objectives=ALL | {"classify": 5.0, "dissimilar": 0.1},
+        **SMALL,
+    )
+    return model.fit(parts[0], **FAST)
+
+
+def test_it_annotates_cells_that_it_has_not_seen(model, parts):
+    out = model.annotate(parts[1], threshold=0.0)
+    right = out["cell_type_term"] == parts[1].obs["true_type"].astype(str).to_numpy()
+    x, y = (np.log1p(1e4 * part.X.toarray() / part.X.sum(1).A1[:, None]) for part in parts)
+    plain = LogisticRegression(max_iter=1000).fit(x, parts[0].obs["true_type"]).score(y, parts[1].obs["true_type"])
+    assert right.mean() > plain - 0.05  # that one was told the labels that the model saw only as their parents
+    plain = LogisticRegression(max_iter=1000).fit(x, parts[0].obs["tissue"]).score(y, parts[1].obs["tissue"])
+    assert (out["tissue"] == parts[1].obs["tissue"].astype(str)).mean() > max(0.6, plain - 0.1)
+    assert out.index.equals(parts[1].obs_names)
+    assert out["cell_type"].iloc[0].startswith("type ")
+    sure = model.annotate(parts[1], threshold=0.99)
+    assert sure["cell_type_probability"].between(0, 1).all()
+    backed = sure["cell_type_term"].str.count(r"\.") < out["cell_type_term"].str.count(r"\.")
+    assert backed.mean() > 0  # only said to belong to a lineage
+    true = parts[1].obs["true_type"].astype(str)
+    fits = [term == "T:0" or one.startswith(term) for term, one in zip(sure["cell_type_term"], true, strict=True)]
+    assert np.mean(fits) > 0.95
+
+
+def test_embedding_separates_types_and_goes_where_it_is_asked_to(model, parts):
+    from sklearn.metrics import silhouette_score
+
+    adata = parts[1].copy()
+    found = model.embed(adata)
+    np.testing.assert_array_equal(adata.obsm["X_kgnn"], found)
+    assert silhouette_score(found, adata.obs["true_type"]) > 0.1
+    before = set(parts[1].obsm)
+    model.embed(parts[1], key_added=None)
+    assert set(parts[1].obsm) == before
+
+
+def test_save_load_gives_the_same_bits(model, parts, tmp_path):
+    model.save(tmp_path / "m")
+    loaded = load_model(tmp_path / "m")
+    assert isinstance(loaded, CellModel)
+    np.testing.assert_array_equal(loaded.embed(parts[1], key_added=None), model.embed(parts[1], key_added=None))
+    pd.testing.assert_frame_equal(loaded.annotate(parts[1], threshold=0.7), model.annotate(parts[1], threshold=0.7))
+    (tmp_path / "m/arrays.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match="damaged"):
+        CellModel.load(tmp_path / "m")
+
+
+def test_a_seed_gives_the_same_model_and_moves_no_random_state(parts):
+    state = torch.get_rng_state()
+    runs = [CellModel(**SMALL).fit(parts[0], max_epochs=2, enable_progress_bar=False, seed=3) for _ in range(2)]
+    np.testing.assert_array_equal(*(run.embed(parts[1], key_added=None) for run in runs))
+    assert torch.equal(torch.get_rng_state(), state)
+    other = CellModel(**SMALL).fit(parts[0], max_epochs=2, enable_progress_bar=False, seed=4)
+    assert not np.array_equal(other.embed(parts[1], key_added=None), runs[0].embed(parts[1], key_added=None))
+
+
+@pytest.mark.parametrize("encoder", ["graph_transformer", "graph", "alternating"])
+@pytest.mark.parametrize("genes", ["all", "sampled", "expressed"])
+def test_every_encoder_with_every_choice_of_genes(parts, kg, encoder, genes):
+    model = CellModel(
+        kg,
+        encoder=encoder,
+        genes=genes,
+        context=60 if genes == "all" else 25,
+        classes=["tissue"],
+        value="rank",
+        objectives={"value": 1, "denoise": 1, "bottleneck": 1, "classify": 1},
+        **SMALL,
+    )
+    model.fit(parts[0], max_epochs=2, enable_progress_bar=False)
+    assert np.isfinite(model.embed(parts[1], key_added=None)).all()
+    assert np.isfinite(model.history_).all()
+
+
+def test_denoising_predicts_held_out_counts_better_than_smoothing_over_neighbours():
+    atlas = simulate_atlas(n_genes=60, branches=(2, 3), cells_per_type=80, library_size=300, dropout=0, noise=0.2)
+    held = np.random.default_rng(0).permutation(atlas.n_obs) < atlas.n_obs // 4
+    train, test = atlas[~held].copy(), atlas[held].copy()
+    counts = test.X.toarray()
+    seen = test.copy()
+    seen.X = sparse.csr_matrix(np.random.default_rng(0).binomial(counts.astype(int), 0.4).astype(np.float32))
+    left = counts - seen.X.toarray()  # independent of what is seen, given the cell's rates
+    model = CellModel(objectives={"denoise": 1, "bottleneck": 1}, **SMALL).fit(train, **FAST)
+    found = model.denoise(seen)
+    np.testing.assert_allclose(found.X.sum(1), seen.X.sum(1).A1, rtol=1e-3)
+    assert list(found.var_names) == list(train.var_names)
+
+    def error(x):
+        share = x / x.sum(1, keepdims=True)
+        return stats.poisson.logpmf(left, share.clip(1e-4) * left.sum(1, keepdims=True)).mean()
+
+    def logged(x):
+        return np.log1p(1e4 * x / x.sum(1, keepdims=True))
+
+    pool = np.concatenate([train.X.toarray(), seen.X.toarray()])
+    components = PCA(10).fit(logged(pool))
+    near = NearestNeighbors(n_neighbors=20).fit(components.transform(logged(pool)))
+    smooth = pool[near.kneighbors(components.transform(logged(seen.X.toarray())))[1]].sum(1)
+    assert error(found.X) > error(smooth) + 0.01
+
+
+def test_a_network_is_read_from_attention_and_from_edges(parts, kg):
+    for encoder in ("transformer", "graph_transformer", "graph"):
+        model = CellModel(None if encoder == "transformer" else kg, encoder=encoder, objectives={"value": 1}, **SMALL)
+        model.fit(parts[0], max_epochs=2, enable_progress_bar=False)
+        found = model.gene_network(parts[1], groupby="tissue", top=5)
+        assert found.relations == [("gene", f"influences in tissue{n}", "gene") for n in (0, 1)]
+        edges = found.edges(found.relations[0])
+        assert (edges.groupby("target").size() <= 5).all()
+        assert (edges["weight"] > 0).all()
+        if encoder != "transformer":
+            known = kg.edges(("gene", "regulates", "gene"))
+            linked = {*zip(known["source"], known["target"], strict=True)}
+            linked |= {(b, a) for a, b in linked}
+            assert set(zip(edges["source"], edges["target"], strict=True)) <= linked
+
+
+def test_in_silico_perturbation_and_the_ranking_of_regulators(model, parts):
+    cells = parts[1]
+    moved = model.perturb(cells, ["G000", "G001"], mode="over-express")
+    assert moved.shape == (cells.n_obs, 2)
+    assert (moved.to_numpy() > 0).mean() > 0.9
+    silent = np.flatnonzero(cells.X[:, 0].toarray().ravel() == 0)
+    knocked = model.perturb(cells, ["G000"])["G000"].to_numpy()
+    np.testing.assert_allclose(knocked[silent], 0, atol=1e-5)  # a gene that is not expressed cannot be removed
+    types = sorted(set(cells.obs["true_type"].astype(str)))
+    ranked = model.rank_regulators(
+        cells, list(cells.var_names[:15]), groupby="true_type", start=types[0], end=types[-1]
+    )
+    x = np.log1p(1e4 * cells.X.toarray() / cells.X.sum(1).A1[:, None])
+    true = cells.obs["true_type"].astype(str).to_numpy()
+    higher = x[true == types[-1]].mean(0) - x[true == types[0]].mean(0)
+    gain = pd.Series(higher[:15], index=cells.var_names[:15])
+    assert ranked["towards"].corr(gain[ranked.index], method="spearman") > 0.4
+    with pytest.raises(InputError, match="'NONE' is no token"):
+        model.perturb(cells, ["NONE"])
+    with pytest.raises(InputError, match="knock-out or over-express"):
+        model.perturb(cells, ["G000"], mode="both")
+    with pytest.raises(InputError, match="no cell has tissue = 'x'"):
+        model.rank_regulators(cells, ["G000"], groupby="tissue", start="x", end="tissue0")
+
+
+def test_fine_tuning_with_genes_added_and_missing(model, parts, tmp_path):
+    model.save(tmp_path / "m")
+    tuned = CellModel.load(tmp_path / "m")
+    other = parts[1][:, 10:].copy()
+    extra = AnnData(sparse.hstack([other.X, other.X[:, :2]], format="csr"), obs=other.obs)
+    extra.var_names = [*other.var_names, "new1", "new2"]
+    before = tuned.network_.state_dict()["special.profile"].clone()
+    tuned.fine_tune(extra, max_epochs=0, enable_progress_bar=False)
+    assert list(tuned.genes_) == [*model.genes_, "new1", "new2"]
+    torch.testing.assert_close(tuned.network_.state_dict()["special.profile"][:60], before)
+    torch.testing.assert_close(
+        tuned.network_.state_dict()["classifiers.tissue.weight"],
+        model.network_.state_dict()["classifiers.tissue.weight"],
+    )
+    tuned.fine_tune(extra, max_epochs=2, enable_progress_bar=False)
+    out = tuned.annotate(extra, threshold=0.0)
+    assert (out["cell_type_term"] == extra.obs["true_type"].astype(str).to_numpy()).mean() > 0.6
+    renamed = parts[1].copy()
+    renamed.obs["tissue"] = "tissue9"
+    tuned.fine_tune(renamed, max_epochs=1, enable_progress_bar=False)
+    assert tuned.labels_["tissue"].labels == ["tissue0", "tissue1", "tissue9"]
+
+
+def test_knowledge_enters_and_unknown_knowledge_is_refused(parts, kg):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 4)), index=parts[0].var_names[:50])
+    model = CellModel(kg.with_features("mine", table), knowledge={"told": table}, objectives={"value": 1}, **SMALL).fit(
+        parts[0], max_epochs=1, enable_progress_bar=False
+    )
+    assert model.network_.tokens.sources == ["mine", "told"]
+    assert model.gene_embeddings().shape == (60, 16)
+    assert model.gene_embeddings().index.equals(parts[0].var_names)
+    with pytest.raises(InputError, match="none of the data's genes"):
+        CellModel(knowledge={"k": table.rename(index=str.lower)}).fit(parts[0])
+    with pytest.raises(InputError, match="two vectors of 'G000'"):
+        CellModel(knowledge={"k": pd.concat([table, table[:1]])}).fit(parts[0])
+    with pytest.warns(DataWarning, match="says nothing of 55 of 60"):
+        CellModel(knowledge={"k": table[:5]}, **SMALL).fit(parts[0], max_epochs=1, enable_progress_bar=False)
+
+
+def test_one_model_over_two_species(ontology):
+    atlas = simulate_atlas(n_genes=60, branches=(2, 3), cells_per_type=60, n_species=2, seed=0)
+    human, mouse = (atlas[atlas.obs["species"] == name].copy() for name in ("species0", "species1"))
+    model = CellModel(classes=["cell_type"], ontology={"cell_type": ontology}, species_key="species", **SMALL)
+    few = mouse[::20].copy()
+    import anndata
+
+    model.fit(anndata.concat([human, few]), **FAST)
+    right = model.annotate(mouse, threshold=0)["cell_type_term"] == mouse.obs["cell_type"].astype(str).to_numpy()
+    assert right.mean() > 0.5  # six types
+    mouse.obs["species"] = "fly"
+    with pytest.raises(InputError, match="species 'fly' is unknown"):
+        model.embed(mouse)
+
+
+def test_backing_off_by_hand(ontology):
+    labels = build_labels(["T:1.1", "T:1.2", "T:2.1"], ontology)
+    assert labels.leaves == ["T:1.1", "T:1.2", "T:2.1"]
+    logits = np.array([[4.0, -5, -5], [0.2, 0.1, -5], [-3.0, -4, -5], [-1, -1.5, -1.2]])
+    out = back_off(labels, logits, 0.6)
+    assert out["term"].tolist() == ["T:1.1", "T:1", "T:0", "T:0"]
+    assert out["probability"][1] == pytest.approx(1 / (1 + 1 / (np.exp(0.2) + np.exp(0.1))))
+    assert out["label"][1] == "type 1"
+
+
+def test_trees_know_leaves_inner_terms_and_levels(ontology):
+    labels = build_labels(["T:1", "T:1.1", "T:1.2", "T:2.1"], ontology)
+    tree = labels.tree
+    assert tree.leaf.tolist() == [-1, 0, 1, 2]
+    assert tree.below.tolist() == [
+        [True, True, False],
+        [True, False, False],
+        [False, True, False],
+        [False, False, True],
+    ]
+    assert tree.ancestor.tolist() == [
+        [False] * 4,
+        [True, False, False, False],
+        [True, False, False, False],
+        [False] * 4,
+    ]
+    assert tree.level[1, 2] > tree.level[1, 3]
+
+
+def test_gene_choice_prefers_expressed_genes():
+    torch.manual_seed(0)
+    x = torch.tensor([[0.0, 3, 0, 1, 2], [0, 1, 0, 0, 0]])
+    for training in (True, False):
+        genes, present = choose_genes(x, "expressed", 4, torch.arange(5), training)
+        assert genes.shape == (2, 3)
+        assert set(genes[0].tolist()) == {1, 3, 4}
+        assert genes[1][present[1]].tolist() == [1]
+        assert present.tolist()[0] == [True] * 3
+        genes, present = choose_genes(x, "sampled", 3, torch.arange(5), training)
+        assert present is None
+        assert genes.tolist() == [1, 3, 4]
+
+
+def test_thinning_keeps_two_fifths_of_the_counts_of_half_of_the_cells():
+    torch.manual_seed(0)
+    x = torch.full((400, 50), 20.0)
+    found = thin(x).sum(1)
+    some = found < x.sum(1)
+    assert 0.4 < some.float().mean() < 0.6
+    assert float(found[some].mean()) == pytest.approx(400, rel=0.02)
+
+
+def bad(**options):
+    return lambda atlas, ontology: CellModel(**options).fit(atlas)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (bad(encoder="rnn"), "unknown encoder"),
+        (bad(encoder="graph"), "give one as kg="),
+        (bad(genes="some"), "genes must be one of"),
+        (bad(value="x"), "value must be one of"),
+        (bad(genes="all", context=20), "60 genes are more than context=20"),
+        (bad(classes=["nothing"]), "no column 'nothing' in obs"),
+        (bad(objectives={"valu": 1}), "unknown objective 'valu'"),
+        (bad(objectives={"value": 0}), "nothing to learn"),
+        (bad(objectives={"value": -1}), "give 0 or more"),
+        (bad(objectives={"relation": 1}), "needs a class with an ontology"),
+        (bad(kg=load_table(pd.DataFrame({"source": ["X"], "target": ["Y"]})), encoder="graph"), "links no two genes"),
+        (lambda a, o: CellModel(ontology={"cell_type": o}), "none of the classes"),
+        (lambda a, o: CellModel(classes=["tissue"], ontology={"tissue": o}).fit(a), "no terms of the ontology"),
+        (lambda a, o: CellModel().annotate(a), "has no classes"),
+        (lambda a, o: CellModel().embed(a), "not fitted"),
+    ],
+)
+def test_bad_input_is_told(atlas, ontology, make, match):
+    with pytest.raises(InputError, match=match):
+        make(atlas, ontology)
+
+
+def test_values_of_another_kind_are_refused(model, parts):
+    import scanpy as sc
+
+    logged = parts[1].copy()
+    sc.pp.normalize_total(logged, target_sum=1e4)
+    sc.pp.log1p(logged)
+    with pytest.raises(InputError, match="fitted on raw counts, these data are log-normalised"):
+        model.embed(logged)
+    with pytest.raises(InputError, match="'denoise' needs raw counts"):
+        CellModel(objectives={"denoise": 1}).fit(logged)
+    with pytest.raises(InputError, match="not trained to denoise"):
+        CellModel(objectives={"value": 1}, **SMALL).fit(logged, max_epochs=1, enable_progress_bar=False).denoise(logged)
+
+
+def test_lonely_labels_and_silent_cells_are_told(parts):
+    adata = parts[0][:40].copy()
+    adata.X = adata.X.toarray()
+    adata.X[3] = 0
+    adata.obs["kind"] = ["rare", *["often"] * 39]
+    with (
+        pytest.warns(DataWarning, match="1 labels have one cell each"),
+        pytest.warns(DataWarning, match="1 of 40 cells"),
+    ):
+        model = CellModel(classes=["kind"], **SMALL).fit(adata, max_epochs=1, enable_progress_bar=False)
+    with pytest.warns(DataWarning, match="1 of 40 cells"):
+        assert np.isnan(model.embed(adata)).any(1).nonzero()[0].tolist() == [3]
+    with pytest.warns(DataWarning, match="1 of 40 cells"):
+        assert model.annotate(adata)["kind"].isna().to_numpy().nonzero()[0].tolist() == [3]
+    adata.obs["kind"] = "one"
+    with pytest.raises(InputError, match="one label only"):
+        CellModel(classes=["kind"]).fit(adata)
