@@ -1,4 +1,4 @@
-"""The command line: `kgnn demo | graph build/info | train | predict | evaluate | benchmark | ablate`."""
+"""The command line: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed`."""
 
 import logging
 import sys
@@ -10,6 +10,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 
+from kgnn.cli_cells import embed, pretrain
 from kgnn.cli_common import ConditionKey, Control, Json, console, new_table, write_result
 from kgnn.cli_compare import ablate, benchmark
 from kgnn.cli_graph import graph_app
@@ -20,6 +21,8 @@ app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cel
 app.add_typer(graph_app, name="graph")
 app.command()(benchmark)
 app.command()(ablate)
+app.command()(pretrain)
+app.command()(embed)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from kgnn import cli
-from kgnn.data import load_split
+from kgnn.data import load_split, simulate_atlas
 from kgnn.graph import KnowledgeGraph
 
 
@@ -299,3 +299,41 @@ def test_demo(run, tmp_path):
         "model/config.json",
     ):
         assert (tmp_path / "demo" / file).exists()
+
+
+def test_pretrain_and_embed(run, tmp_path):
+    atlas = simulate_atlas(n_genes=40, branches=(2, 2), cells_per_type=30)
+    terms = sorted({"T:0", *atlas.uns["ontology"]["child"]})
+    parent = dict(atlas.uns["ontology"].to_numpy())
+    stanzas = [
+        f"[Term]\nid: {term}\nname: type {term}\n" + (f"is_a: {parent[term]}\n" if term in parent else "")
+        for term in terms
+    ]
+    (tmp_path / "types.obo").write_text("format-version: 1.2\n\n" + "\n".join(stanzas))
+    atlas.write_h5ad(tmp_path / "atlas.h5ad")
+    model, out = tmp_path / "model", tmp_path / "out.h5ad"
+    pretraining = ["--label", "cell_type", "--label", "tissue", "--ontology", tmp_path / "types.obo", "--channels", 16]
+    pretraining += ["--epochs", 3, "--objective", "classify=1", "--objective", "denoise=0.5", "--json", tmp_path / "p"]
+    status, text, errors = run("pretrain", tmp_path / "atlas.h5ad", "--out", model, *pretraining)
+    assert (status, errors) == (0, "")
+    assert "40 genes, 3 epochs" in text
+    assert len(json.loads((tmp_path / "p").read_text())["validation_loss"]) == 3
+    status, text, _ = run("embed", model, tmp_path / "atlas.h5ad", "--out", out, "--json", tmp_path / "e")
+    assert status == 0
+    found = anndata.read_h5ad(out)
+    assert found.obsm["X_kgnn"].shape == (120, 16)
+    assert found.obs["kgnn_cell_type_term"].str.startswith("T:").all()
+    labels = json.loads((tmp_path / "e").read_text())["labels"]
+    assert sum(labels["tissue"].values()) == 120
+    status, _, errors = run("predict", model, "A", "--out", out)
+    assert status == 1
+    assert "predicts no perturbations" in errors
+    for wrong, message in (
+        (["--objective", "classify"], "write name=weight"),
+        (["--ontology", tmp_path / "types.obo"], "needs --label"),
+        (["--label", "batch", "--ontology", tmp_path / "types.obo"], "no terms of the ontology"),
+    ):
+        status, _, errors = run("pretrain", tmp_path / "atlas.h5ad", "--out", tmp_path / "no", *wrong)
+        assert status == 1
+        assert message in errors
+    assert not (tmp_path / "no").exists()

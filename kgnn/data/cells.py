@@ -202,12 +202,17 @@ class ShuffledCells(IterableDataset[CellRows]):
 
     def __len__(self) -> int:
         readers, _ = self._share()
-        return -(-len(self.cells) // self.batch_size) if readers == 1 else self._least(readers) // self.batch_size
+        return -(-(len(self.cells) if readers == 1 else self._least(readers)) // self.batch_size)
 
     def _least(self, readers: int) -> int:
         """Rows that every one of several readers has, whichever blocks it draws."""
-        n_blocks = -(-len(self.cells) // self.block_size)
-        return max(0, n_blocks // readers * self.block_size - (n_blocks * self.block_size - len(self.cells)))
+        size = self._size(readers)
+        n_blocks = -(-len(self.cells) // size)
+        return max(0, n_blocks // readers * size - (n_blocks * size - len(self.cells)))
+
+    def _size(self, readers: int) -> int:
+        """Rows a block: several blocks for every reader."""
+        return max(1, min(self.block_size, len(self.cells) // (8 * readers)))
 
     def _share(self) -> tuple[int, int]:
         """How many readers there are, and which one this is."""
@@ -221,7 +226,8 @@ class ShuffledCells(IterableDataset[CellRows]):
     def _plan(self, rng: np.random.Generator) -> np.ndarray:
         """The rows of this reader, in the order of its blocks."""
         readers, number = self._share()
-        blocks = [self.cells[start : start + self.block_size] for start in range(0, len(self.cells), self.block_size)]
+        size = self._size(readers)
+        blocks = [self.cells[start : start + size] for start in range(0, len(self.cells), size)]
         order = rng.permutation(len(blocks)) if self.shuffle else np.arange(len(blocks))
         rows = np.concatenate([blocks[block] for block in order[number::readers]] or [self.cells[:0]])
         return rows if readers == 1 else rows[: self._least(readers)]
@@ -245,7 +251,7 @@ class ShuffledCells(IterableDataset[CellRows]):
             for first in range(0, whole, self.batch_size):
                 yield self._batch(x[first : first + self.batch_size], part[first : first + self.batch_size])
             held, waiting = x[whole:], part[whole:]
-        if len(waiting) and held is not None and self._share()[0] == 1:
+        if len(waiting) and held is not None:
             yield self._batch(held, waiting)
 
     def _batch(self, x: sparse.csr_matrix, rows: np.ndarray) -> CellRows:

@@ -137,8 +137,8 @@ class CellModel:
             validation: share of cells held out; the epoch with the smallest loss on them is kept, and training stops
                 after `patience` epochs without a better one. 0: the last epoch is kept.
             seed: same seed, same result on the same machine.
-            **trainer: options of `lightning.pytorch.Trainer`: accelerator, devices, strategy, precision,
-                accumulate_grad_batches, …
+            **trainer: options of `lightning.pytorch.Trainer`: accelerator, precision, accumulate_grad_batches, …;
+                several processes: `devices=…, strategy="ddp"`, or under torchrun. Each reads cells of its own.
 
         Raises:
             InputError: unusable data, labels that are no terms, more genes than the context, objectives that need

@@ -218,6 +218,8 @@ def train_cells(
         "gradient_clip_val": 1.0,
         "num_sanity_val_steps": 0,
     }
+    if trainer.get("strategy") == "ddp":  # which heads have a gradient depends on the objectives and the labels
+        trainer["strategy"] = "ddp_find_unused_parameters_true"
     loaders = [None if part is None else DataLoader(part, batch_size=None) for part in (cells, validation)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 calls a function that PyTorch 2.13 deprecates

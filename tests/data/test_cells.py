@@ -145,7 +145,7 @@ def test_several_readers_have_cells_of_their_own_and_as_many_batches(n, batch_si
         if readers == 1:
             assert len(together) == n
         else:
-            assert len(together) > n - readers * (batch_size + block_size) - block_size
+            assert len(together) > n - (readers + 1) * block_size
     finally:
         source.__class__.on_disk = old
 

@@ -1,5 +1,9 @@
 """`CellModel` on simulated atlases whose hierarchy and network are known."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -369,3 +373,39 @@ def test_lonely_labels_and_silent_cells_are_told(parts):
     adata.obs["kind"] = "one"
     with pytest.raises(InputError, match="one label only"):
         CellModel(classes=["kind"]).fit(adata)
+
+
+SCRIPT = """
+import sys
+import torch
+from kgnn import CellModel
+
+model = CellModel(classes=["tissue"], channels=16, layers=1, heads=2)
+options = dict(devices=2, strategy="ddp", accelerator="cpu", num_nodes=1)
+model.fit(sys.argv[1], max_epochs=3, batch_size=16, enable_progress_bar=False, **options)
+total = sum(parameter.double().sum() for parameter in model.network_.parameters())
+assert len(model.history_) == 3
+both = [torch.zeros_like(total) for _ in range(2)]
+torch.distributed.all_gather(both, total)
+assert both[0] == both[1], both
+if torch.distributed.get_rank() == 0:
+    model.save(sys.argv[2])
+"""
+
+
+def test_two_processes_train_one_model_from_disk(parts, tmp_path):
+    parts[0].write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "train.py", tmp_path / "cells.h5ad", tmp_path / "model"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.isfinite(CellModel.load(tmp_path / "model").embed(parts[1], key_added=None)).all()
+
+
+def test_half_precision_and_accumulated_gradients_train(parts):
+    model = CellModel(classes=["tissue"], objectives=ALL | {"coherence": 0, "relation": 0}, **SMALL)
+    options = {"precision": "bf16-mixed", "accumulate_grad_batches": 2, "accelerator": "cpu"}
+    model.fit(parts[0], max_epochs=3, enable_progress_bar=False, **options)
+    assert model.history_[-1] < model.history_[0]
