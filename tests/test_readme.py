@@ -54,3 +54,11 @@ def test_the_shell_commands_name_options_that_exist():
                 text = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
                 for option in (word for word in words if word.startswith("-")):
                     assert option in text, f"{option} of `{line}`"
+
+
+def test_the_cells_run():
+    text = README.read_text().split("## Cells")[1]
+    names: dict = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1], names)
+    assert names["atlas"].obsm["X_kgnn"].shape == (270, 32)
+    assert set(names["labels"]) == {"true_type", "true_type_probability", "tissue", "tissue_probability"}

@@ -18,11 +18,13 @@ UNKNOWN = {"", "nan", "none", "unknown", "na", "n/a", "<na>"}
 
 
 class Above(NamedTuple):
-    """A term that a cell may be annotated with: its leaves [leaves] bool, and its name."""
+    """A term that a cell may be annotated with: its name, its leaves [leaves] bool, and its output (leaves first, then
+    inner terms; −1 for what stands above all leaves)."""
 
     term: str
     name: str
     below: np.ndarray
+    output: int
 
 
 class Labels(NamedTuple):
@@ -87,6 +89,7 @@ def build_labels(labels: list[str], ontology: Ontology | None) -> Labels:
         tree = LabelTree(
             torch.eye(n, dtype=torch.bool),
             torch.arange(n),
+            torch.zeros(n, 0, dtype=torch.int64),
             torch.eye(n, dtype=torch.int64) + 1,
             torch.zeros(n, n, dtype=torch.bool),
             False,
@@ -102,11 +105,21 @@ def build_labels(labels: list[str], ontology: Ontology | None) -> Labels:
     candidates: dict[tuple[bool, ...], str] = {}
     for term in sorted({term for one in leaves for term in above[one]}, key=lambda term: (-ontology.depth(term), term)):
         candidates.setdefault(tuple(term in above[one] for one in leaves), term)  # of equal ones the deepest
-    backs = [Above(term, str(names[term]), np.array(mask)) for mask, term in candidates.items()]
-    backs.sort(key=lambda item: int(item.below.sum()))
-    return Labels(
-        labels, [str(names[term]) for term in labels], LabelTree(below, leaf, level, is_ancestor, True), backs
-    )
+    backs: list[Above] = []
+    inner: list[np.ndarray] = []
+    for mask, term in sorted(candidates.items(), key=lambda item: sum(item[0])):
+        output = mask.index(True) if sum(mask) == 1 else -1 if all(mask) else len(leaves) + len(inner)
+        backs.append(Above(term, str(names[term]), np.array(mask), output))
+        inner += [np.array(mask)] if output >= len(leaves) else []
+    told = [[_told(of_label, of_term) for of_term in inner] for of_label in below.numpy()]
+    inside = torch.tensor(told, dtype=torch.int64).reshape(n, len(inner))
+    tree = LabelTree(below, leaf, inside, level, is_ancestor, True)
+    return Labels(labels, [str(names[term]) for term in labels], tree, backs)
+
+
+def _told(of_label: np.ndarray, of_term: np.ndarray) -> int:
+    """Whether a cell of a label belongs to an inner term: 1, 0, or −1 where some of the label's leaves do."""
+    return 1 if (of_term | ~of_label).all() else -1 if (of_term & of_label).any() else 0
 
 
 def encode_labels(values: pd.Series, labels: list[str]) -> np.ndarray:
@@ -117,12 +130,11 @@ def encode_labels(values: pd.Series, labels: list[str]) -> np.ndarray:
 def back_off(labels: Labels, logits: np.ndarray, threshold: float) -> pd.DataFrame:
     """Annotate each cell with the most special term of which the model is sure.
 
-    A leaf's probability is its sigmoid; an inner term's σ(logsumexp of its leaves' logits), as in training (scPRINT).
-    Without an ontology the probabilities are a softmax, and the best label is given whatever its probability.
+    A term's probability is the sigmoid of its output, 1 for the term above all leaves. Without an ontology the
+    probabilities are a softmax, and the best label is given whatever its probability.
 
     Args:
-        logits: [cells, leaves]. threshold: the least probability of what is said; if none reaches it, the term above
-            all leaves is given.
+        logits: [cells, leaves + inner terms]. threshold: the least probability of what is said.
 
     Returns:
         A table, a row a cell: `label`, `term` (None without an ontology), `probability`.
@@ -133,17 +145,13 @@ def back_off(labels: Labels, logits: np.ndarray, threshold: float) -> pd.DataFra
         best = share.argmax(1)
         said = np.array(labels.labels, dtype=object)[best]
         return pd.DataFrame({"label": said, "term": None, "probability": share[np.arange(len(share)), best]})
-    sure = np.full(len(logits), -1)
+    sure = np.full(len(logits), len(labels.above) - 1)
     probability = np.zeros(len(logits))
     size = np.full(len(logits), np.inf)
     for number, item in enumerate(labels.above):
-        part = logits[:, item.below]
-        top = part.max(1)
-        log_odds = top + np.log(np.exp(part - top[:, None]).sum(1))
-        p = 1 / (1 + np.exp(-log_odds.clip(-50, 50)))
+        p = np.ones(len(logits)) if item.output < 0 else 1 / (1 + np.exp(-logits[:, item.output].clip(-50, 50)))
         width = item.below.sum()
-        last = number == len(labels.above) - 1  # above all leaves, if the ontology has one root
-        better = ((p >= threshold) & ((width < size) | ((width == size) & (p > probability)))) | (last & (sure < 0))
+        better = (p >= threshold) & ((width < size) | ((width == size) & (p > probability)))
         sure[better], probability[better], size[better] = number, p[better], width
     terms = np.array([item.term for item in labels.above], dtype=object)
     names = np.array([item.name for item in labels.above], dtype=object)

@@ -40,7 +40,10 @@ def save_cell_model(model: CellModel, path: str | Path) -> None:
     labels: dict[str, dict[str, Any]] = {}
     for name, found in model.labels_.items():
         tree = {key: value.tolist() for key, value in found.tree._asdict().items() if key != "tree"}
-        above = [{"term": item.term, "name": item.name, "below": item.below.tolist()} for item in found.above]
+        above = [
+            {"term": item.term, "name": item.name, "below": item.below.tolist(), "output": item.output}
+            for item in found.above
+        ]
         labels[name] = {"labels": found.labels, "names": found.names, "tree": tree, "above": above}
         labels[name]["is_tree"] = found.tree.tree
     config = {
@@ -80,9 +83,18 @@ def load_cell_model(cls: type[CellModel], path: str | Path) -> CellModel:
 
 def _labels(entry: dict[str, Any]) -> Labels:
     tree = entry["tree"]
-    types = {"below": torch.bool, "leaf": torch.int64, "level": torch.int64, "ancestor": torch.bool}
+    types = {
+        "below": torch.bool,
+        "leaf": torch.int64,
+        "inner": torch.int64,
+        "level": torch.int64,
+        "ancestor": torch.bool,
+    }
     arrays = {name: torch.tensor(tree[name], dtype=kind) for name, kind in types.items()}
-    above = [Above(item["term"], item["name"], np.array(item["below"], bool)) for item in entry["above"]]
+    arrays["inner"] = arrays["inner"].reshape(len(entry["labels"]), -1)
+    above = [
+        Above(item["term"], item["name"], np.array(item["below"], bool), item["output"]) for item in entry["above"]
+    ]
     return Labels(entry["labels"], entry["names"], LabelTree(**arrays, tree=entry["is_tree"]), above)
 
 

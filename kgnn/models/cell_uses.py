@@ -18,12 +18,14 @@ from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.sources.tables import load_table
 from kgnn.models.predictions import some
+from kgnn.nn.cells import CellTokens
 from kgnn.nn.token_encoders import Attention, Convolution, GraphAttention, TokenGraph
 
 if TYPE_CHECKING:
     from kgnn.models.cell import CellModel
 
 Mode = Literal["knock-out", "over-express"]
+Method = Literal["attention", "attribution"]
 
 
 @torch.no_grad()
@@ -58,19 +60,21 @@ def gene_network(
     adata: AnnData | str | Path,
     *,
     groupby: str | None = None,
+    method: Method = "attention",
     top: int = 20,
+    max_cells: int = 100,
     layer: str | None = None,
-    batch_size: int = 32,
+    batch_size: int = 50,
 ) -> KnowledgeGraph:
     """Read a gene network from the model: which genes a gene listens to, averaged over the cells of a group.
 
-    Attention between gene tokens, averaged over heads, layers and cells (scPRINT); where the encoder has graph
-    convolutions only, the attribution to an edge, |weight × ∂ predicted value of the target / ∂ weight|. Encoders with
-    edges give weights to those edges.
-
     Args:
         groupby: column of obs; each group has a relation of its own.
+        method: `attention` between gene tokens, averaged over heads and layers (scPRINT); with a graph, along edges.
+            `attribution`: how the predicted value of a masked gene moves with another gene's value, |∂ŷ / ∂x|; where
+            the encoder has graph convolutions only, what an edge carries, |weight × ∂ŷ / ∂weight|.
         top: for each gene the so many strongest.
+        max_cells: cells of a group that are looked at, the first ones.
 
     Returns:
         Graph with `("gene", "influences", "gene")`, or `("gene", "influences in <group>", "gene")` for each group, from
@@ -81,6 +85,8 @@ def gene_network(
     """
     if self.genes in ("expressed", "sampled"):
         raise InputError(f"with genes={self.genes!r} cells differ in their genes; fit with genes='variable' or 'all'")
+    if method not in ("attention", "attribution"):
+        raise InputError(f"method must be attention or attribution, not {method!r}")
     source = CellSource(adata, self.genes_, layer=layer)
     groups = np.full(len(source), "all") if groupby is None else source.adata.obs[groupby].astype(str).to_numpy()
     names = self.genes_[self.chosen_.numpy()]
@@ -88,7 +94,9 @@ def gene_network(
     sizes: dict[str, int] = {}
     for rows, batch in self.batches(adata, layer=layer, batch_size=batch_size):
         for group in np.unique(groups[rows]):
-            inside = torch.from_numpy(np.flatnonzero(groups[rows] == group))
+            inside = torch.from_numpy(np.flatnonzero(groups[rows] == group)[: max_cells - sizes.get(group, 0)])
+            if not len(inside):
+                continue
             part = batch._replace(
                 counts=batch.counts[inside],
                 value=batch.value[inside],
@@ -96,7 +104,7 @@ def gene_network(
                 total=batch.total[inside],
                 species=None if batch.species is None else batch.species[inside],
             )
-            weights = _listening(self, part)
+            weights = _listening(self, part, method)
             totals[group] = totals.get(group, 0) + weights * len(inside)
             sizes[group] = sizes.get(group, 0) + len(inside)
     kg: KnowledgeGraph | None = None
@@ -115,42 +123,62 @@ def gene_network(
     return kg
 
 
-def _listening(model: CellModel, batch) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _listening(model: CellModel, batch: CellTokens, method: Method) -> np.ndarray:
     """[genes, genes], row = who listens, column = to whom; mean over the batch's cells."""
+    layers: Any = model.network_.encoder.layers
+    if all(isinstance(layer.mix, Convolution) for layer in layers):
+        return _along_edges(model, batch)
+    return _attention(model, batch) if method == "attention" else _sensitivity(model, batch)
+
+
+@torch.no_grad()
+def _attention(model: CellModel, batch: CellTokens) -> np.ndarray:
     network = model.network_
     layers: Any = network.encoder.layers
     special = network.special(batch.profile, batch.total, batch.species)
     s, n = special.shape[1], batch.value.shape[1]
-    attention = [layer.mix for layer in layers if isinstance(layer.mix, Attention)]
-    if not attention:
-        return _attribution(model, batch)
     found = np.zeros((n, n), np.float32)
-    with torch.no_grad():
-        x = torch.cat([special, network.tokens(batch.genes, batch.value)], 1)
-        for layer in layers:
-            inside = layer.norm(x)
-            if isinstance(layer.mix, GraphAttention):
-                weight = layer.mix.weights(inside, batch.graph)
-                source, target = batch.graph.hears.edge_index
-                kept = (source >= s) & (target >= s)
-                found[(target[kept] - s).numpy(), (source[kept] - s).numpy()] += weight[kept].numpy()
-            elif isinstance(layer.mix, Attention):
-                q, k, _ = (
-                    part.unflatten(-1, (layer.mix.heads, -1)).transpose(1, 2)
-                    for part in layer.mix.qkv(inside).chunk(3, -1)
-                )
-                for cell in range(len(x)):
-                    score = (q[cell] @ k[cell].transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1).mean(0)
-                    found += score[s:, s:].numpy() / len(x)
-            x = layer(x, batch.graph)
-    return found / len(attention)
+    x = torch.cat([special, network.tokens(batch.genes, batch.value)], 1)
+    for layer in layers:
+        inside = layer.norm(x)
+        if isinstance(layer.mix, GraphAttention):
+            assert batch.graph.hears is not None
+            weight = layer.mix.weights(inside, batch.graph)
+            source, target = batch.graph.hears.edge_index
+            kept = (source >= s) & (target >= s)
+            found[(target[kept] - s).numpy(), (source[kept] - s).numpy()] += weight[kept].numpy()
+        elif isinstance(layer.mix, Attention):
+            q, k, _ = (
+                part.unflatten(-1, (layer.mix.heads, -1)).transpose(1, 2) for part in layer.mix.qkv(inside).chunk(3, -1)
+            )
+            for cell in range(len(x)):
+                score = (q[cell] @ k[cell].transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1).mean(0)
+                found += score[s:, s:].numpy() / len(x)
+        x = layer(x, batch.graph)
+    return found / sum(isinstance(layer.mix, Attention) for layer in layers)
 
 
-def _attribution(model: CellModel, batch) -> np.ndarray:  # type: ignore[no-untyped-def]
+@torch.enable_grad()
+def _sensitivity(model: CellModel, batch: CellTokens) -> np.ndarray:
+    cells, n = batch.value.shape
+    found = np.zeros((n, n), np.float32)
+    value = batch.value.clone().requires_grad_()
+    profile = batch.profile.scatter(1, batch.genes.expand(cells, n), value)
+    seen = batch._replace(value=value, profile=profile)
+    for gene in range(n):
+        masked = torch.zeros(cells, n, dtype=torch.bool)
+        masked[:, gene] = True
+        predicted = model.network_.values(model.network_.encode(seen, masked), seen)[:, gene].sum()
+        (slope,) = torch.autograd.grad(predicted, value, retain_graph=True)
+        found[gene] = slope.abs().mean(0).numpy()
+    return found
+
+
+def _along_edges(model: CellModel, batch: CellTokens) -> np.ndarray:
     near = batch.graph.near
+    assert near is not None
     weight = near.edge_weight.clone().requires_grad_()
     graph: TokenGraph = batch.graph._replace(weight=weight)
-    assert all(isinstance(layer.mix, Convolution) for layer in model.network_.encoder.layers)
     encoded = model.network_.encode(batch._replace(graph=graph))
     model.network_.value(encoded.genes).abs().sum().backward()
     model.network_.zero_grad()

@@ -46,13 +46,15 @@ class Encoded(NamedTuple):
 class LabelTree(NamedTuple):
     """Labels of a class and the leaves that are predicted.
 
-    below [labels, leaves] bool: leaves at or below each label; leaf [labels]: its leaf, −1 for an inner term; level
-    [labels, labels]: similarity levels; ancestor [labels, labels] bool: the second is an ancestor of the first. `tree`
-    is False for a plain column, whose labels are its leaves.
+    below [labels, leaves] bool: leaves at or below each label; leaf [labels]: its leaf, −1 for an inner term; inner
+    [labels, inner terms]: 1 where a cell of the label belongs to the term, 0 where not, −1 where the label does not
+    tell; level [labels, labels]: similarity levels; ancestor [labels, labels] bool: the second is an ancestor of the
+    first. `tree` is False for a plain column, whose labels are its leaves.
     """
 
     below: Tensor
     leaf: Tensor
+    inner: Tensor
     level: Tensor
     ancestor: Tensor
     tree: bool
@@ -79,7 +81,7 @@ class CellNetwork(nn.Module):
         self.labels, self.aligned = labels, aligned
         n_genes, channels = tokens.embedding.shape
         self.classifiers = nn.ModuleDict(
-            {name: nn.Linear(channels, tree.below.shape[1]) for name, tree in labels.items()}
+            {name: nn.Linear(channels, tree.below.shape[1] + tree.inner.shape[1]) for name, tree in labels.items()}
         )
         self.value = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 1))
         self.decoder = CountDecoder(len(special.names), channels, n_genes)
@@ -101,14 +103,18 @@ class CellNetwork(nn.Module):
         x = self.encoder(torch.cat([special, genes], 1), batch.graph)
         return Encoded(x[:, : special.shape[1]], x[:, special.shape[1] :])
 
-    def class_logits(self, name: str, encoded: Encoded, token: str | None = None) -> Tensor:
-        """[cells, leaves], from the class's own token or from another one."""
-        read = encoded.special[:, self.special.names.index(name if token is None else token)]
+    def class_logits(self, name: str, encoded: Encoded) -> Tensor:
+        """[cells, leaves + inner terms], from the class's own token."""
+        read = encoded.special[:, self.special.names.index(name)]
         logits: Tensor = self.classifiers[name](read)
         return logits
 
     def classification_loss(self, name: str, encoded: Encoded, label: Tensor) -> Tensor:
-        """Over the cells that have a label (≥ 0): hierarchical in an ontology, cross-entropy otherwise."""
+        """Over the cells that have a label (≥ 0): hierarchical in an ontology, cross-entropy otherwise.
+
+        Inner terms have outputs of their own besides, so that what the types below a term have in common is learned
+        apart from each of them: a type that training lacks is still known by its lineage.
+        """
         known = label >= 0
         if not known.any():
             return encoded.special.sum() * 0
@@ -116,7 +122,11 @@ class CellNetwork(nn.Module):
         label = label[known]
         if not tree.tree:
             return F.cross_entropy(logits, label)
-        return hierarchical_loss(logits, tree.leaf.to(label.device)[label], tree.below.to(label.device)[label])
+        leaf, below, inner = (part.to(label.device)[label] for part in (tree.leaf, tree.below, tree.inner))
+        leaves, terms = logits.split([below.shape[1], inner.shape[1]], 1)
+        known = inner >= 0
+        each = F.binary_cross_entropy_with_logits(terms, inner.clamp_min(0).to(terms.dtype), reduction="none")
+        return hierarchical_loss(leaves, leaf, below) + (each * known).sum(1).mean()
 
     def alignment_losses(self, encoded: Encoded, again: Encoded, label: Tensor) -> tuple[Tensor, Tensor]:
         """scCello's coherence and relational alignment, of the first token, over labelled cells."""

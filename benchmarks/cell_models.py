@@ -1,0 +1,374 @@
+"""Cell models against plain methods, graph against transformer: writes docs/cells.md.
+
+    python -m benchmarks.cell_models --data ../shared/data
+
+Test cells are never used for choices: all models run with the settings written here, and the epoch is chosen on a tenth
+of the training cells. `python -m benchmarks.cell_speed` measures time and memory.
+"""
+
+import argparse
+import json
+import os
+import time
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from benchmarks import cell_tasks, tasks
+from benchmarks.machine import describe
+
+SEEDS = range(3)
+ENCODERS = ("transformer", "graph_transformer", "graph", "alternating")
+SIZE = {"channels": 64, "layers": 2, "heads": 4}
+PARAMETERS = 100_000  # of every encoder's layers
+CONTEXT = 128  # gene tokens, of 765 genes
+ALL = {"value": 1.0, "denoise": 1.0, "classify": 1.0}
+ONTOLOGY = {"coherence": 1.0, "relation": 1.0}
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+SOURCES = ("dorothea", "reactome", "go", "family")
+CELLS = (50, 100, 200, 500)
+PARTS = ("cells", "shape", "left_out", "tokens", "network", "knowledge", "perturbation", "species")
+
+
+def quiet() -> None:
+    import logging
+
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "scvi"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def gene_graph(data: Path):
+    """DoRothEA A–C, Reactome and GO similarity."""
+    return tasks.norman(data)[1]
+
+
+def on_cells(data: Path, seed: int, name: str) -> list[dict]:
+    """One model on PBMCs: shape of the space, annotation, denoising, masked values; test cells are a fifth."""
+    quiet()
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+
+    from kgnn import CellModel
+
+    adata, ontology = cell_tasks.pbmc(), cell_tasks.cell_ontology(data)
+    labels = adata.obs["cell_type"].to_numpy()
+    rows, held = cell_tasks.fold(labels, seed)
+    train, test = adata[rows].copy(), adata[held].copy()
+    seen, left = cell_tasks.thinned(test, seed)
+    start = time.perf_counter()
+    found: dict[str, float] = {}
+    if name == "plain":
+        x, y = cell_tasks.log_values(train), cell_tasks.log_values(test)
+        pca = PCA(50, random_state=0).fit(x)
+        plain = LogisticRegression(max_iter=2000).fit(pca.transform(x), labels[rows])
+        found["macro_f1"] = cell_tasks.macro_f1(labels[held], plain.predict(pca.transform(y)))
+        tokens = CellModel(objectives={"value": 1}, context=CONTEXT, channels=8, layers=1)
+        genes = tokens.fit(train, max_epochs=1, **QUIET).chosen_.numpy()
+        for k in (5, 10, 20, 40):
+            found[f"denoise, {k} nearest"] = cell_tasks.held_out_error(
+                cell_tasks.smoothed(train, seen, k)[:, genes] + 1e-9, left[:, genes]
+            )
+        if find_spec("scvi"):
+            share = cell_tasks.scvi(train, seen, seed)[:, genes]
+            found["denoise, scVI"] = cell_tasks.held_out_error(share, left[:, genes])
+        return [{"model": name, "seed": seed, "score": key, "value": value} for key, value in found.items()]
+    encoder, _, how = name.partition(", ")
+    objectives = ALL if how == "no ontology" else ALL | ONTOLOGY
+    kg = None if encoder == "transformer" else gene_graph(data)
+    kg = kg.rewire(seed) if how == "rewired" and kg is not None else kg
+    model = CellModel(
+        kg,
+        encoder=encoder,
+        classes=["cell_type"],
+        ontology={"cell_type": ontology},
+        objectives=objectives,
+        context=CONTEXT,
+        parameters=PARAMETERS,
+        **SIZE,
+    )
+    model.fit(train, seed=seed, **QUIET)
+    found["seconds"] = time.perf_counter() - start
+    found["macro_f1"] = cell_tasks.macro_f1(labels[held], cell_tasks.best_leaf(model, test, "cell_type"))
+    found["shape"] = cell_tasks.shape(model, test, ontology)
+    found["masked"] = cell_tasks.masked_error(model, test, seed)
+    genes = model.chosen_.numpy()
+    found["denoise"] = cell_tasks.held_out_error(model.denoise(seen).X, left[:, genes])
+    return [{"model": name, "seed": seed, "score": key, "value": value} for key, value in found.items()]
+
+
+def shape(seed: int, ontology_losses: bool) -> list[dict]:
+    """The same question on a simulated atlas with a hierarchy of three levels."""
+    quiet()
+    from kgnn import CellModel
+
+    adata, ontology = cell_tasks.atlas(seed, (2, 3, 2), 70)
+    held = np.random.default_rng(seed).permutation(adata.n_obs) < adata.n_obs // 5
+    objectives = {"classify": 1.0, "value": 1.0} | (ONTOLOGY if ontology_losses else {})
+    model = CellModel(
+        classes=["cell_type"], ontology={"cell_type": ontology}, objectives=objectives, context=CONTEXT, **SIZE
+    )
+    model.fit(adata[~held].copy(), seed=seed, **QUIET)
+    value = cell_tasks.shape(model, adata[held].copy(), ontology, "true_type")
+    return [{"ontology": ontology_losses, "seed": seed, "value": value}]
+
+
+def left_out(data: Path, seed: int, where: str, number: int) -> list[dict]:
+    """A type without cells in training: is it annotated with an ancestor of the true term, or with an unrelated one?
+
+    Ancestors of all types of the data say nothing and count apart.
+    """
+    quiet()
+    from kgnn import CellModel
+
+    if where == "atlas":
+        adata, ontology = cell_tasks.atlas(seed)
+        adata.obs["cell_type"] = adata.obs["true_type"]
+        size = {"channels": 32, "layers": 1, "heads": 4}
+    else:
+        adata, ontology, size = cell_tasks.pbmc(), cell_tasks.cell_ontology(data), SIZE
+    labels = adata.obs["cell_type"].astype(str).to_numpy()
+    names = sorted(set(labels))
+    if number >= len(names):
+        return []
+    gone = labels == names[number]
+    model = CellModel(
+        classes=["cell_type"],
+        ontology={"cell_type": ontology},
+        objectives={"classify": 1.0},
+        context=CONTEXT,
+        **size,
+    )
+    model.fit(adata[~gone].copy(), seed=seed, **QUIET)
+    above = set(ontology.ancestors(names[number]))
+    trivial = set.intersection(*({name, *ontology.ancestors(name)} for name in names))
+    found = []
+    for threshold in (0.5, 0.9):
+        said = model.annotate(adata[gone].copy(), threshold=threshold)["cell_type_term"]
+        shares = {
+            "ancestor": said.isin(above - trivial).mean(),
+            "says nothing": said.isin(trivial).mean(),
+            "unrelated": (~said.isin(above)).mean(),
+        }
+        found += [
+            {"where": where, "type": names[number], "seed": seed, "threshold": threshold, "score": key, "value": value}
+            for key, value in shares.items()
+        ]
+    return found
+
+
+def tokens(seed: int) -> list[dict]:
+    """Which token holds which class: 15 nearest cells in the space of each token, held-out cells."""
+    quiet()
+    import torch
+    from sklearn.neighbors import KNeighborsClassifier
+
+    from kgnn import CellModel
+
+    adata, ontology = cell_tasks.atlas(seed)
+    held = np.random.default_rng(seed).permutation(adata.n_obs) < adata.n_obs // 5
+    train, test = adata[~held].copy(), adata[held].copy()
+    classes = ["cell_type", "tissue", "batch"]
+    model = CellModel(
+        classes=classes, ontology={"cell_type": ontology}, objectives={"classify": 1, "dissimilar": 1}, **SIZE
+    )
+    model.fit(train, seed=seed, **QUIET)
+    spaces = []
+    with torch.no_grad():
+        for part in (train, test):
+            spaces.append(np.concatenate([state.special.numpy() for _, _, state in model.encoded(part)]))
+    found = []
+    for name in classes:
+        column = "true_type" if name == "cell_type" else name
+        for number, token in enumerate(model.network_.special.names):
+            near = KNeighborsClassifier(15).fit(spaces[0][:, number], train.obs[column])
+            score = near.score(spaces[1][:, number], test.obs[column])
+            found.append({"class": name, "token": token, "seed": seed, "value": score})
+    return found
+
+
+def network(data: Path, seed: int, where: str) -> list[dict]:
+    """Gene networks read from a transformer's attention, and plain correlation: AUPRC over undirected pairs."""
+    quiet()
+    from kgnn import CellModel
+
+    if where == "atlas":
+        adata = cell_tasks.atlas(seed)[0]
+        edges = adata.uns["network"]
+    else:
+        adata = cell_tasks.pbmc()
+        from kgnn import graph
+
+        edges = graph.load_regulation(data / "kg/dorothea_hs.tsv.gz", min_confidence="C")
+        edges = edges.edges(("gene", "regulates", "gene"))
+    truth = set(zip(edges["source"], edges["target"], strict=True))
+    model = CellModel(objectives={"value": 1.0, "denoise": 1.0}, context=256, **SIZE).fit(adata, seed=seed, **QUIET)
+    genes = list(model.genes_[model.chosen_.numpy()])
+    read = model.gene_network(adata, top=len(genes)).edges(("gene", "influences", "gene"))
+    attention = read.set_index(["source", "target"])["weight"]
+    r = np.nan_to_num(np.abs(np.corrcoef(cell_tasks.log_values(adata[:, genes]).T)))
+    plain = pd.Series({(a, b): r[i, j] for i, a in enumerate(genes) for j, b in enumerate(genes) if i < j})
+    found = []
+    read = model.gene_network(adata, method="attribution", max_cells=50, top=len(genes))
+    slope = read.edges(("gene", "influences", "gene")).set_index(["source", "target"])["weight"]
+    for name, scores in (("attention", attention), ("attribution", slope), ("correlation", plain)):
+        value, chance = cell_tasks.area(scores, truth, genes)
+        found.append({"where": where, "scores": name, "seed": seed, "auprc": value, "chance": chance})
+    return found
+
+
+def knowledge(data: Path, seed: int, which: str, n: int) -> list[dict]:
+    """Masked value error after training on n cells, with knowledge of one source, of all, shuffled, or none."""
+    quiet()
+    from kgnn import CellModel
+
+    adata = cell_tasks.pbmc()
+    rows, held = cell_tasks.fold(adata.obs["cell_type"].to_numpy(), seed)
+    some = np.random.default_rng(seed).permutation(rows)[:n]
+    with np.load(data_vectors()) as file:
+        tables = {source: pd.DataFrame(file[source], index=file[f"{source}_genes"]) for source in SOURCES}
+    chosen = {"none": [], "all": SOURCES, "all, shuffled": SOURCES}.get(which, [which])
+    given = {source: tables[source] for source in chosen}
+    if which == "all, shuffled":
+        rng = np.random.default_rng(seed)
+        given = {name: pd.DataFrame(t.to_numpy()[rng.permutation(len(t))], index=t.index) for name, t in given.items()}
+    model = CellModel(knowledge=given, objectives={"value": 1.0}, context=CONTEXT, **SIZE)
+    model.fit(adata[np.sort(some)].copy(), seed=seed, max_epochs=max(20, 4000 // n), patience=10, **QUIET)
+    error = cell_tasks.masked_error(model, adata[held].copy(), seed)
+    return [{"knowledge": which, "cells": n, "seed": seed, "value": error}]
+
+
+def data_vectors() -> Path:
+    return Path("benchmarks/work/gene_vectors.npz")
+
+
+def make_vectors(data: Path) -> None:
+    """Spectral embeddings (64 channels) of each source's graph over PBMC genes and what is linked to them."""
+    from kgnn import graph
+
+    human = data / "kg"
+    genes = cell_tasks.pbmc().var_names
+    graphs = {
+        "dorothea": graph.load_regulation(human / "dorothea_hs.tsv.gz", min_confidence="E"),
+        "reactome": graph.load_gene_sets(human / "ReactomePathways.gmt", origin="reactome"),
+        "go": graph.load_gene_sets(human / "GO_Biological_Process_2021.gmt", origin="go"),
+        "family": graph.load_gene_families(human / "hgnc.genegroup.obo", gene_edges=True),
+    }
+    arrays = {}
+    for name, kg in graphs.items():
+        table = graph.embed_graph(kg, "spectral", dim=64)
+        table = table[(table != 0).any(axis=1) & table.index.isin(genes)]
+        arrays |= {name: table.to_numpy(np.float32), f"{name}_genes": table.index.to_numpy(str)}
+    data_vectors().parent.mkdir(parents=True, exist_ok=True)
+    np.savez(data_vectors(), **arrays)
+
+
+def perturbation(data: Path, seed: int, conditions: list[str]) -> list[dict]:
+    """Norman et al., one condition left out: the default model with and without gene vectors from control cells."""
+    quiet()
+    from kgnn import CellModel
+    from kgnn.data.splits import condition_names
+    from kgnn.metrics import evaluate
+    from kgnn.models import make_model
+
+    adata, kg = tasks.norman(data)
+    controls = adata[adata.obs["condition"] == "control"].copy()
+    cells = CellModel(objectives={"value": 1.0}, context=256, **SIZE).fit(controls, seed=seed, **QUIET)
+    vectors = cells.gene_embeddings()
+    shuffled = pd.DataFrame(vectors.sample(frac=1, random_state=seed).to_numpy(), index=vectors.index)
+    graphs = {"vectors": kg.with_features("kgnn", vectors), "shuffled": kg.with_features("kgnn", shuffled)}
+    graphs |= {"none": kg} if seed == 0 else {}
+    found = []
+    for held_out in conditions:
+        fold = tasks.fold_without(held_out, condition_names(adata), False)
+        for name, graph in graphs.items():
+            model = make_model("kg", graph, strength=1.0).fit(adata, fold)
+            score = float(evaluate(model.predict([held_out]), adata, fold)["pearson_delta"].iloc[0])
+            found.append({"features": name, "condition": held_out, "seed": seed, "value": score})
+    return found
+
+
+def species(seed: int) -> list[dict]:
+    """Simulated second species (every gene's production shifted): trained on the first, or on both with few labels."""
+    quiet()
+    import anndata
+    from sklearn.linear_model import LogisticRegression
+
+    from kgnn import CellModel
+    from kgnn.data import simulate_atlas
+
+    adata = simulate_atlas(n_genes=200, branches=(3, 3), cells_per_type=100, n_species=2, seed=seed)
+    ontology = cell_tasks.atlas(seed)[1]
+    first, second = (adata[adata.obs["species"] == name].copy() for name in ("species0", "species1"))
+    few = np.random.default_rng(seed).permutation(second.n_obs)[:45]
+    rest = second[np.setdiff1d(np.arange(second.n_obs), few)].copy()
+    true = rest.obs["cell_type"].astype(str).to_numpy()
+    trained = {"first species": first, "first and 45 cells": anndata.concat([first, second[few]])}
+    found = []
+    for name, cells in trained.items():
+        key = None if name == "first species" else "species"
+        model = CellModel(classes=["cell_type"], ontology={"cell_type": ontology}, species_key=key, **SIZE)
+        model.fit(cells, seed=seed, **QUIET)
+        plain = LogisticRegression(max_iter=2000).fit(cell_tasks.log_values(cells), cells.obs["cell_type"].astype(str))
+        said = {"kgnn": cell_tasks.best_leaf(model, rest, "cell_type")}
+        said["logistic regression"] = plain.predict(cell_tasks.log_values(rest))
+        found += [
+            {"trained on": name, "model": kind, "seed": seed, "value": cell_tasks.macro_f1(true, labels)}
+            for kind, labels in said.items()
+        ]
+    return found
+
+
+def jobs(part: str, data: Path) -> list:
+    from kgnn.data.splits import condition_names
+
+    if part == "cells":
+        names = ["plain", *ENCODERS, "transformer, no ontology", "graph_transformer, rewired", "graph, rewired"]
+        return [delayed(on_cells)(data, seed, name) for seed in SEEDS for name in names]
+    if part == "shape":
+        return [delayed(shape)(seed, with_losses) for seed in SEEDS for with_losses in (True, False)]
+    if part == "left_out":
+        return [delayed(left_out)(data, s, where, n) for where in ("atlas", "pbmc") for s in SEEDS for n in range(10)]
+    if part == "tokens":
+        return [delayed(tokens)(seed) for seed in SEEDS]
+    if part == "network":
+        return [delayed(network)(data, seed, where) for where in ("atlas", "pbmc") for seed in SEEDS]
+    if part == "knowledge":
+        make_vectors(data)
+        which = ("none", *SOURCES, "all", "all, shuffled")
+        return [delayed(knowledge)(data, seed, name, n) for seed in SEEDS for n in CELLS for name in which]
+    if part == "perturbation":
+        names = condition_names(tasks.norman(data)[0])
+        return [delayed(perturbation)(data, seed, names) for seed in SEEDS]
+    return [delayed(species)(seed) for seed in SEEDS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("KGNN_TEST_DATA", "../shared/data")))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cell_models"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for part in arguments.only or PARTS:
+        start = time.perf_counter()
+        rows = Parallel(n_jobs=arguments.processes)(jobs(part, arguments.data))
+        table = pd.DataFrame([row for found in rows for row in found])
+        table.to_csv(arguments.out / f"{part}.csv", index=False, float_format="%.5f")
+        about = describe("scikit-learn", "scvi-tools") | {"seconds": round(time.perf_counter() - start)}
+        (arguments.out / f"{part}.json").write_text(
+            json.dumps(about | {"processes": arguments.processes}, indent=1) + "\n"
+        )
+        print(part, f"{time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

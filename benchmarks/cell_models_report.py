@@ -1,0 +1,122 @@
+"""docs/cells.md from the figures that benchmarks.cell_models and benchmarks.cell_speed wrote.
+
+python -m benchmarks.cell_models_report
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.perturbation_report import gap, spread
+
+DOCS = Path("docs/cells.md")
+
+
+def table(rows: pd.DataFrame, first: str) -> list[str]:
+    head = [f"| {first} | " + " | ".join(map(str, rows.columns)) + " |", "|---" * (len(rows.columns) + 1) + "|"]
+    return head + [
+        f"| {name} | " + " | ".join(map(str, row)) + " |" for name, row in zip(rows.index, rows.values, strict=True)
+    ]
+
+
+def pivot(rows: pd.DataFrame, index: str, columns: str, value: str = "value") -> pd.DataFrame:
+    """Mean ± spread over seeds."""
+    by_seed = rows.groupby([index, columns, "seed"], sort=False)[value].mean()
+    return by_seed.groupby([index, columns], sort=False).agg(spread).unstack(columns).fillna("")
+
+
+def cells(rows: pd.DataFrame) -> list[str]:
+    found = pivot(rows, "model", "score")
+    plain = rows[rows["model"] == "plain"]
+    smoothing = plain[plain["score"].str.endswith("nearest")].groupby("score")["value"].mean()
+    named = {"macro_f1": "macro-F1", "shape": "shape", "denoise": "held-out counts", "masked": "masked values"}
+    models = found.drop(index="plain")[[*named, "seconds"]].rename(columns=named)
+    extra = pd.DataFrame(
+        "", index=["logistic regression", f"kNN smoothing ({smoothing.idxmin()[9:]})", "scVI"], columns=models.columns
+    )
+    extra.iloc[0, 0] = found.loc["plain", "macro_f1"]
+    extra.iloc[1, 2] = found.loc["plain", smoothing.idxmin()]
+    if "denoise, scVI" in found:
+        extra.iloc[2, 2] = found.loc["plain", "denoise, scVI"]
+    return table(pd.concat([models, extra]), "model")
+
+
+def left_out(rows: pd.DataFrame) -> list[str]:
+    rows = rows.assign(case=rows["where"] + ", threshold " + rows["threshold"].astype(str))
+    lines = table(pivot(rows, "case", "score"), "data")
+    pbmc = rows[(rows["where"] == "pbmc") & (rows["threshold"] == rows["threshold"].min())]
+    each = pbmc.pivot_table(index="type", columns="score", values="value").round(2)
+    return [*lines, "", "Each type of the PBMCs, lowest threshold:", "", *table(each, "type")]
+
+
+def perturbation(rows: pd.DataFrame) -> list[str]:
+    means = rows.groupby(["features", "condition"])["value"].mean().unstack("features")
+    by_seed = rows.groupby(["features", "seed"])["value"].mean()
+    lines = ["| gene vectors | Pearson-delta | less none |", "|---|---|---|"]
+    for name in means:
+        less = "" if name == "none" else gap(means[name], means["none"])
+        lines.append(f"| {name} | {spread(by_seed[name])} | {less} |")
+    return lines
+
+
+def speed(result: dict) -> list[str]:
+    steps = pd.DataFrame(result["steps"])
+    seconds = steps.pivot(index="genes", columns="encoder", values="seconds")
+    memory = steps.pivot(index="genes", columns="encoder", values="mb")
+    both = seconds.map("{:.3f} s".format) + ", " + memory.map("{:.0f} MB".format)
+    order = ["transformer", "graph_transformer", "graph", "alternating"]
+    lines = ["Forward and backward of the encoders, 4 cells, 20 edges a gene, equal parameters; added memory:", ""]
+    lines += table(both[order], "genes")
+    for genes in (5000, 10_000):
+        ratio = seconds.loc[genes, "transformer"] / seconds.loc[genes, "graph_transformer"]
+        lines += ["", f"At {genes:,} genes attention along edges is {ratio:.1f} times as fast as full attention."]
+    a, ours, bert = result["alignment"], result["tokens_ours"], result["tokens_bert"]
+    return [
+        *lines,
+        "",
+        f"Relational alignment, 256 cells × {a['levels']} levels, forward and backward: {1000 * a['ours']:.1f} ms; the "
+        f"literal loop over anchors, levels and positives {a['literal']:.2f} s, "
+        f"{a['literal'] / a['ours']:.0f} times as long.",
+        "",
+        f"Masked training step, 2,000 genes, 8 cells, 4 layers of 256 channels ({ours['parameters']:,} parameters in "
+        f"the layers): {ours['tokens']:,.0f} tokens a second; BERT of the same size from `transformers` "
+        f"({bert['parameters']:,} parameters, attention `{bert['attention']}`): {bert['tokens']:,.0f}; "
+        f"{ours['tokens'] / bert['tokens']:.2f} times as many.",
+    ]
+
+
+def main(folder: Path = Path("benchmarks/results/cell_models")) -> None:
+    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    text = (Path(__file__).parent / "cells_template.md").read_text()
+    make = {
+        "cells": cells,
+        "shape": lambda rows: table(pivot(rows.assign(what="shape"), "ontology", "what"), "ontology in the loss"),
+        "left_out": left_out,
+        "tokens": lambda rows: table(pivot(rows, "class", "token"), "class"),
+        "network": lambda rows: table(
+            pivot(rows.assign(value=rows["auprc"] / rows["chance"]), "scores", "where").add_suffix(", times chance"),
+            "scores",
+        ),
+        "knowledge": lambda rows: table(pivot(rows, "knowledge", "cells"), "knowledge"),
+        "perturbation": perturbation,
+        "species": lambda rows: table(pivot(rows, "model", "trained on"), "model"),
+    }
+    for name, function in make.items():
+        lines = ["Not measured yet."]
+        if name in tables:
+            about = json.loads((folder / f"{name}.json").read_text())
+            end = f"{about['cpu']}, {about['cores']} cores; {about['seconds']} s in {about['processes']} processes."
+            lines = [*function(tables[name]), "", end]
+        text = text.replace(f"{{{name}}}", "\n".join(lines))
+    file = folder / "speed.json"
+    measured = ["Not measured yet."]
+    if file.exists():
+        result = json.loads(file.read_text())
+        about = result["machine"]
+        measured = [*speed(result), "", f"{about['cpu']}, {about['cores']} cores; {about['versions']}."]
+    DOCS.write_text(text.replace("{speed}", "\n".join(measured)))
+
+
+if __name__ == "__main__":
+    main()
