@@ -28,7 +28,7 @@ def pretrain(
     layers: Annotated[int, typer.Option(help="Layers of the encoder.")] = 2,
     epochs: Annotated[int, typer.Option(help="At most so many.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Cells a batch.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 3e-3,
     layer: Layer = None,
     seed: int = 0,
     json: Json = None,

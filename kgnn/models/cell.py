@@ -120,10 +120,10 @@ class CellModel:
         layer: str | None = None,
         max_epochs: int = 20,
         batch_size: int = 32,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         weight_decay: float = 0.01,
         validation: float = 0.1,
-        patience: int = 5,
+        patience: int | None = None,
         seed: int = 0,
         **trainer: Any,
     ) -> CellModel:
@@ -134,8 +134,9 @@ class CellModel:
                 file or a Zarr folder.
             layer: take this layer instead of X.
             max_epochs, batch_size, learning_rate, weight_decay: AdamW with warm-up and a cosine schedule.
-            validation: share of cells held out; the epoch with the smallest loss on them is kept, and training stops
-                after `patience` epochs without a better one. 0: the last epoch is kept.
+            validation: share of cells held out; the epoch with the smallest loss on them is kept. 0: the last epoch.
+            patience: stop after so many epochs without a better one; by default never, because the loss still falls
+                while the learning rate goes to zero.
             seed: same seed, same result on the same machine.
             **trainer: options of `lightning.pytorch.Trainer`: accelerator, precision, accumulate_grad_batches, …;
                 several processes: `devices=…, strategy="ddp"`, or under torchrun. Each reads cells of its own.
@@ -182,7 +183,7 @@ class CellModel:
         all known keeps its classifier; with new labels it gets a new one over old and new labels together.
 
         Args:
-            options: those of `fit`; by default 5 epochs with a learning rate of 3e-4.
+            options: those of `fit`; by default 5 epochs with a learning rate of 1e-3.
         """
         self._check_fitted()
         source = CellSource(adata, layer=layer)
@@ -204,7 +205,7 @@ class CellModel:
             choose_tokens(self, source, sample_values(source, rows))
             build_network(self, knowledge_tables(self.kg, self.knowledge, genes))
             take_over(self.network_, old, old_genes, genes)
-            options = {"max_epochs": 5, "learning_rate": 3e-4} | options
+            options = {"max_epochs": 5, "learning_rate": 1e-3} | options
             run_training(self, source, rows, seed, **options)
         return self
 

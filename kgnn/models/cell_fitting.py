@@ -72,10 +72,10 @@ def run_training(
     *,
     max_epochs: int = 20,
     batch_size: int = 32,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-3,
     weight_decay: float = 0.01,
     validation: float = 0.1,
-    patience: int = 5,
+    patience: int | None = None,
     **trainer: Any,
 ) -> None:
     """Train the network; the options are those of `CellModel.fit`."""

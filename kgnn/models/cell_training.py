@@ -203,14 +203,14 @@ def train_cells(
     validation: ShuffledCells | None,
     *,
     max_epochs: int,
-    patience: int,
+    patience: int | None,
     **trainer: Any,
 ) -> list[float]:
     """Fit and leave the best epoch's weights in the network; return the validation loss of each epoch."""
     best = KeepBest(SCORE)
     callbacks: list[Callback] = [*trainer.pop("callbacks", [])]
     if validation is not None:
-        callbacks += [best, EarlyStopping(SCORE, patience=patience, check_finite=True)]
+        callbacks += [best, EarlyStopping(SCORE, patience=patience or max_epochs + 1, check_finite=True)]
     options = {
         "logger": False,
         "enable_checkpointing": False,

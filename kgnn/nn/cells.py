@@ -80,8 +80,8 @@ class CellNetwork(nn.Module):
         self.tokens, self.special, self.encoder = tokens, special, encoder
         self.labels, self.aligned = labels, aligned
         n_genes, channels = tokens.embedding.shape
-        self.classifiers = nn.ModuleDict(
-            {name: nn.Linear(channels, tree.below.shape[1] + tree.inner.shape[1]) for name, tree in labels.items()}
+        self.classifiers = nn.ModuleList(
+            [nn.Linear(channels, tree.below.shape[1] + tree.inner.shape[1]) for tree in labels.values()]
         )
         self.value = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 1))
         self.decoder = CountDecoder(len(special.names), channels, n_genes)
@@ -106,7 +106,7 @@ class CellNetwork(nn.Module):
     def class_logits(self, name: str, encoded: Encoded) -> Tensor:
         """[cells, leaves + inner terms], from the class's own token."""
         read = encoded.special[:, self.special.names.index(name)]
-        logits: Tensor = self.classifiers[name](read)
+        logits: Tensor = self.classifiers[list(self.labels).index(name)](read)
         return logits
 
     def classification_loss(self, name: str, encoded: Encoded, label: Tensor) -> Tensor:

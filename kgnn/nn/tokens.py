@@ -50,16 +50,16 @@ class GeneTokens(nn.Module):
         super().__init__()
         self.kind, self.sources = value, list(knowledge or {})
         self.embedding = nn.Parameter(0.1 * torch.randn(n_genes, channels))
-        self.known = nn.ParameterDict()
-        self.readers = nn.ModuleDict()
-        for source, table in (knowledge or {}).items():
+        self.known = nn.ParameterList()  # lists: a source may have any name
+        self.readers = nn.ModuleList()
+        for number, table in enumerate((knowledge or {}).values()):
             table = table.float() if prior is None else table.float()[prior]
             known = table.isfinite().all(1, keepdim=True)
             mean, spread = table[known[:, 0]].mean(0), table[known[:, 0]].std().clamp_min(1e-6)
-            self.register_buffer(f"table_{source}", torch.where(known, (table - mean) / spread, 0.0))
-            self.register_buffer(f"known_{source}", known.float())
-            self.readers[source] = nn.Linear(table.shape[1], channels)
-            self.known[source] = nn.Parameter(torch.zeros(channels))
+            self.register_buffer(f"table_{number}", torch.where(known, (table - mean) / spread, 0.0))
+            self.register_buffer(f"known_{number}", known.float())
+            self.readers.append(nn.Linear(table.shape[1], channels))
+            self.known.append(nn.Parameter(torch.zeros(channels)))
         width = {"continuous": 1, "rank": RANK_CHANNELS, "binned": channels}[value]
         if value == "binned":
             self.bins = nn.Embedding(BINS, channels)
@@ -73,14 +73,14 @@ class GeneTokens(nn.Module):
 
     def tables(self) -> dict[str, Tensor]:
         """Source → its vectors [genes, width], standardised."""
-        return {source: getattr(self, f"table_{source}") for source in self.sources}
+        return {source: getattr(self, f"table_{number}") for number, source in enumerate(self.sources)}
 
     def identities(self, warmup: float = 1.0) -> Tensor:
         """Embedding and knowledge of each gene, before its expression: [genes, channels]."""
         parts: list[Tensor] = [self.embedding]
-        for source in self.sources:
-            table, known = getattr(self, f"table_{source}"), getattr(self, f"known_{source}")
-            parts.append(warmup * torch.where(known > 0, self.readers[source](table), self.known[source]))
+        for number, (read, missing) in enumerate(zip(self.readers, self.known, strict=True)):
+            table, known = getattr(self, f"table_{number}"), getattr(self, f"known_{number}")
+            parts.append(warmup * torch.where(known > 0, read(table), missing))
         return self.identity_in(torch.cat(parts, 1))
 
     def forward(

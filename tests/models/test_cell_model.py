@@ -219,8 +219,8 @@ def test_fine_tuning_with_genes_added_and_missing(model, parts, tmp_path):
     assert list(tuned.genes_) == [*model.genes_, "new1", "new2"]
     torch.testing.assert_close(tuned.network_.state_dict()["special.profile"][:60], before)
     torch.testing.assert_close(
-        tuned.network_.state_dict()["classifiers.tissue.weight"],
-        model.network_.state_dict()["classifiers.tissue.weight"],
+        tuned.network_.state_dict()["classifiers.1.weight"],
+        model.network_.state_dict()["classifiers.1.weight"],
     )
     tuned.fine_tune(extra, max_epochs=5, batch_size=16, enable_progress_bar=False)
     out = tuned.annotate(extra, threshold=0.0)

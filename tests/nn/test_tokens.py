@@ -35,9 +35,9 @@ def test_a_masked_value_and_a_hidden_identity_cannot_be_seen(value, kind):
 def test_a_token_is_geneCompass_formula(value):
     torch.manual_seed(0)
     table = torch.randn(6, 3)
-    tokens = GeneTokens(6, 4, knowledge={"family": table})
+    tokens = GeneTokens(6, 4, knowledge={"a.family": table})
     standard = (table - table.mean(0)) / table.std()
-    read = tokens.readers["family"](standard)
+    read = tokens.readers[0](standard)
     joined = torch.cat([tokens.embedding, 0.5 * read], 1) @ tokens.identity_in.weight.T + tokens.identity_in.bias
     x = tokens.norm(joined + value.unsqueeze(-1) * tokens.value_in.weight[:, 0])
     expected = tokens.out(x * torch.sigmoid(1.702 * x))
@@ -57,9 +57,9 @@ def test_genes_without_knowledge_read_a_learned_vector_and_orthologues_share_pri
     assert tokens.identities().isfinite().all()
     vectors = tokens.tables()["k"]
     torch.testing.assert_close(vectors[3], vectors[0])
-    tokens.known["k"].data += 1
+    tokens.known[0].data += 1
     moved = tokens.identities()
-    tokens.known["k"].data -= 1
+    tokens.known[0].data -= 1
     assert (moved != tokens.identities()).any(1).tolist() == [False, False, True, False, False, False]
 
 
