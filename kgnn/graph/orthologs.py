@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import COLUMNS, collapse, table_of
 from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
@@ -59,9 +61,7 @@ class Orthologs:
             one_to_many: also take genes with several orthologues: each edge is copied to all of them, with its weight
                 shared among the copies; copies that fall together merge as duplicate rows do.
         """
-        if to not in self.species:
-            raise InputError(f"species {to!r} is unknown; the table has {' and '.join(self.species)}")
-        source = self.species[1 - self.species.index(to)]
+        source = self._from(to)
         pairs = self.pairs if one_to_many else self.one_to_one()
         index = graph._node_table("gene").index
         pairs = pairs[pairs[source].isin(index)]
@@ -77,6 +77,38 @@ class Orthologs:
             result = self._copy(graph, pairs[source], pairs[to])
         result._nodes["gene"]["species"] = to
         return result
+
+    def translate_cells(self, adata: AnnData, to: str) -> AnnData:
+        """Return cells with their genes renamed to the one-to-one orthologues in the species `to`.
+
+        One model then serves both species: concatenate the cells, and name the column with the species. Genes without a
+        one-to-one orthologue are left out; a warning counts them.
+
+        Args:
+            adata: cells × genes of the other of the two species; not changed. to: the species to translate to.
+
+        Raises:
+            InputError: an unknown species, no gene with an orthologue.
+        """
+        source = self._from(to)
+        names = self.one_to_one().set_index(source)[to].reindex(adata.var_names)
+        kept = names.notna().to_numpy()
+        if not kept.any():
+            raise InputError(
+                f"none of the {adata.n_vars} genes ({', '.join(map(str, adata.var_names[:3]))}) has an orthologue in "
+                f"the table; they look like {looks_like(adata.var_names)}; the table translates {source} to {to}"
+            )
+        if not kept.all():
+            message = f"{int((~kept).sum())} of {adata.n_vars} genes have no one-to-one orthologue in {to}: left out"
+            warnings.warn(message, DataWarning, stacklevel=2)
+        result = adata[:, kept].copy()
+        result.var_names = pd.Index(names[kept].to_numpy(str), name=adata.var_names.name)
+        return result
+
+    def _from(self, to: str) -> str:
+        if to not in self.species:
+            raise InputError(f"species {to!r} is unknown; the table has {' and '.join(self.species)}")
+        return self.species[1 - self.species.index(to)]
 
     def _copy(self, graph: KnowledgeGraph, old: pd.Series, new: pd.Series) -> KnowledgeGraph:
         table = graph._node_table("gene")

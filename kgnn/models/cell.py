@@ -53,7 +53,7 @@ class CellModel:
             `dissimilar`, `coherence`, `relation`; those that are not named have no weight. Default: value, classify,
             dissimilar.
         species_key: column of obs with the species, for one model over several (bring genes to one species' names by
-            `kgnn.graph.Orthologs` first).
+            `kgnn.graph.Orthologs(table).translate_cells` first).
 
     Attributes set by `fit`: `genes_` (vocabulary), `labels_` (class → its labels), `kind_` (`counts` or `log`),
     `species_`, `network_`, `history_` (validation loss an epoch).

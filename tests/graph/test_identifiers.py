@@ -1,5 +1,7 @@
+import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,6 +174,19 @@ def test_one_to_one_by_default_and_one_to_many_on_request():
         orthologs.translate(kg, "rat")
     with pytest.raises(InputError, match="no column 'rat_symbol'"):
         Orthologs(PAIRS, ("human", "rat"))
+
+
+def test_cells_of_one_species_get_the_other_ones_gene_names():
+    cells = AnnData(np.arange(8.0).reshape(2, 4), var=pd.DataFrame(index=["Klf1", "Hba-a1", "Trp53", "Gm1"]))
+    with pytest.warns(DataWarning, match="2 of 4 genes have no one-to-one orthologue in human"):
+        found = Orthologs(PAIRS).translate_cells(cells, "human")
+    assert list(found.var_names) == ["KLF1", "TP53"]
+    np.testing.assert_array_equal(found.X, [[0, 2], [4, 6]])
+    assert list(cells.var_names) == ["Klf1", "Hba-a1", "Trp53", "Gm1"]
+    with pytest.raises(InputError, match="none of the 2 genes .*the table translates mouse to human"):
+        Orthologs(PAIRS).translate_cells(found, "human")
+    with pytest.raises(InputError, match="species 'rat' is unknown"):
+        Orthologs(PAIRS).translate_cells(cells, "rat")
 
 
 MOUSE = sorted(PAIRS["mouse_symbol"].unique())
