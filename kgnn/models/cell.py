@@ -12,14 +12,14 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from kgnn.data.cells import CellSource, Kind, usable_cells
+from kgnn.data.cells import CellSource, Kind, open_cells, usable_cells
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cell_fitting import build_network, choose_tokens, run_training
 from kgnn.models.cell_graphs import TokenGraphs, knowledge_tables, principal_components, sample_values
 from kgnn.models.cell_labels import Labels, back_off, check_objectives, make_labels, read_labels
-from kgnn.models.cell_reading import batches, check_kind, dense, encoded, tokens
+from kgnn.models.cell_reading import batches, check_kind, count_cells, dense, encoded, tokens
 from kgnn.models.cell_storage import load_cell_model, save_cell_model, take_over
 from kgnn.models.cell_training import OBJECTIVES, Genes
 from kgnn.models.cell_uses import denoise, gene_network, perturb, rank_regulators
@@ -198,12 +198,20 @@ class CellModel:
             if before.tree.tree and name not in self.ontology:
                 raise InputError(f"new labels of {name!r} need its ontology; set model.ontology[{name!r}] first")
             labels[name] = make_labels(pd.concat([values, pd.Series(before.labels * 2)]), name, self.ontology.get(name))
+        tables = knowledge_tables(self.kg, self.knowledge, genes)
+        missing = [name for name in old.tokens.sources if name not in tables]
+        if missing:
+            raise InputError(
+                f"the vectors of {missing[0]!r} are not kept with a model; set model.knowledge[{missing[0]!r}]"
+            )
         rows = usable_cells(source)
         self.genes_, self.labels_ = genes, labels
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            choose_tokens(self, source, sample_values(source, rows))
-            build_network(self, knowledge_tables(self.kg, self.knowledge, genes))
+            values = sample_values(source, rows)
+            choose_tokens(self, source, values)
+            build_network(self, tables)
+            self.network_.special.mean.copy_(torch.from_numpy(values.mean(0)))
             take_over(self.network_, old, old_genes, genes)
             options = {"max_epochs": 5, "learning_rate": 1e-3} | options
             run_training(self, source, rows, seed, **options)
@@ -222,7 +230,7 @@ class CellModel:
 
         Cells without any known expressed gene get NaN. Nothing is written for data on disk or with `key_added=None`.
         """
-        found = np.full((self._count(adata), self.channels), np.nan, np.float32)
+        found = np.full((count_cells(adata), self.channels), np.nan, np.float32)
         for rows, _, state in self.encoded(adata, layer=layer, batch_size=batch_size):
             found[rows] = state.special[:, 0].float().cpu().numpy()
         if isinstance(adata, AnnData) and not adata.isbacked and key_added is not None:
@@ -245,21 +253,20 @@ class CellModel:
         """
         if not self.classes:
             raise InputError("the model has no classes; give them as classes= before fitting")
-        source = CellSource(adata, self.genes_, layer=layer)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.classes}
         which: list[np.ndarray] = []
         for rows, _, state in self.encoded(adata, layer=layer, batch_size=batch_size):
             which.append(rows)
             for name in self.classes:
                 parts[name].append(self.network_.class_logits(name, state).float().cpu().numpy())
-        out = pd.DataFrame(index=source.adata.obs_names)
+        names = (open_cells(adata) if isinstance(adata, str | Path) else adata).obs_names
+        out: dict[str, pd.Series] = {}
         for name in self.classes:
             said = back_off(self.labels_[name], np.concatenate(parts[name]), threshold)
-            said.index = source.adata.obs_names[np.concatenate(which)]
-            out[name], out[f"{name}_probability"] = said["label"], said["probability"]
-            if self.labels_[name].tree.tree:
-                out[f"{name}_term"] = said["term"]
-        return out
+            said = said.set_axis(np.concatenate(which)).reindex(range(len(names)))
+            out |= {name: said["label"], f"{name}_probability": said["probability"]}
+            out |= {f"{name}_term": said["term"]} if self.labels_[name].tree.tree else {}
+        return pd.DataFrame(out).set_axis(names)
 
     def gene_embeddings(self) -> pd.DataFrame:
         """Return each gene's vector, identity and knowledge fused, [vocabulary, channels].
@@ -286,9 +293,6 @@ class CellModel:
     # helpers
 
     dense, tokens, batches, encoded = dense, tokens, batches, encoded
-
-    def _count(self, adata: AnnData | str | Path) -> int:
-        return len(CellSource(adata))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from torch import Tensor
 
-from kgnn.data.cells import CellSource, Kind, ShuffledCells, usable_cells
+from kgnn.data.cells import CellSource, Kind, ShuffledCells, open_cells, usable_cells
 from kgnn.errors import InputError
 from kgnn.models.cell_training import choose_genes, make_tokens
 from kgnn.nn.cells import CellTokens, Encoded
@@ -81,3 +81,8 @@ def check_kind(model: CellModel, source: CellSource) -> None:
     """Refuse values of another kind than those that the model was fitted on."""
     if source.kind != model.kind_:
         raise InputError(f"the model was fitted on {KINDS[model.kind_]}, these data are {KINDS[source.kind]}")
+
+
+def count_cells(adata: AnnData | str | Path) -> int:
+    """Number of cells."""
+    return (open_cells(adata) if isinstance(adata, str | Path) else adata).n_obs

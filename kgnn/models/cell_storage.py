@@ -108,7 +108,6 @@ def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd
     state, found = network.state_dict(), old.state_dict()
     by_gene = {
         "tokens.embedding",
-        "special.mean",
         "special.profile",
         "decoder.weight",
         "decoder.base",
@@ -118,6 +117,8 @@ def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd
             fresh = state[name] - state[name].mean(0) + value.mean(0)
             fresh[row] = value
             state[name].copy_(fresh)
+        elif name == "special.mean":
+            state[name][row] = value
         elif (
             name in state
             and state[name].shape == value.shape

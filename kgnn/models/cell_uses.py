@@ -17,6 +17,7 @@ from kgnn.data.cells import CellSource
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.sources.tables import load_table
+from kgnn.models.cell_reading import count_cells
 from kgnn.models.predictions import some
 from kgnn.nn.cells import CellTokens
 from kgnn.nn.token_encoders import Attention, Convolution, GraphAttention, TokenGraph
@@ -41,7 +42,7 @@ def denoise(
         raise InputError("the model was not trained to denoise; give objectives={'denoise': 1, …}")
     if self.genes == "expressed":
         raise InputError("with genes='expressed' each cell has genes of its own; fit with genes='variable' or 'all'")
-    found = np.full((self._count(adata), len(self.chosen_)), np.nan, np.float32)
+    found = np.full((count_cells(adata), len(self.chosen_)), np.nan, np.float32)
     genes: Tensor | None = None
     for rows, batch, encoded in self.encoded(adata, layer=layer, batch_size=batch_size):
         log_mean, _, _ = self.network_.decoder(

@@ -183,7 +183,7 @@ def test_cells_of_one_species_get_the_other_ones_gene_names():
     assert list(found.var_names) == ["KLF1", "TP53"]
     np.testing.assert_array_equal(found.X, [[0, 2], [4, 6]])
     assert list(cells.var_names) == ["Klf1", "Hba-a1", "Trp53", "Gm1"]
-    with pytest.raises(InputError, match="none of the 2 genes .*the table translates mouse to human"):
+    with pytest.raises(InputError, match=r"none of the 2 genes .*the table translates mouse to human"):
         Orthologs(PAIRS).translate_cells(found, "human")
     with pytest.raises(InputError, match="species 'rat' is unknown"):
         Orthologs(PAIRS).translate_cells(cells, "rat")

@@ -247,6 +247,33 @@ def test_knowledge_enters_and_unknown_knowledge_is_refused(parts, kg):
         CellModel(knowledge={"k": table[:5]}, **SMALL).fit(parts[0], max_epochs=1, enable_progress_bar=False)
 
 
+def test_vectors_must_be_given_again_to_fine_tune_a_loaded_model(parts, tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), index=parts[0].var_names)
+    model = CellModel(knowledge={"of mine.": table}, objectives={"value": 1}, **SMALL)
+    model.fit(parts[0], max_epochs=1, enable_progress_bar=False).save(tmp_path / "m")
+    loaded = CellModel.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.gene_embeddings(), model.gene_embeddings())
+    with pytest.raises(InputError, match=r"vectors of 'of mine\.' are not kept"):
+        loaded.fine_tune(parts[1])
+    loaded.knowledge["of mine."] = table
+    loaded.fine_tune(parts[1], max_epochs=1, enable_progress_bar=False)
+    assert loaded.network_.tokens.sources == ["of mine."]
+
+
+def test_a_layer_stands_in_for_an_unusable_x_and_cells_may_share_a_name(model, parts):
+    adata = parts[1][:20].copy()
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = adata.X.toarray() - 3.3
+    adata.obs_names = ["cell"] * 20
+    said = model.annotate(adata, layer="counts")
+    pd.testing.assert_frame_equal(
+        said.reset_index(drop=True), model.annotate(parts[1][:20].copy()).reset_index(drop=True)
+    )
+    np.testing.assert_array_equal(
+        model.embed(adata, layer="counts", key_added=None), model.embed(parts[1][:20].copy(), key_added=None)
+    )
+
+
 def test_one_model_over_two_species(ontology):
     atlas = simulate_atlas(n_genes=60, branches=(2, 3), cells_per_type=60, n_species=2, seed=0)
     human, mouse = (atlas[atlas.obs["species"] == name].copy() for name in ("species0", "species1"))
