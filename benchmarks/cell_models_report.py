@@ -63,10 +63,9 @@ def perturbation(rows: pd.DataFrame) -> list[str]:
 def speed(result: dict) -> list[str]:
     steps = pd.DataFrame(result["steps"])
     seconds = steps.pivot(index="genes", columns="encoder", values="seconds")
-    memory = steps.pivot(index="genes", columns="encoder", values="mb")
-    both = seconds.map("{:.3f} s".format) + ", " + memory.map("{:.0f} MB".format)
+    both = seconds.map("{:.3f} s".format)
     order = ["transformer", "graph_transformer", "graph", "alternating"]
-    lines = ["Forward and backward of the encoders, 4 cells, 20 edges a gene, equal parameters; added memory:", ""]
+    lines = ["Forward and backward of the encoders, 4 cells, 20 edges a gene, equal parameters:", ""]
     lines += table(both[order], "genes")
     for genes in (5000, 10_000):
         ratio = seconds.loc[genes, "transformer"] / seconds.loc[genes, "graph_transformer"]

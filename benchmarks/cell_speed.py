@@ -2,7 +2,7 @@
 
     python -m benchmarks.cell_speed
 
-Each case runs in a process of its own, on all cores; medians, memory as the peak above what was there before.
+Each case runs in a process of its own, on all cores; medians.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.machine import added_memory_mb, describe, in_a_process, milliseconds
+from benchmarks.machine import describe, in_a_process, milliseconds
 
 CELLS, CHANNELS, LAYERS, HEADS, SPECIAL, DEGREE = 4, 64, 2, 4, 5, 20
 GENES = (500, 1000, 2000, 5000, 10_000)
@@ -40,8 +40,7 @@ def encoder_step(name: str, genes: int) -> dict:
     def step() -> None:
         encoder(x, graph).square().mean().backward()
 
-    step()
-    return {"encoder": name, "genes": genes, "seconds": median_time(step, 5), "mb": added_memory_mb(step)}
+    return {"encoder": name, "genes": genes, "seconds": median_time(step, 5)}
 
 
 def alignment() -> dict:
