@@ -47,6 +47,10 @@ bench: install  ## the committed figures; needs the real data, see benchmarks/RE
 	$(BIN)/python -m benchmarks.norman_loo
 	$(BIN)/python -m benchmarks.perturbation
 	$(BIN)/python -m benchmarks.graph_build
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench-cells]"
+	$(BIN)/python -m benchmarks.cell_models
+	$(BIN)/python -m benchmarks.cell_speed
+	$(BIN)/python -m benchmarks.cell_models_report
 
 clean:
 	rm -rf $(VENV) $(VENV)-scatter demo build dist *.egg-info

@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kgnn.data.simulate import BASAL, LEAK, control_level, count_cells, random_network, steady_state
+from kgnn.data.simulate import BASAL, LEAK, control_level, count_cells, named_edges, random_network, steady_state
 from kgnn.errors import InputError
 
 STEP = 0.8  # standard deviation of the log production factor that a step down the hierarchy adds: chosen here
@@ -106,12 +106,5 @@ def simulate_atlas(
     for name, column in columns.items():
         adata.obs[name] = pd.Categorical(column)
     adata.uns["ontology"] = pd.DataFrame(edges, columns=["child", "parent"])
-    adata.uns["network"] = pd.DataFrame(
-        {
-            "source": genes[network["source"]],
-            "target": genes[network["target"]],
-            "sign": network["sign"].to_numpy(),
-            "weight": network["strength"].to_numpy(),
-        }
-    )
+    adata.uns["network"] = named_edges(network, genes)
     return adata

@@ -120,14 +120,7 @@ def simulate(
         adata.varm[name] = pd.DataFrame((of_line[:-1] - of_line[-1]).T, index=genes, columns=names)
     if n_lines > 1:
         adata.obs["cell_line"] = pd.Categorical([f"line{number}" for number in line])
-    adata.uns["network"] = pd.DataFrame(
-        {
-            "source": genes[network["source"]],
-            "target": genes[network["target"]],
-            "sign": network["sign"].to_numpy(),
-            "weight": network["strength"].to_numpy(),
-        }
-    )
+    adata.uns["network"] = named_edges(network, genes)
     return adata
 
 
@@ -146,6 +139,12 @@ def random_network(
     network["sign"] = np.where(rng.random(len(network)) < repressing, -1, 1)
     network["strength"] = rng.uniform(*STRENGTH, len(network))
     return network
+
+
+def named_edges(network: pd.DataFrame, genes: np.ndarray) -> pd.DataFrame:
+    """The network as users see it."""
+    ends = {side: genes[network[side]] for side in ("source", "target")}
+    return pd.DataFrame(ends | {"sign": network["sign"].to_numpy(), "weight": network["strength"].to_numpy()})
 
 
 def _line_factors(n_lines: int, n_genes: int, rng: np.random.Generator) -> np.ndarray:
