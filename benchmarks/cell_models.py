@@ -2,8 +2,8 @@
 
     python -m benchmarks.cell_models --data ../shared/data
 
-Test cells are never used for choices: all models run with the settings written here, and the epoch is chosen on a tenth
-of the training cells. `python -m benchmarks.cell_speed` measures time and memory.
+All models run with the settings written here, and the epoch is chosen on a tenth of the training cells; the form of the
+model was settled with some of these test scores in view (docs/cells.md). `python -m benchmarks.cell_speed` measures time.
 """
 
 import argparse
