@@ -13,7 +13,7 @@ from torch import nn
 from kgnn.errors import InputError
 from kgnn.models.cell_fitting import build_network
 from kgnn.models.cell_labels import Above, Labels
-from kgnn.models.storage import load_arrays, load_config, load_graph, save_model
+from kgnn.models.storage import load_arrays, load_config, load_graph, load_weights, save_model
 from kgnn.nn.cells import LabelTree
 
 if TYPE_CHECKING:
@@ -73,11 +73,7 @@ def load_cell_model(cls: type[CellModel], path: str | Path) -> CellModel:
     model.chosen_ = torch.from_numpy(arrays.pop("chosen"))
     state = {name.removeprefix("network."): torch.from_numpy(value) for name, value in arrays.items()}
     build_network(model, {name: torch.zeros(len(model.genes_), width) for name, width in config["knowledge"].items()})
-    try:
-        model.network_.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[-1]}") from None
-    model.network_.eval()
+    load_weights(model.network_, state, path)
     return model
 
 

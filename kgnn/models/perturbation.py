@@ -23,7 +23,7 @@ from kgnn.models.explain import explain
 from kgnn.models.knowledge import Strength, build_knowledge, fit_knowledge, knowledge_inputs
 from kgnn.models.networks import KNOWLEDGE, NAMES, Encoder, Lonely, bags, make_network
 from kgnn.models.predictions import check_known, read_conditions, read_controls, some, to_anndata
-from kgnn.models.storage import keep_controls, load_arrays, load_config, load_graph, save_model
+from kgnn.models.storage import keep_controls, load_arrays, load_config, load_graph, load_weights, save_model
 from kgnn.models.training import make_task, train
 from kgnn.nn.knowledge import Bags, KnowledgeNetwork
 from kgnn.nn.peers import PEERS
@@ -275,11 +275,7 @@ class PerturbationModel:
             model._lonely = Lonely(model.network_, model.kg, model.perturbable_)
         else:
             model._build()
-        try:
-            model.network_.load_state_dict(state)
-        except RuntimeError as error:
-            raise InputError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[-1]}") from None
-        model.network_.eval()
+        load_weights(model.network_, state, path)
         return model
 
     # helpers

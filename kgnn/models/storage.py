@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
+from torch import Tensor, nn
 
 import kgnn
 from kgnn.data.screen import Screen
@@ -83,6 +84,15 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], sparse.csr_mat
     arrays, cells = loaded
     controls = sparse.csr_matrix((cells["data"], cells["indices"], cells["indptr"]), tuple(cells["shape"]))
     return arrays, controls
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Put saved weights into a network and set it to evaluation; weights that do not fit are an error."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[-1]}") from None
+    network.eval()
 
 
 def load_graph(path: str | Path) -> KnowledgeGraph | None:
