@@ -2,8 +2,9 @@
 
     python -m benchmarks.cell_models --data ../shared/data
 
-All models run with the settings written here, and the epoch is chosen on a tenth of the training cells; the form of the
-model was settled with some of these test scores in view (docs/cells.md). `python -m benchmarks.cell_speed` measures time.
+All models run with the settings written here, and the epoch is chosen on a tenth of the training cells; the form of
+the model was settled with some of these test scores in view (docs/cells.md). `python -m benchmarks.cell_speed` measures
+time.
 """
 
 import argparse
