@@ -26,7 +26,7 @@ def pretrain(
     context: Annotated[int, typer.Option(help="Gene tokens a cell at most.")] = 1000,
     channels: Annotated[int, typer.Option(help="Width of a token.")] = 64,
     layers: Annotated[int, typer.Option(help="Layers of the encoder.")] = 2,
-    epochs: Annotated[int, typer.Option(help="At most so many.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="So many passes over the cells.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Cells a batch.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 3e-3,
     layer: Layer = None,
@@ -54,11 +54,9 @@ def pretrain(
     )
     model.fit(data, layer=layer, max_epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     model.save(out)
-    best = min(model.history_)
-    console.print(
-        f"{len(model.genes_)} genes, {len(model.history_)} epochs, validation loss {best:.4f}; model in {out}"
-    )
-    write_result(json, {"genes": len(model.genes_), "epochs": len(model.history_), "validation_loss": model.history_})
+    last = model.history_[-1]
+    console.print(f"{len(model.genes_)} genes, {len(model.history_)} epochs, loss {last:.4f}; model in {out}")
+    write_result(json, {"genes": len(model.genes_), "epochs": len(model.history_), "loss": model.history_})
 
 
 def _weights(objectives: list[str]) -> dict[str, float]:

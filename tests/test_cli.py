@@ -317,7 +317,7 @@ def test_pretrain_and_embed(run, tmp_path):
     status, text, errors = run("pretrain", tmp_path / "atlas.h5ad", "--out", model, *pretraining)
     assert (status, errors) == (0, "")
     assert "40 genes, 3 epochs" in text
-    assert len(json.loads((tmp_path / "p").read_text())["validation_loss"]) == 3
+    assert len(json.loads((tmp_path / "p").read_text())["loss"]) == 3
     status, text, _ = run("embed", model, tmp_path / "atlas.h5ad", "--out", out, "--json", tmp_path / "e")
     assert status == 0
     found = anndata.read_h5ad(out)

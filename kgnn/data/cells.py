@@ -171,8 +171,9 @@ class CellRows(NamedTuple):
 class ShuffledCells(IterableDataset[CellRows]):
     """Batches of cells in random order: blocks of neighbouring rows are read in random order, and mixed.
 
-    In memory all cells are mixed; on disk so many blocks at a time, so that an atlas larger than memory trains. Every
-    process (DDP, and workers of the loader) reads blocks of its own and gives as many batches as the others.
+    In memory every row is a block of its own; on disk so many blocks at a time are mixed, so that an atlas larger than
+    memory trains. Every process (DDP, and workers of the loader) reads blocks of its own and gives as many batches as
+    the others.
 
     Args:
         source: the cells.
@@ -198,7 +199,7 @@ class ShuffledCells(IterableDataset[CellRows]):
         self.source, self.cells, self.labels, self.species = source, rows, labels, species
         self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
         self.block_size = block_size if source.on_disk or not shuffle else 1
-        self.mixed = mixed if source.on_disk else len(rows)
+        self.together = block_size * mixed
 
     def __len__(self) -> int:
         readers, _ = self._share()
@@ -236,11 +237,10 @@ class ShuffledCells(IterableDataset[CellRows]):
         rng = np.random.default_rng([self.seed, self.epoch])
         self.epoch += 1
         rows = self._plan(rng)
-        together = self.block_size * self.mixed
         waiting: np.ndarray = np.zeros(0, np.int64)
         held: sparse.csr_matrix | None = None
-        for start in range(0, len(rows), together):
-            part = rows[start : start + together]
+        for start in range(0, len(rows), self.together):
+            part = rows[start : start + self.together]
             ascending = np.sort(part)
             x = self.source.rows(ascending)
             order = rng.permutation(len(ascending)) if self.shuffle else np.arange(len(ascending))

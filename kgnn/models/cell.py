@@ -56,7 +56,7 @@ class CellModel:
             `kgnn.graph.Orthologs(table).translate_cells` first).
 
     Attributes set by `fit`: `genes_` (vocabulary), `labels_` (class → its labels), `kind_` (`counts` or `log`),
-    `species_`, `network_`, `history_` (validation loss an epoch).
+    `species_`, `network_`, `history_` (loss an epoch, of validation or else training cells).
 
     Example:
         >>> model = kgnn.CellModel(classes=["cell_type"], ontology={"cell_type": cl}).fit(adata)   # doctest: +SKIP
@@ -83,7 +83,7 @@ class CellModel:
         channels: int = 64,
         layers: int = 2,
         heads: int = 4,
-        dropout: float = 0.1,
+        dropout: float = 0.3,
         parameters: int | None = None,
         genes: Genes = "variable",
         context: int = 1000,
@@ -122,7 +122,7 @@ class CellModel:
         batch_size: int = 32,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.01,
-        validation: float = 0.1,
+        validation: float = 0.0,
         patience: int | None = None,
         seed: int = 0,
         **trainer: Any,
@@ -134,7 +134,8 @@ class CellModel:
                 file or a Zarr folder.
             layer: take this layer instead of X.
             max_epochs, batch_size, learning_rate, weight_decay: AdamW with warm-up and a cosine schedule.
-            validation: share of cells held out; the epoch with the smallest loss on them is kept. 0: the last epoch.
+            validation: share of cells held out; the epoch with the smallest loss on them is kept. 0: the last epoch,
+                better with several objectives, of which classification is at its best long before the others.
             patience: stop after so many epochs without a better one; by default never, because the loss still falls
                 while the learning rate goes to zero.
             seed: same seed, same result on the same machine.
@@ -158,7 +159,7 @@ class CellModel:
             choose_tokens(self, source, values)
             build_network(self, knowledge_tables(self.kg, self.knowledge, self.genes_))
             found = principal_components(values, self.channels, seed)
-            self.network_.start_from(*map(torch.from_numpy, (*found, np.expm1(values).mean(0))))
+            self.network_.start_from(*map(torch.from_numpy, found))
             run_training(
                 self,
                 source,
@@ -175,15 +176,25 @@ class CellModel:
         return self
 
     def fine_tune(
-        self, adata: AnnData | str | Path, *, layer: str | None = None, seed: int = 0, **options: Any
+        self,
+        adata: AnnData | str | Path,
+        *,
+        layer: str | None = None,
+        max_epochs: int = 5,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        validation: float = 0.0,
+        patience: int | None = None,
+        seed: int = 0,
+        **trainer: Any,
     ) -> CellModel:
         """Go on from the fitted model on other data, whose genes and labels may differ.
 
         Genes that are new get embeddings of their own; genes that the data lack keep theirs. A class whose labels are
         all known keeps its classifier; with new labels it gets a new one over old and new labels together.
 
-        Args:
-            options: those of `fit`; by default 5 epochs with a learning rate of 1e-3.
+        The arguments are those of `fit`.
         """
         self._check_fitted()
         source = CellSource(adata, layer=layer)
@@ -213,8 +224,19 @@ class CellModel:
             build_network(self, tables)
             self.network_.special.mean.copy_(torch.from_numpy(values.mean(0)))
             take_over(self.network_, old, old_genes, genes)
-            options = {"max_epochs": 5, "learning_rate": 1e-3} | options
-            run_training(self, source, rows, seed, **options)
+            run_training(
+                self,
+                source,
+                rows,
+                seed,
+                max_epochs=max_epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                validation=validation,
+                patience=patience,
+                **trainer,
+            )
         return self
 
     @torch.no_grad()

@@ -70,12 +70,12 @@ def run_training(
     rows: np.ndarray,
     seed: int,
     *,
-    max_epochs: int = 20,
-    batch_size: int = 32,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 0.01,
-    validation: float = 0.1,
-    patience: int | None = None,
+    max_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    validation: float,
+    patience: int | None,
     **trainer: Any,
 ) -> None:
     """Train the network; the options are those of `CellModel.fit`."""

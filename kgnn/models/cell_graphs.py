@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from kgnn.models.graphs import gene_relations
 from kgnn.models.predictions import some
 from kgnn.nn.token_encoders import TokenGraph, shared_graph
 
-SAMPLE = 20_000  # cells over which the variability of genes is measured
+SAMPLE = 5_000  # cells over which the variability of genes is measured
 
 
 def gene_pairs(kg: KnowledgeGraph, genes: pd.Index) -> Tensor:
@@ -69,7 +70,7 @@ class TokenGraphs:
 
 
 def sample_values(source: CellSource, rows: np.ndarray) -> np.ndarray:
-    """Log-normalised expression of at most 20,000 of the cells, [cells, vocabulary]."""
+    """Log-normalised expression of at most 5,000 of the cells, [cells, vocabulary]."""
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
     return log_normalise(torch.from_numpy(source.rows(rows).toarray()), source.kind).numpy()
@@ -82,22 +83,40 @@ def variable_genes(values: np.ndarray, n: int) -> np.ndarray:
 
     if n >= values.shape[1]:
         return np.arange(values.shape[1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # genes that are 0 in all cells
-        found = sc.pp.highly_variable_genes(AnnData(values), inplace=False)
+    found = sc.pp.highly_variable_genes(AnnData(values), inplace=False)
     order = np.argsort(-np.nan_to_num(found["dispersions_norm"].to_numpy(), nan=-np.inf), kind="stable")
     return np.sort(order[:n])
 
 
-def principal_components(values: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [genes] and at most n components [genes, n], scaled so that cells have unit variance along each."""
+class Components(NamedTuple):
+    """mean [genes]; components [genes, n], orthonormal; spread [n], standard deviation of cells along each; kept [n]:
+    share of a score that is signal, 1 − σ² / λ (probabilistic principal components, Tipping and Bishop 1999), of those
+    that stand out from shuffled values (parallel analysis, Horn 1965), 0 of the others; share [genes], mean share of
+    counts."""
+
+    mean: np.ndarray
+    components: np.ndarray
+    spread: np.ndarray
+    kept: np.ndarray
+    share: np.ndarray
+
+
+def principal_components(values: np.ndarray, n: int, seed: int) -> Components:
+    """At most n principal components of log-normalised values [cells, genes]."""
     from sklearn.decomposition import PCA
 
     n = min(n, *(size - 1 for size in values.shape))
     found = PCA(n, svd_solver="randomized", random_state=seed).fit(values)
-    spread = np.sqrt(found.explained_variance_)
-    kept = spread > 1e-6 * spread[0]
-    return found.mean_, (found.components_[kept] / spread[kept, None]).T
+    shuffled = np.random.default_rng(seed).permuted(values, axis=0)
+    chance = PCA(1, svd_solver="randomized", random_state=seed).fit(shuffled).explained_variance_[0]
+    size = found.explained_variance_
+    signal = size > chance
+    rest = values.var(0, ddof=1).sum() - size[signal].sum()
+    noise = rest / max(1, min(values.shape[0] - 1, values.shape[1]) - signal.sum())
+    some = np.sqrt(size) > 1e-6 * np.sqrt(size[0])
+    kept = np.where(signal, 1 - noise / size.clip(1e-12), 0).clip(0)
+    parts = found.mean_, found.components_[some].T, np.sqrt(size[some]), kept[some], np.expm1(values).mean(0)
+    return Components(*(np.ascontiguousarray(part, dtype=np.float32) for part in parts))
 
 
 def knowledge_tables(

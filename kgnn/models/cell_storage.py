@@ -113,7 +113,7 @@ def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd
             fresh = state[name] - state[name].mean(0) + value.mean(0)
             fresh[row] = value
             state[name].copy_(fresh)
-        elif name == "special.mean":
+        elif name in ("special.mean", "components"):
             state[name][row] = value
         elif (
             name in state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kgnn.data.cells import CellRows, Kind, ShuffledCells
+from kgnn.errors import InputError
 from kgnn.models.training import KeepBest
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import TokenGraph
@@ -109,7 +111,8 @@ class CellTraining(pl.LightningModule):
         self.genes, self.context, self.graph = genes, context, graph
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.register_buffer("chosen", chosen, persistent=False)
-        self.history: list[float] = []
+        self.history: list[float] = []  # mean training loss of each epoch
+        self._losses: list[Tensor] = []
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
@@ -142,13 +145,13 @@ class CellTraining(pl.LightningModule):
             masked = masked if present is None else masked & present
             hidden = masked & (torch.rand_like(batch.value) < (HIDDEN if weights["gene"] > 0 else 0.0))
         encoded = network.encode(batch, masked, hidden if weights["gene"] > 0 else None, warmup)
-        clean = encoded
+        again = encoded
         if weights["relation"] > 0:
             seen = choose_genes(rows.x, self.genes, self.context, self.chosen, self.training)
             whole = make_tokens(rows.x, rows.species, self.kind, *seen, self.graph)
-            clean = network.encode(whole, warmup=warmup)
+            again = network.encode(whole, warmup=warmup)
         with torch.autocast(x.device.type, enabled=False):
-            encoded, clean = (Encoded(*(part.float() for part in found)) for found in (encoded, clean))
+            encoded, again = (Encoded(*(part.float() for part in found)) for found in (encoded, again))
             found: dict[str, Tensor] = {}
             if masked is not None and hidden is not None:
                 value = pick(log_normalise(rows.x, self.kind), genes)
@@ -157,14 +160,14 @@ class CellTraining(pl.LightningModule):
                 found["denoise"], found["bottleneck"] = network.count_losses(encoded, batch, pick(rows.x - x, genes))
             if weights["classify"] > 0 and network.labels:
                 each = [
-                    network.classification_loss(name, clean, rows.labels[:, number])
+                    network.classification_loss(name, encoded, rows.labels[:, number])
                     for number, name in enumerate(network.labels)
                 ]
                 found["classify"] = torch.stack(each).mean()
             if weights["dissimilar"] > 0 and len(network.labels) > 1:
-                found["dissimilar"] = network.dissimilarity(clean)
+                found["dissimilar"] = network.dissimilarity(encoded)
             if self.aligned is not None and (weights["coherence"] > 0 or weights["relation"] > 0):
-                both = network.alignment_losses(clean, encoded, rows.labels[:, self.aligned])
+                both = network.alignment_losses(again, encoded, rows.labels[:, self.aligned])
                 found["coherence"], found["relation"] = both
         return {name: loss for name, loss in found.items() if weights[name] > 0}
 
@@ -174,7 +177,15 @@ class CellTraining(pl.LightningModule):
     def training_step(self, rows: CellRows, _: int) -> Tensor:
         loss = self._total(rows)
         self.log("loss", loss, prog_bar=True, batch_size=len(rows.x))
+        self._losses.append(loss.detach())
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        loss = float(torch.stack(self._losses).mean())
+        if not math.isfinite(loss):
+            raise InputError(f"the loss is {loss} in epoch {self.current_epoch + 1}; lower learning_rate=")
+        self.history.append(loss)
+        self._losses.clear()
 
     def on_validation_epoch_start(self) -> None:
         self._state = torch.get_rng_state()
@@ -206,7 +217,7 @@ def train_cells(
     patience: int | None,
     **trainer: Any,
 ) -> list[float]:
-    """Fit and leave the best epoch's weights in the network; return the validation loss of each epoch."""
+    """Fit; with validation cells leave the best epoch's weights. Return each epoch's loss on them, else in training."""
     best = KeepBest(SCORE)
     callbacks: list[Callback] = [*trainer.pop("callbacks", [])]
     if validation is not None:
@@ -223,7 +234,8 @@ def train_cells(
     loaders = [None if part is None else DataLoader(part, batch_size=None) for part in (cells, validation)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 calls a function that PyTorch 2.13 deprecates
+        warnings.filterwarnings("ignore", ".*You defined a `validation_step` but have no.*")  # validation=0
         warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the cells are read in this process
         warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
         pl.Trainer(max_epochs=max_epochs, callbacks=callbacks, **(options | trainer)).fit(task, *loaders)
-    return best.history
+    return best.history if validation is not None else task.history

@@ -37,10 +37,12 @@ class CellTokens(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """special [cells, special tokens, channels], genes [cells, tokens, channels]."""
+    """special [cells, special tokens, channels], genes [cells, tokens, channels]; scores [cells, channels], the cell's
+    along the principal components."""
 
     special: Tensor
     genes: Tensor
+    scores: Tensor
 
 
 class LabelTree(NamedTuple):
@@ -68,6 +70,9 @@ class CellNetwork(nn.Module):
         aligned: the class whose ontology shapes the cell embedding by scCello's losses; None: none.
     """
 
+    components: Tensor
+    kept: Tensor
+
     def __init__(
         self,
         tokens: GeneTokens,
@@ -84,6 +89,8 @@ class CellNetwork(nn.Module):
             [nn.Linear(channels, tree.below.shape[1] + tree.inner.shape[1]) for tree in labels.values()]
         )
         self.value = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 1))
+        self.register_buffer("components", torch.zeros(n_genes, channels))
+        self.register_buffer("kept", torch.zeros(channels))
         self.decoder = CountDecoder(len(special.names), channels, n_genes)
         self.coherence = None if aligned is None else Coherence(len(labels[aligned].leaf), channels)
 
@@ -99,9 +106,10 @@ class CellNetwork(nn.Module):
         if masked is not None:  # what is masked among the gene tokens must not be read from the profile
             index = batch.genes.expand(masked.shape)
             profile = profile.scatter(1, index, batch.value.masked_fill(masked, torch.nan))
-        special = self.special(profile, batch.total, batch.species)
+        centred = (profile - self.special.mean).nan_to_num(0.0)
+        special = self.special(centred, batch.total, batch.species)
         x = self.encoder(torch.cat([special, genes], 1), batch.graph)
-        return Encoded(x[:, : special.shape[1]], x[:, special.shape[1] :])
+        return Encoded(x[:, : special.shape[1]], x[:, special.shape[1] :], centred @ self.components)
 
     def class_logits(self, name: str, encoded: Encoded) -> Tensor:
         """[cells, leaves + inner terms], from the class's own token."""
@@ -150,13 +158,24 @@ class CellNetwork(nn.Module):
         return identity, masked_value_loss(self.values(encoded, batch), target, masked & ~hidden)
 
     def values(self, encoded: Encoded, batch: CellTokens) -> Tensor:
-        """Predicted log-normalised expression, [cells, tokens]: the gene's mean + what its token adds."""
-        return self.special.mean[batch.genes] + self.value(encoded.genes).squeeze(-1)
+        """Predicted log-normalised expression, [cells, tokens]: what the training cells' principal components say of
+        the gene, which is fixed, + what its token adds, which starts at 0."""
+        loading, scores = self.components[batch.genes], encoded.scores * self.kept
+        linear = scores @ loading.T if loading.ndim == 2 else (loading @ scores.unsqueeze(-1)).squeeze(-1)
+        return self.special.mean[batch.genes] + linear + self.value(encoded.genes).squeeze(-1)
 
     @torch.no_grad()
-    def start_from(self, mean: Tensor, components: Tensor, share: Tensor) -> None:
-        """Start from the training cells' mean [vocabulary], principal components and mean share of counts."""
-        self.special.set_profile(mean, components)
+    def start_from(self, mean: Tensor, components: Tensor, spread: Tensor, kept: Tensor, share: Tensor) -> None:
+        """Start from the training cells: mean and mean share of counts [vocabulary], principal components.
+
+        components: [vocabulary, n], n at most channels, orthonormal; spread [n]: standard deviation of the scores; kept
+        [n]: the share of each score that predictions use.
+        """
+        n = components.shape[1]
+        self.special.set_profile(mean, components / spread)
+        self.components[:, :n], self.kept[:n] = components, kept
+        for parameter in self.value[-1].parameters():
+            parameter.zero_()
         self.decoder.base[:, 0] = share.clamp_min(share[share > 0].min() / 2).log()
         self.decoder.base[:, 2] = -2.0
 

@@ -72,7 +72,8 @@ class GraphAttention(Attention):
     def forward(self, x: Tensor, graph: TokenGraph) -> Tensor:
         if graph.hears is None:
             return super().forward(x, graph)
-        q, k, v = (part.contiguous() for part in self.qkv(x).chunk(3, -1))
+        parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)  # contiguous, without copies
+        q, k, v = (F.linear(x, weight, bias) for weight, bias in parts)
         return self.out(dot_attention(graph.hears, q, k, v, heads=self.heads))
 
     def mask(self, graph: TokenGraph) -> Tensor | None:

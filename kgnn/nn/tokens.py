@@ -124,7 +124,7 @@ class SpecialTokens(nn.Module):
     what a linear model knows; attention from learned vectors alone, as published, has to find that first, which takes
     far more cells.
 
-    Shapes: value [cells, vocabulary] log-normalised, NaN where masked; total [cells]; species [cells] or None
+    Shapes: centred [cells, vocabulary], value − mean, 0 where masked; total [cells]; species [cells] or None
     → [cells, special tokens, channels], in the order of `names`.
     """
 
@@ -146,9 +146,8 @@ class SpecialTokens(nn.Module):
         self.mean.copy_(mean)
         self.profile[:, : components.shape[1]] = components
 
-    def forward(self, value: Tensor, total: Tensor, species: Tensor | None = None) -> Tensor:
-        profile = (value - self.mean).nan_to_num(0.0) @ self.profile
-        read = torch.einsum("cd,kde->cke", profile, self.reads)
+    def forward(self, centred: Tensor, total: Tensor, species: Tensor | None = None) -> Tensor:
+        read = torch.einsum("cd,kde->cke", centred @ self.profile, self.reads)
         depth = self.depth(total.log1p().unsqueeze(-1) / 10).unsqueeze(1)
         parts = [self.vectors[:1] + read[:, :1], self.vectors[1:2] + depth, self.vectors[2:] + read[:, 1:]]
         if self.species is not None:

@@ -20,6 +20,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_table
 from kgnn.graph.ontology import Ontology
 from kgnn.models import load_model
+from kgnn.models.cell_graphs import principal_components
 from kgnn.models.cell_labels import back_off, build_labels
 from kgnn.models.cell_training import choose_genes, thin
 
@@ -176,6 +177,11 @@ def test_a_network_is_read_from_attention_and_from_edges(parts, kg):
         edges = found.edges(found.relations[0])
         assert (edges.groupby("target").size() <= 5).all()
         assert (edges["weight"] > 0).all()
+        share = model.gene_network(parts[1], method="attribution", top=60, max_cells=2).edges(
+            ("gene", "influences", "gene")
+        )
+        heard = share.groupby("target")["weight"].sum()
+        np.testing.assert_allclose(heard, 1, atol=1e-5)
         if encoder == "graph":
             known = kg.edges(("gene", "regulates", "gene"))
             linked = {*zip(known["source"], known["target"], strict=True)}
@@ -214,10 +220,12 @@ def test_fine_tuning_with_genes_added_and_missing(model, parts, tmp_path):
     other = parts[1][:, 10:].copy()
     extra = AnnData(sparse.hstack([other.X, other.X[:, :2]], format="csr"), obs=other.obs)
     extra.var_names = [*other.var_names, "new1", "new2"]
-    before = tuned.network_.state_dict()["special.profile"].clone()
+    names = ("special.profile", "special.mean", "components")
+    before = [tuned.network_.state_dict()[name].clone() for name in names]
     tuned.fine_tune(extra, max_epochs=0, enable_progress_bar=False)
     assert list(tuned.genes_) == [*model.genes_, "new1", "new2"]
-    torch.testing.assert_close(tuned.network_.state_dict()["special.profile"][:60], before)
+    for name, value in zip(names, before, strict=True):
+        torch.testing.assert_close(tuned.network_.state_dict()[name][:60], value)
     torch.testing.assert_close(
         tuned.network_.state_dict()["classifiers.1.weight"],
         model.network_.state_dict()["classifiers.1.weight"],
@@ -324,6 +332,34 @@ def test_trees_know_leaves_inner_terms_and_levels(ontology):
     assert tree.level[1, 2] > tree.level[1, 3]
     wide = build_labels(["T:0", "T:1.1", "T:1.2", "T:2.1"], ontology).tree
     assert wide.inner.tolist() == [[-1], [1], [1], [0]]  # a cell that is only T:0 may or may not be T:1
+
+
+def test_far_terms_have_levels_of_their_own():
+    terms = [f"T:{n}" for n in range(60)]
+    table = pd.DataFrame({"source": terms[1:], "target": terms[:-1]})
+    nodes = pd.DataFrame({"label": terms}, index=terms)
+    chain = Ontology(KnowledgeGraph({"cell_type": nodes}, {("cell_type", "is_a", "cell_type"): table}))
+    chosen = ["T:0", "T:25", "T:40", "T:59"]
+    rank = chain.pagerank().loc[chosen, chosen].to_numpy()
+    tree = build_labels(chosen, chain).tree
+    assert rank.min() < 1e-4 / 2
+    assert len(tree.level[0].unique()) == 4
+    np.testing.assert_array_equal(tree.level, np.floor(np.log2(rank / rank.min() + 1)))
+
+
+def test_components_that_stand_out_are_kept():
+    rng = np.random.default_rng(0)
+    loading = np.linalg.qr(rng.standard_normal((30, 3)))[0]
+    signal = rng.standard_normal((400, 3)) * [9.0, 6.0, 4.0] @ loading.T
+    values = (5 + signal + rng.standard_normal((400, 30))).astype(np.float32)
+    found = principal_components(values, 10, 0)
+    plain = PCA(10, svd_solver="full").fit(values)
+    assert (found.kept > 0).tolist() == [True] * 3 + [False] * 7
+    np.testing.assert_allclose(found.spread**2, plain.explained_variance_, rtol=0.02)  # randomised
+    np.testing.assert_allclose(np.abs(np.diag(plain.components_[:3] @ found.components[:, :3])), 1, rtol=1e-3)
+    noise = PCA(3, svd_solver="full").fit(values).noise_variance_  # Tipping and Bishop's estimate
+    np.testing.assert_allclose(1 - found.kept[:3], noise / plain.explained_variance_[:3], rtol=1e-3)
+    assert not principal_components(rng.standard_normal((200, 30)).astype(np.float32), 10, 0).kept.any()
 
 
 def test_gene_choice_prefers_expressed_genes():
@@ -438,6 +474,12 @@ def test_two_processes_train_one_model_from_disk(parts, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert np.isfinite(CellModel.load(tmp_path / "model").embed(parts[1], key_added=None)).all()
+
+
+def test_a_loss_that_is_no_number_is_told(parts):
+    model = CellModel(objectives={"value": 1}, **SMALL)
+    with pytest.raises(InputError, match="epoch 1; lower learning_rate"):
+        model.fit(parts[0], max_epochs=2, learning_rate=1e30, enable_progress_bar=False)
 
 
 def test_half_precision_and_accumulated_gradients_train(parts):

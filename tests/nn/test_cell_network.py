@@ -49,6 +49,24 @@ def test_a_masked_value_is_seen_neither_in_its_token_nor_in_the_profile(network,
     assert not torch.equal(network.encode(batch).genes, network.encode(other).genes)
 
 
+def test_values_start_at_what_the_components_say(network, batch):
+    torch.manual_seed(2)
+    components = torch.linalg.qr(torch.randn(GENES, 3)).Q
+    mean, spread, kept = torch.rand(GENES), torch.tensor([3.0, 2.0, 1.0]), torch.tensor([0.9, 0.5, 0.0])
+    network.start_from(mean, components, spread, kept, torch.rand(GENES) + 0.1)
+    torch.testing.assert_close(network.special.profile[:, :3], components / spread)
+    masked = torch.zeros(CELLS, 5, dtype=torch.bool)
+    masked[:, 1] = True  # gene 2
+    found = network.values(network.encode(batch, masked), batch)
+    for cell in range(CELLS):
+        centred = batch.profile[cell] - mean
+        centred[2] = 0
+        expected = mean + sum(kept[k] * (centred @ components[:, k]) * components[:, k] for k in range(2))
+        torch.testing.assert_close(found[cell], expected[batch.genes])
+    own = batch._replace(genes=batch.genes.expand(CELLS, -1))  # genes of each cell's own
+    torch.testing.assert_close(network.values(network.encode(own, masked), own), found)
+
+
 def test_classification_is_hierarchical_with_outputs_for_inner_terms(network, batch):
     state = network.encode(batch)
     label = torch.tensor([0, 1, -1, 2])
@@ -66,7 +84,7 @@ def test_alignment_looks_at_the_cell_token_of_labelled_cells(network, batch):
     label = torch.tensor([0, 1, -1, 2])
     found = network.alignment_losses(state, again, label)
     rows = label >= 0
-    alone = [type(part)(part.special[rows], part.genes[rows]) for part in (state, again)]
+    alone = [type(part)(part.special[rows], part.genes[rows], part.scores[rows]) for part in (state, again)]
     for one, other in zip(found, network.alignment_losses(*alone, label[rows]), strict=True):
         torch.testing.assert_close(one, other)
     moved = state._replace(special=state.special.clone())
