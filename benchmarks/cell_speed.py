@@ -12,35 +12,44 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.machine import describe, in_a_process, milliseconds
+from benchmarks.machine import added_memory_mb, describe, in_a_process, milliseconds
 
 CELLS, CHANNELS, LAYERS, HEADS, SPECIAL, DEGREE = 4, 64, 2, 4, 5, 20
 GENES = (500, 1000, 2000, 5000, 10_000)
 ENCODERS = ("transformer", "graph_transformer", "graph", "alternating")
+ATLAS = {"cells": 100_000, "genes": 5000, "steps": 100}
 BERT = {"cells": 8, "genes": 2000, "channels": 256, "layers": 4, "heads": 4}
 
 
-def median_time(work: Callable[[], object], runs: int) -> float:
-    return statistics.median(milliseconds(work, runs)) / 1000
+def median_time(work: Callable[[], object], runs: int, warm_up: int = 1) -> float:
+    return statistics.median(milliseconds(work, runs, warm_up)) / 1000
 
 
 def encoder_step(name: str, genes: int) -> dict:
-    """Forward and backward of one encoder over a random graph with 20 edges a gene."""
+    """Forward and backward of one encoder over a random graph with 20 edges a gene, and of its first layer's mixing
+    alone (attention or convolution). Memory: what the first step adds, after one of 100 genes."""
     import torch
 
     from kgnn.nn.token_encoders import make_token_encoder, shared_graph
 
     torch.manual_seed(0)
-    edges = torch.stack([torch.randint(genes, (genes * DEGREE,)), torch.arange(genes).repeat_interleave(DEGREE)])
-    edges = edges[:, edges[0] != edges[1]]
-    graph = shared_graph(torch.unique(edges, dim=1), genes, SPECIAL)
     encoder = make_token_encoder(name, CHANNELS, layers=LAYERS, heads=HEADS, parameters=110_000)
-    x = torch.randn(CELLS, SPECIAL + genes, CHANNELS, requires_grad=True)
 
-    def step() -> None:
-        encoder(x, graph).square().mean().backward()
+    def case(n: int) -> tuple[Callable[[], None], Callable[[], None]]:
+        edges = torch.stack([torch.randint(n, (n * DEGREE,)), torch.arange(n).repeat_interleave(DEGREE)])
+        edges = edges[:, edges[0] != edges[1]]
+        graph = shared_graph(torch.unique(edges, dim=1), n, SPECIAL)
+        x = torch.randn(CELLS, SPECIAL + n, CHANNELS, requires_grad=True)
+        return (
+            lambda: encoder(x, graph).square().mean().backward(),
+            lambda: encoder.layers[0].mix(x, graph).square().mean().backward(),
+        )
 
-    return {"encoder": name, "genes": genes, "seconds": median_time(step, 5)}
+    case(100)[0]()
+    step, mix = case(genes)
+    memory = added_memory_mb(step)
+    times = {"seconds": median_time(step, 7), "mix_seconds": median_time(mix, 7)}
+    return {"encoder": name, "genes": genes, "memory_mb": memory, **times}
 
 
 def alignment() -> dict:
@@ -78,7 +87,7 @@ def alignment() -> dict:
                     losses.append(torch.stack(each).mean())
         torch.stack(losses).mean().backward()
 
-    return {"levels": len(level.unique()) - 1, "ours": median_time(ours, 20), "literal": median_time(literal, 1)}
+    return {"levels": len(level.unique()) - 1, "ours": median_time(ours, 20), "literal": median_time(literal, 1, 0)}
 
 
 def tokens_ours() -> dict:
@@ -159,6 +168,58 @@ def tokens_bert() -> dict:
     return {"seconds": seconds, "tokens": cells * genes / seconds, "parameters": n, "attention": attention}
 
 
+def write_atlas(path: Path, cells: int, genes: int) -> int:
+    """An atlas on disk, written a part at a time; returns its non-zero values."""
+    import anndata
+    import h5py
+    import numpy as np
+    import pandas as pd
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    rate = rng.gamma(0.5, 0.4, genes)
+    with h5py.File(path, "w") as file:
+        anndata.io.write_elem(file, "obs", pd.DataFrame(index=[f"c{n}" for n in range(cells)]))
+        anndata.io.write_elem(file, "var", pd.DataFrame(index=[f"G{n}" for n in range(genes)]))
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for start in range(0, cells, 5000):
+            part = sparse.csr_matrix(rng.poisson(rate, (min(5000, cells - start), genes)).astype(np.float32))
+            if start == 0:
+                anndata.io.write_elem(file, "X", part)
+                stored = anndata.io.sparse_dataset(file["X"])
+            else:
+                stored.append(part)
+        return int(file["X/data"].shape[0])
+
+
+def atlas(where: str) -> dict:
+    """Training steps of 64 cells × 256 genes on an atlas on disk, or on the same one in memory."""
+    import tempfile
+    import time
+
+    import anndata
+
+    from kgnn import CellModel
+
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "limit_train_batches": ATLAS["steps"]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "atlas.h5ad"
+        stored = write_atlas(path, ATLAS["cells"], ATLAS["genes"])
+        model = CellModel(objectives={"value": 1.0}, context=256, channels=CHANNELS, layers=LAYERS)
+        small = anndata.read_h5ad(path, backed="r")[:500].to_memory()
+        model.fit(small, max_epochs=1, batch_size=64, **options)
+        found: dict[str, float] = {}
+
+        def work() -> None:
+            data = path if where == "disk" else anndata.read_h5ad(path)
+            start = time.perf_counter()
+            model.fit(data, max_epochs=1, batch_size=64, **options)
+            found["fit_seconds"] = time.perf_counter() - start
+
+        memory = added_memory_mb(work)
+    return {"where": where, "stored_mb": stored * 8 / 1e6, "memory_mb": memory, **found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", nargs="+", help="for its own processes: encoder and genes, or a function's name")
@@ -166,14 +227,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.case:
         name, *genes = arguments.case
-        print(json.dumps(encoder_step(name, int(genes[0])) if genes else globals()[name]()))
+        if name == "atlas":
+            print(json.dumps(atlas(*genes)))
+        else:
+            print(json.dumps(encoder_step(name, int(genes[0])) if genes else globals()[name]()))
         return
     steps = [in_a_process("benchmarks.cell_speed", "--case", name, str(n)) for n in GENES for name in ENCODERS]
     parts = {
         name: in_a_process("benchmarks.cell_speed", "--case", name)
         for name in ("alignment", "tokens_ours", "tokens_bert")
     }
-    result = {"machine": describe("transformers"), "steps": steps, **parts}
+    disk = [in_a_process("benchmarks.cell_speed", "--case", "atlas", where) for where in ("disk", "memory")]
+    result = {"machine": describe("transformers"), "steps": steps, **parts, "atlas": ATLAS, "reading": disk}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -91,6 +91,11 @@ def shape(model, adata: AnnData, ontology, column: str = "cell_type") -> float:
     return float(stats.spearmanr((near + near.T)[pairs], (centroid @ centroid.T)[pairs])[0])
 
 
+def untrained(model, adata: AnnData):
+    """A cell model as it starts: its values are those of the cells' principal components."""
+    return model.fit(adata, max_epochs=1, learning_rate=0.0, enable_progress_bar=False, accelerator="cpu")
+
+
 def masked_error(model, adata: AnnData, seed: int) -> float:
     """Mean squared error of 15 % masked values of the gene tokens."""
     import torch
