@@ -2,8 +2,8 @@
 
     python -m benchmarks.cell_models --data ../shared/data
 
-All models run for 20 epochs with the settings written here, which were chosen by four-fold cross-validation within the
-training cells; what of the model's form was settled with test scores in view stands in docs/cells.md.
+All models run for 20 epochs with the settings written here, which were chosen on validation cells within the training
+cells; in what respects that was not blind to test cells stands in docs/cells.md.
 `python -m benchmarks.cell_speed` measures time.
 """
 
