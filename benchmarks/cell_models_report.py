@@ -31,7 +31,7 @@ def cells(rows: pd.DataFrame) -> list[str]:
     plain = rows[rows["model"] == "plain"]
     smoothing = plain[plain["score"].str.endswith("nearest")].groupby("score")["value"].mean()
     named = {"macro_f1": "macro-F1", "shape": "shape", "denoise": "held-out counts", "masked": "masked values"}
-    models = found.drop(index="plain")[[*named]].rename(columns=named)
+    models = found.drop(index="plain")[list(named)].rename(columns=named)
     names = ["logistic regression", f"kNN smoothing ({smoothing.idxmin()[9:]})", "scVI", "principal components"]
     extra = pd.DataFrame("", index=names, columns=models.columns)
     extra.iloc[0, 0] = found.loc["plain", "macro_f1"]

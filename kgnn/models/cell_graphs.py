@@ -113,9 +113,9 @@ def principal_components(values: np.ndarray, n: int, seed: int) -> Components:
     signal = size > chance
     rest = values.var(0, ddof=1).sum() - size[signal].sum()
     noise = rest / max(1, min(values.shape[0] - 1, values.shape[1]) - signal.sum())
-    some = np.sqrt(size) > 1e-6 * np.sqrt(size[0])
+    varies = size > 1e-12 * size[0]
     kept = np.where(signal, 1 - noise / size.clip(1e-12), 0).clip(0)
-    parts = found.mean_, found.components_[some].T, np.sqrt(size[some]), kept[some], np.expm1(values).mean(0)
+    parts = found.mean_, found.components_[varies].T, np.sqrt(size[varies]), kept[varies], np.expm1(values).mean(0)
     return Components(*(np.ascontiguousarray(part, dtype=np.float32) for part in parts))
 
 

@@ -63,6 +63,9 @@ def test_values_start_at_what_the_components_say(network, batch):
         centred[2] = 0
         expected = mean + sum(kept[k] * (centred @ components[:, k]) * components[:, k] for k in range(2))
         torch.testing.assert_close(found[cell], expected[batch.genes])
+    at_mean = batch._replace(profile=batch.profile.clone())
+    at_mean.profile[:, 2] = mean[2]  # what is masked counts as the mean
+    torch.testing.assert_close(network.encode(batch, masked).scores, network.encode(at_mean).scores)
     own = batch._replace(genes=batch.genes.expand(CELLS, -1))  # genes of each cell's own
     torch.testing.assert_close(network.values(network.encode(own, masked), own), found)
 
