@@ -244,7 +244,7 @@ def network(data: Path, seed: int, where: str) -> list[dict]:
         edges = graph.load_regulation(data / "kg/dorothea_hs.tsv.gz", min_confidence="C")
         edges = edges.edges(("gene", "regulates", "gene"))
     truth = set(zip(edges["source"], edges["target"], strict=True))
-    model = CellModel(objectives={"value": 1.0}, context=256, **SIZE).fit(adata, seed=seed, **QUIET)
+    model = CellModel(objectives={"value": 1.0}, context=adata.n_vars, **SIZE).fit(adata, seed=seed, **QUIET)
     genes = list(model.genes_[model.chosen_.numpy()])
     read = model.gene_network(adata, top=len(genes)).edges(("gene", "influences", "gene"))
     attention = read.set_index(["source", "target"])["weight"]
@@ -328,7 +328,47 @@ def perturbation(data: Path, seed: int, conditions: list[str]) -> list[dict]:
         for name, graph in graphs.items():
             model = make_model("kg", graph, strength=1.0).fit(adata, fold)
             score = float(evaluate(model.predict([held_out]), adata, fold)["pearson_delta"].iloc[0])
-            found.append({"features": name, "condition": held_out, "seed": seed, "value": score})
+            found.append({"screen": "Norman", "features": name, "condition": held_out, "seed": seed, "value": score})
+    return found
+
+
+def simulated_perturbation(seed: int) -> list[dict]:
+    """Unseen knock-outs of a simulated screen, all of whose genes have vectors, with its true graph and without one."""
+    quiet()
+    from sklearn.decomposition import PCA
+
+    from kgnn import CellModel, KnowledgeGraph
+    from kgnn.metrics import evaluate
+    from kgnn.models import make_model
+
+    adata, true, fold = tasks.simulated(seed)
+    controls = adata[adata.obs["condition"] == "control"].copy()
+    cells = CellModel(objectives={"value": 1.0}, context=500, **SIZE).fit(controls, seed=seed, **QUIET)
+    vectors = cells.gene_embeddings()
+    loadings = PCA(SIZE["channels"], random_state=0).fit(controls.X.toarray()).components_.T
+    tables = {
+        "none": None,
+        "vectors": vectors,
+        "shuffled": pd.DataFrame(vectors.sample(frac=1, random_state=seed).to_numpy(), index=vectors.index),
+        "loadings": pd.DataFrame(loadings, index=controls.var_names),
+    }
+    empty = KnowledgeGraph({"gene": pd.DataFrame(index=list(adata.var_names))}, {})
+    found = []
+    for where, graph in (("true graph", true), ("no graph", empty)):
+        for name, table in tables.items():
+            kg = graph if table is None else graph.with_features("kgnn", table)
+            prediction = make_model("kg", kg).fit(adata, fold).predict(fold["test"])
+            scores = evaluate(prediction, adata, fold, exclude_targets=True)["pearson_delta"]
+            found += [
+                {
+                    "screen": f"simulated, {where}",
+                    "features": name,
+                    "condition": key,
+                    "seed": seed,
+                    "value": float(value),
+                }
+                for key, value in scores.items()
+            ]
     return found
 
 
@@ -388,7 +428,8 @@ def jobs(part: str, data: Path) -> list:
         return [delayed(knowledge)(data, seed, name, n) for seed in SEEDS for n in CELLS for name in which]
     if part == "perturbation":
         names = condition_names(tasks.norman(data)[0])
-        return [delayed(perturbation)(data, seed, names) for seed in SEEDS]
+        norman = [delayed(perturbation)(data, seed, names) for seed in SEEDS]
+        return [*norman, *(delayed(simulated_perturbation)(seed) for seed in SEEDS)]
     return [delayed(species)(seed) for seed in SEEDS]
 
 

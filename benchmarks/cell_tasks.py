@@ -86,7 +86,7 @@ def shape(model, adata: AnnData, ontology, column: str = "cell_type") -> float:
     embedding = model.embed(adata, key_added=None)
     centroid = np.stack([embedding[labels == term].mean(0) for term in terms])
     centroid /= np.linalg.norm(centroid, axis=1, keepdims=True)
-    near = ontology.pagerank().loc[terms, terms].to_numpy()
+    near = ontology.pagerank(starts=terms)[terms].to_numpy()
     pairs = np.triu_indices(len(terms), 1)
     return float(stats.spearmanr((near + near.T)[pairs], (centroid @ centroid.T)[pairs])[0])
 

@@ -112,23 +112,29 @@ class Ontology:
             raise InputError(f"the hierarchy goes in a circle at or above {stuck}; it has no depth")
         return depth
 
-    def pagerank(self, alpha: float = 0.9) -> pd.DataFrame:
+    def pagerank(self, alpha: float = 0.9, *, starts: Iterable[str] | None = None) -> pd.DataFrame:
         """Return personalised PageRank over the undirected hierarchy: row = start term, column = term it reaches.
 
-        The nearness behind scCello's similarity levels (Yuan et al. 2024), there with α = 0.9.
+        The nearness behind scCello's similarity levels (Yuan et al. 2024), there with α = 0.9. `starts`: rows of these
+        terms alone; default all.
         """
         links = self._parents + self._children
         links.data[:] = 1
-        return pd.DataFrame(pagerank_matrix(sparse.csr_array(links), alpha), index=self.terms, columns=self.terms)
+        numbers = range(len(self.terms)) if starts is None else [self._number(term) for term in starts]
+        rank = pagerank_matrix(sparse.csr_array(links), alpha, numbers)
+        return pd.DataFrame(rank, index=[self.terms[number] for number in numbers], columns=self.terms)
 
-    def similarity_levels(self, terms: Iterable[str], alpha: float = 0.9, least: float = 1e-4) -> np.ndarray:
+    def similarity_levels(self, terms: Iterable[str], alpha: float = 0.9, least: float | None = 1e-4) -> np.ndarray:
         """Return scCello's similarity levels (Yuan et al. 2024) between terms, [terms, terms] int64.
 
         1 where personalised PageRank from the first term to the second is below `least`, else
-        ⌊log2(PageRank / least + 1)⌋.
+        ⌊log2(PageRank / least + 1)⌋. `least=None`: the smallest PageRank between any two of the terms, at most 1e-4,
+        so that the farthest pairs have a level of their own.
         """
-        names = [self.terms[self._number(term)] for term in terms]
-        rank = self.pagerank(alpha).loc[names, names].to_numpy()
+        ranks = self.pagerank(alpha, starts=terms)
+        rank = ranks[ranks.index].to_numpy()
+        if least is None:
+            least = min(1e-4, float(rank[rank > 0].min()))
         return np.where(rank < least, 1, np.floor(np.log2(rank / least + 1))).astype(np.int64)
 
     def match(self, labels: Iterable[str]) -> pd.DataFrame:

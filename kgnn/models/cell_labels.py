@@ -100,9 +100,7 @@ def build_labels(labels: list[str], ontology: Ontology | None) -> Labels:
     leaves = [term for term in labels if not any(term in above[other] for other in labels if other != term)]
     leaf = torch.tensor([leaves.index(term) if term in leaves else -1 for term in labels])
     below = torch.tensor([[term in above[one] for one in leaves] for term in labels])
-    rank = ontology.pagerank().loc[labels, labels].to_numpy()
-    least = min(1e-4, float(rank[rank > 0].min()))  # scCello's 1e-4 puts most pairs of blood cells on one level
-    level = torch.from_numpy(ontology.similarity_levels(labels, least=least))
+    level = torch.from_numpy(ontology.similarity_levels(labels, least=None))  # 1e-4: most blood cells on one level
     names = ontology.table["label"]
     candidates: dict[tuple[bool, ...], str] = {}
     for term in sorted({term for one in leaves for term in above[one]}, key=lambda term: (-ontology.depth(term), term)):

@@ -51,6 +51,9 @@ def test_pagerank_of_all_terms_agrees_with_networkx_a_term(edges, alpha):
     for i in range(N):
         expected = nx.pagerank(graph, alpha, personalization={i: 1}, tol=1e-10, max_iter=1000)
         np.testing.assert_allclose(found[i], [expected[j] for j in range(N)], atol=1e-7)
+    some = ontology_of(edges).pagerank(alpha, starts=["T:3", "T:1"])
+    assert some.index.tolist() == ["T:3", "T:1"]
+    np.testing.assert_allclose(some, found[[3, 1]], atol=1e-12)
 
 
 def test_a_dead_end_of_a_directed_graph_restarts_as_in_networkx():
