@@ -291,13 +291,16 @@ class CellModel:
         return pd.DataFrame(out).set_axis(names)
 
     def gene_embeddings(self) -> pd.DataFrame:
-        """Return each gene's vector, identity and knowledge fused, [vocabulary, channels].
+        """Return each gene's vector, [vocabulary, channels + components], scaled so that both parts count alike.
 
+        The first `channels` columns are what training made of the gene, identity and knowledge fused; the others its
+        loadings on the training cells' principal components (at most `channels`), 0 for genes that fine-tuning added:
+        with few cells a gene's identity stays near its random start, and the loadings are what tells genes apart.
         For example as node features: `kg.with_features("kgnn", model.gene_embeddings())`.
         """
         self._check_fitted()
         with torch.no_grad():
-            vectors = self.network_.tokens.identities().cpu().numpy()
+            vectors = self.network_.gene_vectors().cpu().numpy()
         return pd.DataFrame(vectors, index=self.genes_)
 
     denoise, gene_network, perturb, rank_regulators = denoise, gene_network, perturb, rank_regulators

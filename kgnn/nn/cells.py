@@ -71,6 +71,7 @@ class CellNetwork(nn.Module):
     """
 
     components: Tensor
+    spread: Tensor
     kept: Tensor
 
     def __init__(
@@ -90,6 +91,7 @@ class CellNetwork(nn.Module):
         )
         self.value = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 1))
         self.register_buffer("components", torch.zeros(n_genes, channels))
+        self.register_buffer("spread", torch.zeros(channels))
         self.register_buffer("kept", torch.zeros(channels))
         self.decoder = CountDecoder(len(special.names), channels, n_genes)
         self.coherence = None if aligned is None else Coherence(len(labels[aligned].leaf), channels)
@@ -173,11 +175,17 @@ class CellNetwork(nn.Module):
         """
         n = components.shape[1]
         self.special.set_profile(mean, components / spread)
-        self.components[:, :n], self.kept[:n] = components, kept
+        self.components[:, :n], self.spread[:n], self.kept[:n] = components, spread, kept
         for parameter in self.value[-1].parameters():
             parameter.zero_()
         self.decoder.base[:, 0] = share.clamp_min(share[share > 0].min() / 2).log()
         self.decoder.base[:, 2] = -2.0
+
+    def gene_vectors(self) -> Tensor:
+        """What the network knows of each gene, [vocabulary, channels + components]: identity and knowledge, and the
+        loadings times the scores' spread. Each part has the mean square length 1."""
+        parts = self.tokens.identities(), (self.components * self.spread)[:, self.spread > 0]
+        return torch.cat([part * (len(part) / part.square().sum().clamp_min(1e-12)).sqrt() for part in parts], 1)
 
     def count_losses(self, encoded: Encoded, batch: CellTokens, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mean −log ZINB a gene, with the gene tokens (denoising) and without them (bottleneck).

@@ -245,8 +245,12 @@ def test_knowledge_enters_and_unknown_knowledge_is_refused(parts, kg):
         parts[0], max_epochs=1, enable_progress_bar=False
     )
     assert model.network_.tokens.sources == ["mine", "told"]
-    assert model.gene_embeddings().shape == (60, 16)
-    assert model.gene_embeddings().index.equals(parts[0].var_names)
+    vectors = model.gene_embeddings()
+    assert vectors.index.equals(parts[0].var_names)
+    counts = parts[0].X.toarray()
+    covariance = np.cov(np.log1p(1e4 * counts / counts.sum(1, keepdims=True)).T)
+    pairs = np.triu_indices(60, 1)
+    assert stats.spearmanr(covariance[pairs], (vectors @ vectors.T).to_numpy()[pairs])[0] > 0.5
     with pytest.raises(InputError, match="none of the data's genes"):
         CellModel(knowledge={"k": table.rename(index=str.lower)}).fit(parts[0])
     with pytest.raises(InputError, match="two vectors of 'G000'"):

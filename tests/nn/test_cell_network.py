@@ -68,6 +68,10 @@ def test_values_start_at_what_the_components_say(network, batch):
     torch.testing.assert_close(network.encode(batch, masked).scores, network.encode(at_mean).scores)
     own = batch._replace(genes=batch.genes.expand(CELLS, -1))  # genes of each cell's own
     torch.testing.assert_close(network.values(network.encode(own, masked), own), found)
+    identity, loading = network.gene_vectors().split([network.spread.numel(), 3], 1)
+    for part, expected in ((identity, network.tokens.identities()), (loading, components * spread)):
+        torch.testing.assert_close(part.square().sum(1).mean(), torch.tensor(1.0))
+        torch.testing.assert_close(part / part.norm(), expected / expected.norm())
 
 
 def test_classification_is_hierarchical_with_outputs_for_inner_terms(network, batch):
