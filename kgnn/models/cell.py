@@ -16,8 +16,12 @@ from kgnn.data.cells import CellSource, Kind, open_cells, usable_cells
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.models.cell_fitting import build_network, choose_tokens, run_training
-from kgnn.models.cell_graphs import TokenGraphs, knowledge_tables, principal_components, sample_values
+from kgnn.models.cell_fitting import build_network, choose_tokens, gene_knowledge, run_training
+from kgnn.models.cell_graphs import (
+    TokenGraphs,
+    principal_components,
+    sample_values,
+)
 from kgnn.models.cell_labels import Labels, back_off, check_objectives, make_labels, read_labels
 from kgnn.models.cell_reading import batches, check_kind, count_cells, dense, encoded, tokens
 from kgnn.models.cell_storage import load_cell_model, save_cell_model, take_over
@@ -43,6 +47,7 @@ class CellModel:
         classes: columns of obs to predict.
         ontology: class → `Ontology` whose terms its labels are; labels may be inner terms.
         knowledge: source → table of gene vectors, indexed by gene; besides the graph's features.
+        positions: table with `chromosome` and `start` (base pairs), indexed by gene, whose tokens then tell it.
         channels, layers, heads, dropout: of the encoder; parameters: so many in its layers instead of 4 × channels
             wide feed-forward parts.
         genes: which genes are a cell's tokens: `variable` (the `context` most variable ones), `all` (at most
@@ -80,6 +85,7 @@ class CellModel:
         classes: Sequence[str] = (),
         ontology: Mapping[str, Ontology] | None = None,
         knowledge: Mapping[str, pd.DataFrame] | None = None,
+        positions: pd.DataFrame | None = None,
         channels: int = 64,
         layers: int = 2,
         heads: int = 4,
@@ -105,7 +111,7 @@ class CellModel:
         if wrong:
             raise InputError(f"an ontology for {sorted(wrong)[0]!r}, which is none of the classes {list(classes)}")
         self.kg, self.encoder, self.classes, self.ontology = kg, encoder, list(classes), dict(ontology or {})
-        self.knowledge = dict(knowledge or {})
+        self.knowledge, self.positions = dict(knowledge or {}), positions
         self.channels, self.layers, self.heads, self.dropout = channels, layers, heads, dropout
         self.parameters, self.genes, self.context, self.value = parameters, genes, context, value
         self.objectives = check_objectives(
@@ -157,7 +163,7 @@ class CellModel:
             torch.manual_seed(seed)
             values = sample_values(source, rows)
             choose_tokens(self, source, values)
-            build_network(self, knowledge_tables(self.kg, self.knowledge, self.genes_))
+            build_network(self, *gene_knowledge(self, self.genes_))
             found = principal_components(values, self.channels, seed)
             self.network_.start_from(*map(torch.from_numpy, found))
             run_training(
@@ -209,19 +215,14 @@ class CellModel:
             if before.tree.tree and name not in self.ontology:
                 raise InputError(f"new labels of {name!r} need its ontology; set model.ontology[{name!r}] first")
             labels[name] = make_labels(pd.concat([values, pd.Series(before.labels * 2)]), name, self.ontology.get(name))
-        tables = knowledge_tables(self.kg, self.knowledge, genes)
-        missing = [name for name in old.tokens.sources if name not in tables]
-        if missing:
-            raise InputError(
-                f"the vectors of {missing[0]!r} are not kept with a model; set model.knowledge[{missing[0]!r}]"
-            )
+        knowledge = gene_knowledge(self, genes, old)
         rows = usable_cells(source)
         self.genes_, self.labels_ = genes, labels
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             values = sample_values(source, rows)
             choose_tokens(self, source, values)
-            build_network(self, tables)
+            build_network(self, *knowledge)
             self.network_.special.mean.copy_(torch.from_numpy(values.mean(0)))
             take_over(self.network_, old, old_genes, genes)
             run_training(

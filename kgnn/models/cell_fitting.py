@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from kgnn.data.cells import CellSource, ShuffledCells
 from kgnn.errors import InputError
-from kgnn.models.cell_graphs import TokenGraphs, gene_pairs, variable_genes
+from kgnn.models.cell_graphs import TokenGraphs, gene_pairs, genomic_positions, knowledge_tables, variable_genes
 from kgnn.models.cell_labels import encode_labels, read_labels
 from kgnn.models.cell_reading import species_of
 from kgnn.models.cell_training import CellTraining, train_cells
@@ -39,10 +40,25 @@ def choose_tokens(model: CellModel, source: CellSource, values: np.ndarray) -> N
     model.chosen_ = torch.from_numpy(chosen)
 
 
-def build_network(model: CellModel, tables: dict[str, Tensor]) -> None:
-    """Set the untrained network."""
+def gene_knowledge(
+    model: CellModel, genes: pd.Index, before: CellNetwork | None = None
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Vectors by source and genomic positions of these genes; what the network `before` had must be there again."""
+    tables = knowledge_tables(model.kg, model.knowledge, genes)
+    missing = [] if before is None else [name for name in before.tokens.sources if name not in tables]
+    if missing:
+        raise InputError(
+            f"the vectors of {missing[0]!r} are not kept with a model; set model.knowledge[{missing[0]!r}]"
+        )
+    if before is not None and before.tokens.position is not None and model.positions is None:
+        raise InputError("genomic positions are not kept with a model; set model.positions")
+    return tables, genomic_positions(model.positions, genes)
+
+
+def build_network(model: CellModel, tables: dict[str, Tensor], position: Tensor | None) -> None:
+    """Set the untrained network; tables: knowledge; position: see `genomic_positions`."""
     special = SpecialTokens(len(model.genes_), model.classes, model.channels, max(1, len(model.species_)))
-    tokens = GeneTokens(len(model.genes_), model.channels, knowledge=tables, value=model.value)
+    tokens = GeneTokens(len(model.genes_), model.channels, knowledge=tables, value=model.value, position=position)
     encoder = make_token_encoder(
         model.encoder,
         model.channels,

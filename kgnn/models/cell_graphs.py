@@ -20,6 +20,7 @@ from kgnn.models.predictions import some
 from kgnn.nn.token_encoders import TokenGraph, shared_graph
 
 SAMPLE = 5_000  # cells over which the variability of genes is measured
+NEAR = 10_000  # base pairs: genes that start at most so far behind the one before share its position
 
 
 def gene_pairs(kg: KnowledgeGraph, genes: pd.Index) -> Tensor:
@@ -145,3 +146,22 @@ def knowledge_tables(
             warnings.warn(message, DataWarning, stacklevel=4)
         found[name] = torch.from_numpy(rows)
     return found
+
+
+def genomic_positions(table: pd.DataFrame | None, genes: pd.Index) -> Tensor | None:
+    """Number of each gene's place along the genome, [vocabulary], NaN where unknown: chromosomes one after the other,
+    genes in the order of their starts, neighbours within 10 kb in one place (scPRINT, Kalfon et al. 2025)."""
+    if table is None:
+        return None
+    missing = {"chromosome", "start"} - set(table.columns)
+    if missing:
+        raise InputError(f"positions have no column {sorted(missing)[0]!r}; they need chromosome and start")
+    start = pd.to_numeric(table["start"], errors="coerce")
+    wrong = table.index[start.isna() & table["start"].notna()]
+    if len(wrong):
+        raise InputError(f"positions: the start {table.loc[wrong[0], 'start']!r} of {wrong[0]!r} is no number")
+    known = start.notna() & table["chromosome"].notna()
+    place = pd.DataFrame({"chromosome": table["chromosome"].astype(str), "start": start})[known]
+    place = place.sort_values(["chromosome", "start"])
+    apart = (place["chromosome"] != place["chromosome"].shift()) | (place["start"].diff() > NEAR)
+    return knowledge_tables(None, {"positions": apart.cumsum().astype(float).to_frame()}, genes)["positions"][:, 0]

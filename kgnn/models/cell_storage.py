@@ -54,6 +54,7 @@ def save_cell_model(model: CellModel, path: str | Path) -> None:
         "species": model.species_,
         "labels": labels,
         "knowledge": {name: table.shape[1] for name, table in model.network_.tokens.tables().items()},
+        "positions": model.network_.tokens.position is not None,
         "history": model.history_,
     }
     arrays = {f"network.{name}": value.cpu().numpy() for name, value in model.network_.state_dict().items()}
@@ -72,7 +73,8 @@ def load_cell_model(cls: type[CellModel], path: str | Path) -> CellModel:
     arrays, _ = load_arrays(path)
     model.chosen_ = torch.from_numpy(arrays.pop("chosen"))
     state = {name.removeprefix("network."): torch.from_numpy(value) for name, value in arrays.items()}
-    build_network(model, {name: torch.zeros(len(model.genes_), width) for name, width in config["knowledge"].items()})
+    tables = {name: torch.zeros(len(model.genes_), width) for name, width in config["knowledge"].items()}
+    build_network(model, tables, torch.zeros(len(model.genes_)) if config["positions"] else None)
     load_weights(model.network_, state, path)
     return model
 
@@ -118,6 +120,6 @@ def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd
         elif (
             name in state
             and state[name].shape == value.shape
-            and not name.startswith(("tokens.table_", "tokens.known_"))
+            and not name.startswith(("tokens.table_", "tokens.known_", "tokens.position"))
         ):
             state[name].copy_(value)

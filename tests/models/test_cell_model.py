@@ -20,9 +20,10 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_table
 from kgnn.graph.ontology import Ontology
 from kgnn.models import load_model
-from kgnn.models.cell_graphs import principal_components
+from kgnn.models.cell_graphs import genomic_positions, principal_components
 from kgnn.models.cell_labels import back_off, build_labels
 from kgnn.models.cell_training import choose_genes, thin
+from kgnn.nn.tokens import sinusoids
 
 SMALL = {"channels": 16, "layers": 1, "heads": 2}
 FAST = {"max_epochs": 25, "batch_size": 16, "learning_rate": 3e-3, "enable_progress_bar": False, "accelerator": "cpu"}
@@ -257,6 +258,30 @@ def test_knowledge_enters_and_unknown_knowledge_is_refused(parts, kg):
         CellModel(knowledge={"k": pd.concat([table, table[:1]])}).fit(parts[0])
     with pytest.warns(DataWarning, match="says nothing of 55 of 60"):
         CellModel(knowledge={"k": table[:5]}, **SMALL).fit(parts[0], max_epochs=1, enable_progress_bar=False)
+
+
+def test_genes_are_placed_along_the_genome(parts, tmp_path):
+    """Two chromosomes; G001 starts 10 kb behind G000 and shares its place, G002 10,001 further; G003 has none."""
+    start = [5_000, 15_000, 25_001, None, *range(1_000_000, 57_000_000, 1_000_000)]
+    places = pd.DataFrame({"chromosome": ["1"] * 10 + ["X"] * 50, "start": start}, index=parts[0].var_names)
+    found = genomic_positions(places.sample(frac=1, random_state=0), parts[0].var_names)
+    expected = [1, 1, 2, np.nan, *range(3, 59)]
+    np.testing.assert_array_equal(found, expected)
+    model = CellModel(positions=places, objectives={"value": 1}, **SMALL)
+    model.fit(parts[0], max_epochs=1, enable_progress_bar=False).save(tmp_path / "m")
+    code = model.network_.tokens.position
+    torch.testing.assert_close(code, sinusoids(found.nan_to_num(0.0), 16) * ~found.isnan()[:, None])
+    loaded = CellModel.load(tmp_path / "m")
+    torch.testing.assert_close(loaded.network_.tokens.position, code)
+    np.testing.assert_array_equal(loaded.embed(parts[1], key_added=None), model.embed(parts[1], key_added=None))
+    with pytest.raises(InputError, match=r"set model\.positions"):
+        loaded.fine_tune(parts[1])
+    loaded.positions = places
+    loaded.fine_tune(parts[1], max_epochs=1, enable_progress_bar=False)
+    with pytest.raises(InputError, match="no column 'start'"):
+        CellModel(positions=places[["chromosome"]]).fit(parts[0])
+    with pytest.raises(InputError, match="'12 Mb' of 'G005' is no number"):
+        genomic_positions(places.astype(object).replace({"start": {2_000_000: "12 Mb"}}), parts[0].var_names)
 
 
 def test_vectors_must_be_given_again_to_fine_tune_a_loaded_model(parts, tmp_path):
