@@ -261,7 +261,7 @@ def test_knowledge_enters_and_unknown_knowledge_is_refused(parts, kg):
 
 
 def test_genes_are_placed_along_the_genome(parts, tmp_path):
-    """G001 starts 10 kb behind G000 and shares its place, G002 10,001 further; G003 has none; X begins 4 kb behind 1."""
+    """G001 starts 10 kb behind G000 and shares its place, G002 10,001 further; G003 has none; X begins 4 kb on."""
     start = [5_000, 15_000, 25_001, None, *range(10**6, 7 * 10**6, 10**6), *range(6_004_000, 56 * 10**6, 10**6)]
     places = pd.DataFrame({"chromosome": ["1"] * 10 + ["X"] * 50, "start": start}, index=parts[0].var_names)
     found = genomic_positions(places.sample(frac=1, random_state=0), parts[0].var_names)
