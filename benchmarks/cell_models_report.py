@@ -1,4 +1,4 @@
-"""docs/cells.md from the figures that benchmarks.cell_models and benchmarks.cell_speed wrote.
+"""docs/cells.md, and the README's table of cell models, from what benchmarks.cell_models and .cell_speed wrote.
 
 python -m benchmarks.cell_models_report
 """
@@ -10,7 +10,8 @@ import pandas as pd
 
 from benchmarks.perturbation_report import gap, spread
 
-DOCS = Path("docs/cells.md")
+DOCS, README = Path("docs/cells.md"), Path("README.md")
+START, END = "<!-- cell models -->", "<!-- end of cell models -->"
 
 
 def table(rows: pd.DataFrame, first: str) -> list[str]:
@@ -128,6 +129,59 @@ def speed(result: dict) -> list[str]:
     ]
 
 
+def readme_table(tables: dict[str, pd.DataFrame]) -> list[str]:
+    by_model = tables["cells"].groupby(["score", "model"])["value"]
+    cell, mean = by_model.agg(spread), by_model.mean()
+    shape = tables["shape"].groupby("ontology")["value"].agg(spread)
+    truth = tables["truth"].groupby("model")["value"].agg(spread)
+    out = tables["left_out"]
+    out = out[(out["encoder"] == "transformer") & (out["score"] == "ancestor")]
+    out = out.groupby(["where", "threshold", "seed"])["value"].mean().groupby(level=[0, 1]).agg(spread)
+    net = tables["network"].assign(value=lambda rows: rows["auprc"] / rows["chance"])
+    net = net.groupby(["where", "scores"])["value"].agg(spread)
+    nearest = min((name for name in cell.index if name[0].endswith("nearest")), key=lambda name: mean[name])
+    flat = "transformer, flat labels"
+    rows = [
+        (
+            "PBMCs, labels of held-out cells, macro-F1",
+            f"{cell['macro_f1', 'transformer']}; without the ontology {cell['macro_f1', flat]}",
+            f"logistic regression {cell['macro_f1', 'plain']}",
+        ),
+        (
+            "PBMCs, held-out counts, −log likelihood (less is better)",
+            cell["denoise", "transformer"],
+            f"kNN smoothing {cell[nearest]}, scVI {cell['denoise, scVI', 'plain']}",
+        ),
+        (
+            "PBMCs, masked values, squared error",
+            f"{cell['masked', 'transformer']}; along a graph {cell['masked', 'graph_transformer']}",
+            f"principal components {cell['masked', 'plain']}; along a rewired graph "
+            f"{cell['masked', 'graph_transformer, rewired']}",
+        ),
+        (
+            "simulated atlas, masked values, true network as graph",
+            truth["graph_transformer"],
+            f"rewired {truth['graph_transformer, rewired']}, principal components {truth['components']}",
+        ),
+        (
+            "types in the space as in the ontology, Spearman",
+            f"PBMCs {cell['shape', 'transformer']}, atlas {shape[True]}",
+            f"without its losses {cell['shape', flat]}, {shape[False]}",
+        ),
+        (
+            "a type that training lacks, called by an ancestor's name (threshold 0.9; 0.5)",
+            f"PBMCs {out['pbmc', 0.9]}; {out['pbmc', 0.5]}; atlas {out['atlas', 0.9]}; {out['atlas', 0.5]}",
+            "",
+        ),
+        (
+            "gene network read from the model, AUPRC over chance",
+            f"atlas {net['atlas', 'attribution']}, PBMCs {net['pbmc', 'attribution']}",
+            f"correlation {net['atlas', 'correlation']}, {net['pbmc', 'correlation']}",
+        ),
+    ]
+    return ["| task | kgnn | beside it |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
 def main(folder: Path = Path("benchmarks/results/cell_models")) -> None:
     tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     text = (Path(__file__).parent / "cells_template.md").read_text()
@@ -159,6 +213,9 @@ def main(folder: Path = Path("benchmarks/results/cell_models")) -> None:
         about = result["machine"]
         measured = [*speed(result), "", f"{about['cpu']}, {about['cores']} cores; {about['versions']}."]
     DOCS.write_text(text.replace("{speed}", "\n".join(measured)))
+    page = README.read_text()
+    before, after = page.split(START)[0], page.split(END)[1]
+    README.write_text(before + START + "\n" + "\n".join(readme_table(tables)) + "\n" + END + after)
 
 
 if __name__ == "__main__":
