@@ -261,7 +261,7 @@ def network(data: Path, seed: int, where: str) -> list[dict]:
         edges = graph.load_regulation(data / "kg/dorothea_hs.tsv.gz", min_confidence="C")
         edges = edges.edges(("gene", "regulates", "gene"))
     truth = set(zip(edges["source"], edges["target"], strict=True))
-    model = CellModel(objectives={"value": 1.0}, context=adata.n_vars, **SIZE).fit(adata, seed=seed, **QUIET)
+    model = CellModel(objectives={"value": 1.0}, context=256, **SIZE).fit(adata, seed=seed, **QUIET)
     genes = list(model.genes_[model.chosen_.numpy()])
     read = model.gene_network(adata, top=len(genes)).edges(("gene", "influences", "gene"))
     attention = read.set_index(["source", "target"])["weight"]
