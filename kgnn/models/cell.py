@@ -268,7 +268,7 @@ class CellModel:
 
         Args:
             threshold: the least probability of what is said, for classes with an ontology; the most special term that
-                reaches it is given.
+                reaches it is given. Types that training lacks mostly get a sister's name at 0.5, an ancestor's at 0.9.
 
         Returns:
             A table, a row a cell: for each class `<class>`, `<class>_probability`, and with an ontology `<class>_term`.
