@@ -17,11 +17,7 @@ from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cell_fitting import build_network, choose_tokens, gene_knowledge, run_training
-from kgnn.models.cell_graphs import (
-    TokenGraphs,
-    principal_components,
-    sample_values,
-)
+from kgnn.models.cell_graphs import TokenGraphs, principal_components, sample_values
 from kgnn.models.cell_labels import Labels, back_off, check_objectives, make_labels, read_labels
 from kgnn.models.cell_reading import batches, check_kind, count_cells, dense, encoded, tokens
 from kgnn.models.cell_storage import load_cell_model, save_cell_model, take_over
