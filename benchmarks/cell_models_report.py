@@ -169,7 +169,7 @@ def readme_table(tables: dict[str, pd.DataFrame]) -> list[str]:
             f"without its losses {cell['shape', flat]}, {shape[False]}",
         ),
         (
-            "a type that training lacks, called by an ancestor's name (threshold 0.9; 0.5)",
+            "a type that training lacks, called by an ancestor's name (`validation=0.1`, threshold 0.9; 0.5)",
             f"PBMCs {out['pbmc', 0.9]}; {out['pbmc', 0.5]}; atlas {out['atlas', 0.9]}; {out['atlas', 0.5]}",
             "",
         ),

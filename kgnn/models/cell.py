@@ -264,7 +264,8 @@ class CellModel:
 
         Args:
             threshold: the least probability of what is said, for classes with an ontology; the most special term that
-                reaches it is given. Types that training lacks mostly get a sister's name at 0.5, an ancestor's at 0.9.
+                reaches it is given. A type that training lacks often gets a sister's name all the same; fitted with
+                `validation=0.1`, 0.9 helps (docs/cells.md).
 
         Returns:
             A table, a row a cell: for each class `<class>`, `<class>_probability`, and with an ontology `<class>_term`.
