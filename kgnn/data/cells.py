@@ -81,6 +81,7 @@ class CellSource:
             InputError: NaN, infinite or negative values, with the cell's name.
         """
         x = sparse.csr_matrix(self._matrix[rows], dtype=np.float32)
+        x.eliminate_zeros()  # of the copy that indexing made: a stored zero is no expression
         bad = ~np.isfinite(x.data) | (x.data < 0)
         if bad.any():
             cell = self.adata.obs_names[rows[np.searchsorted(x.indptr, np.argmax(bad), side="right") - 1]]

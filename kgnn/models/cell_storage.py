@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from kgnn.errors import InputError
 from kgnn.models.cell_fitting import build_network
 from kgnn.models.cell_labels import Above, Labels
 from kgnn.models.storage import load_arrays, load_config, load_graph, load_weights, save_model
-from kgnn.nn.cells import LabelTree
+from kgnn.nn.cells import CellNetwork, LabelTree
 
 if TYPE_CHECKING:
     from kgnn.models.cell import CellModel
@@ -97,13 +96,16 @@ def _labels(entry: dict[str, Any]) -> Labels:
 
 
 @torch.no_grad()
-def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd.Index) -> None:
+def take_over(network: CellNetwork, old: CellNetwork, old_genes: pd.Index, genes: pd.Index) -> None:
     """Copy the parameters of `old`: those of genes by the gene's name, others where the shapes agree.
 
-    A new gene's embedding starts at the mean of the old ones with its own random part.
+    A new gene's embedding starts at the mean of the old ones with its own random part. A class with new labels keeps
+    nothing of its classifier: its outputs may stand for other labels even where they are as many.
     """
     row = genes.get_indexer(old_genes)
     state, found = network.state_dict(), old.state_dict()
+    trees = zip(network.labels.values(), old.labels.values(), strict=True)
+    changed = tuple(f"classifiers.{n}." for n, (new, known) in enumerate(trees) if len(new.leaf) != len(known.leaf))
     by_gene = {
         "tokens.embedding",
         "special.profile",
@@ -120,6 +122,6 @@ def take_over(network: nn.Module, old: nn.Module, old_genes: pd.Index, genes: pd
         elif (
             name in state
             and state[name].shape == value.shape
-            and not name.startswith(("tokens.table_", "tokens.known_", "tokens.position"))
+            and not name.startswith(("tokens.table_", "tokens.known_", "tokens.position", *changed))
         ):
             state[name].copy_(value)

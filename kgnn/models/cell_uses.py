@@ -76,29 +76,31 @@ def gene_network(
             the encoder has graph convolutions only, what an edge carries, |weight × ∂ŷ / ∂weight|; as shares, which
             add up to one for the gene that listens. Slower, a pass a gene, and nearer to the truth where it is known.
         top: for each gene the so many strongest.
-        max_cells: cells of a group that are looked at, the first ones.
+        max_cells: cells of a group that are looked at, drawn at random, the same ones each time.
 
     Returns:
         Graph with `("gene", "influences", "gene")`, or `("gene", "influences in <group>", "gene")` for each group, from
         the gene that is listened to.
 
     Raises:
-        InputError: a model whose cells do not all have the same gene tokens.
+        InputError: a model whose cells do not all have the same gene tokens, no such column.
     """
     if self.genes in ("expressed", "sampled"):
         raise InputError(f"with genes={self.genes!r} cells differ in their genes; fit with genes='variable' or 'all'")
     if method not in ("attention", "attribution"):
         raise InputError(f"method must be attention or attribution, not {method!r}")
     source = CellSource(adata, self.genes_, layer=layer)
-    groups = np.full(len(source), "all") if groupby is None else source.adata.obs[groupby].astype(str).to_numpy()
+    groups = np.full(len(source), "all") if groupby is None else _column(source.adata, groupby)
+    order = np.random.default_rng(0).permutation(len(source))
+    drawn = np.zeros(len(source), bool)
+    for group in np.unique(groups):
+        drawn[order[groups[order] == group][:max_cells]] = True
     names = self.genes_[self.chosen_.numpy()]
     totals: dict[str, np.ndarray] = {}
     sizes: dict[str, int] = {}
     for rows, batch in self.batches(adata, layer=layer, batch_size=batch_size):
-        for group in np.unique(groups[rows]):
-            inside = torch.from_numpy(np.flatnonzero(groups[rows] == group)[: max_cells - sizes.get(group, 0)])
-            if not len(inside):
-                continue
+        for group in np.unique(groups[rows[drawn[rows]]]):
+            inside = torch.from_numpy(np.flatnonzero(drawn[rows] & (groups[rows] == group)))
             part = batch._replace(
                 counts=batch.counts[inside],
                 value=batch.value[inside],
@@ -123,8 +125,17 @@ def gene_network(
         relation = "influences" if groupby is None else f"influences in {group}"
         part_graph = load_table(edges, relation=relation, origin="kgnn", weight="weight")
         kg = part_graph if kg is None else kg | part_graph
-    assert kg is not None
+    if kg is None:
+        raise InputError(f"none of the cells drawn expresses a gene that the model knows; raise max_cells={max_cells}")
     return kg
+
+
+def _column(adata: AnnData, name: str) -> np.ndarray:
+    """A column of obs as text."""
+    if name not in adata.obs:
+        raise InputError(f"no column {name!r} in obs; the columns are {', '.join(map(str, adata.obs)) or 'none'}")
+    found: np.ndarray = adata.obs[name].astype(str).to_numpy()
+    return found
 
 
 def _listening(model: CellModel, batch: CellTokens, method: Method) -> np.ndarray:
@@ -242,7 +253,7 @@ def rank_regulators(
         A table indexed by gene, best first: `towards`, the mean change of (cosine to the end state's mean embedding
         less cosine to the start's); `z`, that over its standard error; `shift`, the mean cosine distance.
     """
-    groups = adata.obs[groupby].astype(str)
+    groups = _column(adata, groupby)
     for state in (start, end):
         if state not in set(groups):
             raise InputError(f"no cell has {groupby} = {state!r}; there are {some(set(groups), 10)}")

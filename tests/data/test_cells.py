@@ -72,6 +72,11 @@ def test_cells_without_a_known_gene_are_left_out_and_counted():
         assert usable_cells(source).tolist() == [0, 2]
     with pytest.raises(InputError, match="no cell expresses any gene"):
         usable_cells(CellSource(cells([[0, 0, 0]])))
+    adata = cells(COUNTS)
+    adata.X.data[2] = 0  # stored, in the second cell
+    with pytest.warns(DataWarning, match=r"1 of 3 cells express no known gene and are left out \('c1', …\)"):
+        assert usable_cells(CellSource(adata)).tolist() == [0, 2]
+    assert adata.X.nnz == 4
 
 
 @pytest.fixture(scope="module")

@@ -190,6 +190,26 @@ def test_a_network_is_read_from_attention_and_from_edges(parts, kg):
             assert set(zip(edges["source"], edges["target"], strict=True)) <= linked
 
 
+def test_a_network_is_read_from_cells_drawn_from_all(model, parts):
+    """Cells are often sorted by sample: the first ones say little of the others."""
+    cells = parts[1][np.argsort(parts[1].obs["true_type"].astype(str).to_numpy(), kind="stable")].copy()
+    edge = ("gene", "influences", "gene")
+
+    def weights(adata, max_cells):
+        read = model.gene_network(adata, max_cells=max_cells, top=60).edges(edge)
+        return read.set_index(["source", "target"])["weight"]
+
+    every, some, first = weights(cells, 10**6), weights(cells, 20), weights(cells[:20].copy(), 20)
+    assert (some - every).abs().mean() < 0.7 * (first - every).abs().mean()
+    pd.testing.assert_series_equal(weights(cells, 20), some)
+    with pytest.raises(InputError, match="no column 'donor' in obs; the columns are"):
+        model.gene_network(cells, groupby="donor")
+    with pytest.raises(InputError, match="no column 'donor'"):
+        model.rank_regulators(cells, ["G000"], groupby="donor", start="a", end="b")
+    with pytest.raises(InputError, match="raise max_cells=0"):
+        model.gene_network(cells, max_cells=0)
+
+
 def test_in_silico_perturbation_and_the_ranking_of_regulators(model, parts):
     cells = parts[1]
     moved = model.perturb(cells, ["G000", "G001"], mode="over-express")
@@ -238,6 +258,24 @@ def test_fine_tuning_with_genes_added_and_missing(model, parts, tmp_path):
     renamed.obs["tissue"] = "tissue9"
     tuned.fine_tune(renamed, max_epochs=1, enable_progress_bar=False)
     assert tuned.labels_["tissue"].labels == ["tissue0", "tissue1", "tissue9"]
+
+
+def test_a_class_with_new_labels_takes_no_outputs_over(parts, ontology):
+    """T:1 and T:2 are two leaves; with T:1.2 below T:1 there are two again, and the first one means another type."""
+    coarse = parts[1].copy()
+    coarse.obs["cell_type"] = coarse.obs["true_type"].astype(str).str[:3]
+    finer = coarse.copy()
+    finer.obs.loc[finer.obs["true_type"] == "T:1.2", "cell_type"] = "T:1.2"
+    model = CellModel(classes=["cell_type"], ontology={"cell_type": ontology}, objectives={"classify": 1}, **SMALL)
+    model.fit(coarse, max_epochs=1, enable_progress_bar=False)
+    before = model.network_.classifiers[0].weight.clone()
+    model.fine_tune(coarse, max_epochs=0, enable_progress_bar=False)
+    torch.testing.assert_close(model.network_.classifiers[0].weight, before)
+    model.fine_tune(finer, max_epochs=0, enable_progress_bar=False)
+    after = model.network_.classifiers[0].weight
+    assert model.labels_["cell_type"].leaves == ["T:1.2", "T:2"]
+    assert after.shape == before.shape
+    assert not torch.isclose(after, before).any()
 
 
 def test_knowledge_enters_and_unknown_knowledge_is_refused(parts, kg):
