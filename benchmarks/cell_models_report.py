@@ -6,6 +6,7 @@ python -m benchmarks.cell_models_report
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.perturbation_report import gap, spread
@@ -64,6 +65,11 @@ def truth(rows: pd.DataFrame) -> list[str]:
         start = "" if name == "components" else spread(own - by_seed["components"])
         lines.append(f"| {name} | {spread(own)} | {scrambled} | {start} |")
     return lines
+
+
+def shape(rows: pd.DataFrame) -> list[str]:
+    rows = rows.assign(losses=np.where(rows["ontology"], "with the ontology's losses", "without"))
+    return table(pivot(rows, "encoder", "losses"), "encoder")
 
 
 def left_out(rows: pd.DataFrame) -> list[str]:
@@ -132,7 +138,7 @@ def speed(result: dict) -> list[str]:
 def readme_table(tables: dict[str, pd.DataFrame]) -> list[str]:
     by_model = tables["cells"].groupby(["score", "model"])["value"]
     cell, mean = by_model.agg(spread), by_model.mean()
-    shape = tables["shape"].groupby("ontology")["value"].agg(spread)
+    shape = tables["shape"].query("encoder == 'transformer'").groupby("ontology")["value"].agg(spread)
     truth = tables["truth"].groupby("model")["value"].agg(spread)
     out = tables["left_out"]
     out = out[(out["encoder"] == "transformer") & (out["score"] == "ancestor")]
@@ -188,9 +194,11 @@ def main(folder: Path = Path("benchmarks/results/cell_models")) -> None:
     make = {
         "cells": cells,
         "truth": truth,
-        "shape": lambda rows: table(pivot(rows.assign(what="shape"), "ontology", "what"), "ontology in the loss"),
+        "shape": shape,
         "left_out": left_out,
-        "tokens": lambda rows: table(pivot(rows, "class", "token"), "class"),
+        "tokens": lambda rows: table(
+            pivot(rows.assign(row=rows["encoder"] + ", " + rows["class"]), "row", "token"), "encoder and class"
+        ),
         "network": lambda rows: table(
             pivot(rows.assign(value=rows["auprc"] / rows["chance"]), "scores", "where").add_suffix(", times chance"),
             "scores",

@@ -149,8 +149,13 @@ def scvi(train: AnnData, seen: AnnData, seed: int) -> np.ndarray:
     return model.get_normalized_expression(query, return_numpy=True, n_samples=10)
 
 
-def area(scores: pd.Series, truth: set[tuple[str, str]], genes: list[str]) -> tuple[float, float]:
-    """AUPRC of scored undirected pairs of genes and chance; `scores` is indexed by (source, target)."""
+def area(
+    scores: pd.Series, truth: set[tuple[str, str]], genes: list[str], regulators: set[str] | None = None
+) -> tuple[float, float]:
+    """AUPRC of scored undirected pairs of genes and chance; `scores` is indexed by (source, target).
+
+    regulators: count pairs with at least one of these genes only.
+    """
     from sklearn.metrics import average_precision_score
 
     number = {gene: n for n, gene in enumerate(genes)}
@@ -158,9 +163,10 @@ def area(scores: pd.Series, truth: set[tuple[str, str]], genes: list[str]) -> tu
     for (a, b), score in scores.items():
         i, j = sorted((number[a], number[b]))
         matrix[i, j] = max(matrix[i, j], score)
-    pairs = np.triu_indices(len(genes), 1)
     linked = np.zeros_like(matrix, dtype=bool)
     for a, b in truth:
         if a in number and b in number and a != b:
             linked[tuple(sorted((number[a], number[b])))] = True
+    one = np.array([regulators is None or gene in regulators for gene in genes])
+    pairs = np.nonzero(np.triu(one[:, None] | one, 1))
     return float(average_precision_score(linked[pairs], matrix[pairs])), float(linked[pairs].mean())

@@ -74,7 +74,8 @@ def gene_network(
         method: `attention` between gene tokens, averaged over heads and layers (scPRINT); with a graph, along edges.
             `attribution`: how the predicted value of a masked gene moves with another gene's value, |∂ŷ / ∂x|; where
             the encoder has graph convolutions only, what an edge carries, |weight × ∂ŷ / ∂weight|; as shares, which
-            add up to one for the gene that listens. Slower, a pass a gene, and nearer to the truth where it is known.
+            add up to one for the gene that listens. Slower, a pass a gene, and nearer to the truth; plain
+            correlation may be nearer still (docs/cells.md).
         top: for each gene the so many strongest.
         max_cells: cells of a group that are looked at, drawn at random, the same ones each time.
 
