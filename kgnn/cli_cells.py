@@ -29,6 +29,13 @@ def pretrain(
     epochs: Annotated[int, typer.Option(min=1, help="So many passes over the cells.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Cells a batch.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 3e-3,
+    validation: Annotated[
+        float,
+        typer.Option(
+            help="Share of the cells that choose the best epoch; 0: the last one. With 0.1, "
+            "`kgnn embed --threshold 0.9` calls types that training lacks by an ancestor."
+        ),
+    ] = 0.0,
     layer: Layer = None,
     seed: int = 0,
     json: Json = None,
@@ -52,7 +59,15 @@ def pretrain(
         channels=channels,
         layers=layers,
     )
-    model.fit(data, layer=layer, max_epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    model.fit(
+        data,
+        layer=layer,
+        max_epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        validation=validation,
+        seed=seed,
+    )
     model.save(out)
     last = model.history_[-1]
     console.print(f"{len(model.genes_)} genes, {len(model.history_)} epochs, loss {last:.4f}; model in {out}")

@@ -314,6 +314,7 @@ def test_pretrain_and_embed(run, tmp_path):
     model, out = tmp_path / "model", tmp_path / "out.h5ad"
     pretraining = ["--label", "cell_type", "--label", "tissue", "--ontology", tmp_path / "types.obo", "--channels", 16]
     pretraining += ["--epochs", 3, "--objective", "classify=1", "--objective", "denoise=0.5", "--json", tmp_path / "p"]
+    pretraining += ["--validation", 0.1]
     status, text, errors = run("pretrain", tmp_path / "atlas.h5ad", "--out", model, *pretraining)
     assert (status, errors) == (0, "")
     assert "40 genes, 3 epochs" in text
@@ -330,6 +331,7 @@ def test_pretrain_and_embed(run, tmp_path):
     assert "predicts no perturbations" in errors
     for wrong, message in (
         (["--objective", "classify"], "write name=weight"),
+        (["--label", "cell_type", "--validation", 1.5], "validation is a share of the cells"),
         (["--ontology", tmp_path / "types.obo"], "needs --label"),
         (["--label", "batch", "--ontology", tmp_path / "types.obo"], "no terms of the ontology"),
     ):

@@ -103,6 +103,11 @@ class CellModel:
         ):
             if given not in options:
                 raise InputError(f"{name} must be one of {', '.join(options)}, not {given!r}")
+        for name, number in {"channels": channels, "layers": layers, "heads": heads, "context": context}.items():
+            if number < 1:
+                raise InputError(f"{name} must be at least 1, not {number}")
+        if channels % heads:
+            raise InputError(f"{channels} channels do not divide into {heads} heads")
         wrong = set(ontology or {}) - set(classes)
         if wrong:
             raise InputError(f"an ontology for {sorted(wrong)[0]!r}, which is none of the classes {list(classes)}")
@@ -273,6 +278,8 @@ class CellModel:
         """
         if not self.classes:
             raise InputError("the model has no classes; give them as classes= before fitting")
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold is a probability, 0 to 1, not {threshold}")
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.classes}
         which: list[np.ndarray] = []
         for rows, _, state in self.encoded(adata, layer=layer, batch_size=batch_size):

@@ -95,6 +95,10 @@ def run_training(
     **trainer: Any,
 ) -> None:
     """Train the network; the options are those of `CellModel.fit`."""
+    if not 0 <= validation < 1:
+        raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
+    if batch_size < 1 or max_epochs < 0:
+        raise InputError(f"batch_size {batch_size} must be at least 1, max_epochs {max_epochs} at least 0")
     obs = source.adata.obs
     labels = np.zeros((len(source), len(model.classes)), np.int64)
     for number, name in enumerate(model.classes):
