@@ -40,7 +40,8 @@ def embed_graph(
         dim: channels.
         node_type: nodes to embed.
         relations: relations to use; default: all within the node type. Weights add up where a pair stands in several.
-        seed: same seed, same vectors on the same machine.
+        seed: same seed, same vectors on the same machine with as many threads; with others, `spectral` vectors of
+            equal eigenvalues (a graph in several pieces) come out turned among themselves.
 
     Returns:
         A table [nodes, dim] indexed by node name, ready for `graph.with_features("node2vec", table)`. A node without
