@@ -16,7 +16,7 @@ from kgnn.data.cells import CellSource, Kind, open_cells, usable_cells
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.models.cell_fitting import build_network, choose_tokens, gene_knowledge, run_training
+from kgnn.models.cell_fitting import build_network, check_training, choose_tokens, gene_knowledge, run_training
 from kgnn.models.cell_graphs import TokenGraphs, principal_components, sample_values
 from kgnn.models.cell_labels import Labels, back_off, check_objectives, make_labels, read_labels
 from kgnn.models.cell_reading import batches, check_kind, count_cells, dense, encoded, tokens
@@ -143,8 +143,7 @@ class CellModel:
             max_epochs, batch_size, learning_rate, weight_decay: AdamW with warm-up and a cosine schedule.
             validation: share of cells held out; the epoch with the smallest loss on them is kept. 0: the last epoch,
                 better with several objectives, of which classification is at its best long before the others.
-            patience: stop after so many epochs without a better one; by default never, because the loss still falls
-                while the learning rate goes to zero.
+            patience: stop after so many epochs without a better one; by default never, the learning rate still falls.
             seed: same seed, same result on the same machine.
             **trainer: options of `lightning.pytorch.Trainer`: accelerator, precision, accumulate_grad_batches, …;
                 several processes: `devices=…, strategy="ddp"`, or under torchrun. Each reads cells of its own.
@@ -153,6 +152,7 @@ class CellModel:
             InputError: unusable data, labels that are no terms, more genes than the context, objectives that need
                 counts.
         """
+        check_training(max_epochs, batch_size, validation)
         source = CellSource(adata, layer=layer)
         self.genes_, self.kind_ = source.genes, source.kind
         obs = source.adata.obs
@@ -204,6 +204,7 @@ class CellModel:
         The arguments are those of `fit`.
         """
         self._check_fitted()
+        check_training(max_epochs, batch_size, validation)
         source = CellSource(adata, layer=layer)
         check_kind(self, source)
         old_genes, old, labels = self.genes_, self.network_, dict(self.labels_)

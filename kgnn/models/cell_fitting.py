@@ -80,6 +80,14 @@ def aligned_class(model: CellModel) -> str | None:
     return next(name for name, found in model.labels_.items() if found.tree.tree)
 
 
+def check_training(max_epochs: int, batch_size: int, validation: float) -> None:
+    """Refuse options of `CellModel.fit` that make no sense, before anything of the model changes."""
+    if batch_size < 1 or max_epochs < 0:
+        raise InputError(f"batch_size {batch_size} must be at least 1, max_epochs {max_epochs} at least 0")
+    if not 0 <= validation < 1:
+        raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
+
+
 def run_training(
     model: CellModel,
     source: CellSource,
@@ -95,10 +103,6 @@ def run_training(
     **trainer: Any,
 ) -> None:
     """Train the network; the options are those of `CellModel.fit`."""
-    if not 0 <= validation < 1:
-        raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
-    if batch_size < 1 or max_epochs < 0:
-        raise InputError(f"batch_size {batch_size} must be at least 1, max_epochs {max_epochs} at least 0")
     obs = source.adata.obs
     labels = np.zeros((len(source), len(model.classes)), np.int64)
     for number, name in enumerate(model.classes):

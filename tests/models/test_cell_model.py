@@ -251,6 +251,10 @@ def test_fine_tuning_with_genes_added_and_missing(model, parts, tmp_path):
         tuned.network_.state_dict()["classifiers.1.weight"],
         model.network_.state_dict()["classifiers.1.weight"],
     )
+    state = {name: value.clone() for name, value in tuned.network_.state_dict().items()}
+    with pytest.raises(InputError, match="validation is a share"):
+        tuned.fine_tune(parts[1], validation=1.0)
+    torch.testing.assert_close(dict(tuned.network_.state_dict()), state)
     tuned.fine_tune(extra, max_epochs=5, batch_size=16, enable_progress_bar=False)
     out = tuned.annotate(extra, threshold=0.0)
     assert (out["cell_type_term"] == extra.obs["true_type"].astype(str).to_numpy()).mean() > 0.6
