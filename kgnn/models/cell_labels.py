@@ -41,15 +41,21 @@ class Labels(NamedTuple):
         return [self.labels[int(np.flatnonzero(leaf == number)[0])] for number in range(leaf.max() + 1)]
 
 
+def obs_column(obs: pd.DataFrame, key: str) -> pd.Series:
+    """A column of obs, which must be there."""
+    if key not in obs:
+        raise InputError(f"no column {key!r} in obs; the columns are {', '.join(map(str, obs.columns)) or 'none'}")
+    return obs[key]
+
+
 def read_labels(obs: pd.DataFrame, key: str, ontology: Ontology | None) -> pd.Series:
     """Return a cell's label, or its term where there is an ontology; None where unknown.
 
     Raises:
         InputError: no such column, no labelled cell, a label that is no term (with near ones).
     """
-    if key not in obs:
-        raise InputError(f"no column {key!r} in obs; the columns are {', '.join(map(str, obs.columns)) or 'none'}")
-    labels = obs[key].astype(object).where(~obs[key].astype(str).str.strip().str.lower().isin(UNKNOWN), None)
+    column = obs_column(obs, key)
+    labels = column.astype(object).where(~column.astype(str).str.strip().str.lower().isin(UNKNOWN), None)
     labels = labels.where(labels.isna(), labels.astype(str))
     if labels.isna().all():
         raise InputError(f"obs[{key!r}] names no cell's {key}; all values are empty or unknown")

@@ -17,6 +17,7 @@ from kgnn.data.cells import CellSource
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.sources.tables import load_table
+from kgnn.models.cell_labels import obs_column
 from kgnn.models.cell_reading import count_cells
 from kgnn.models.predictions import some
 from kgnn.nn.cells import CellTokens
@@ -91,7 +92,8 @@ def gene_network(
     if method not in ("attention", "attribution"):
         raise InputError(f"method must be attention or attribution, not {method!r}")
     source = CellSource(adata, self.genes_, layer=layer)
-    groups = np.full(len(source), "all") if groupby is None else _column(source.adata, groupby)
+    obs = source.adata.obs
+    groups = np.full(len(source), "all") if groupby is None else obs_column(obs, groupby).astype(str).to_numpy()
     order = np.random.default_rng(0).permutation(len(source))
     drawn = np.zeros(len(source), bool)
     for group in np.unique(groups):
@@ -129,14 +131,6 @@ def gene_network(
     if kg is None:
         raise InputError(f"none of the cells drawn expresses a gene that the model knows; raise max_cells={max_cells}")
     return kg
-
-
-def _column(adata: AnnData, name: str) -> np.ndarray:
-    """A column of obs as text."""
-    if name not in adata.obs:
-        raise InputError(f"no column {name!r} in obs; the columns are {', '.join(map(str, adata.obs)) or 'none'}")
-    found: np.ndarray = adata.obs[name].astype(str).to_numpy()
-    return found
 
 
 def _listening(model: CellModel, batch: CellTokens, method: Method) -> np.ndarray:
@@ -254,7 +248,7 @@ def rank_regulators(
         A table indexed by gene, best first: `towards`, the mean change of (cosine to the end state's mean embedding
         less cosine to the start's); `z`, that over its standard error; `shift`, the mean cosine distance.
     """
-    groups = _column(adata, groupby)
+    groups = obs_column(adata.obs, groupby).astype(str).to_numpy()
     for state in (start, end):
         if state not in set(groups):
             raise InputError(f"no cell has {groupby} = {state!r}; there are {some(set(groups), 10)}")
