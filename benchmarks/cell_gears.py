@@ -16,7 +16,7 @@ from kgnn import KnowledgeGraph
 from kgnn.data.conditions import CONTROL
 from kgnn.data.screen import perturbed_genes, read_screen
 from kgnn.data.splits import Split, training_cells
-from kgnn.models.graphs import COEXPRESSED, gene_relations
+from kgnn.models.perturbation.graphs import COEXPRESSED, gene_relations
 
 EPOCHS, BATCH = 10, 64
 LEARNING_RATES = (1e-3, 3e-3)  # chosen on validation conditions, as for the other peers

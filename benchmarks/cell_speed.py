@@ -95,7 +95,7 @@ def tokens_ours() -> dict:
     import torch
 
     from kgnn.data.cells import CellRows
-    from kgnn.models.cell_training import CellTraining
+    from kgnn.models.cells.training import CellTraining
     from kgnn.nn.cells import CellNetwork
     from kgnn.nn.token_encoders import TokenGraph, count_parameters, make_token_encoder
     from kgnn.nn.tokens import GeneTokens, SpecialTokens

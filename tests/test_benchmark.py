@@ -6,10 +6,10 @@ import shutil
 import pandas as pd
 import pytest
 
-from kgnn import benchmark
-from kgnn.benchmark_report import paired_table, summary_table
+from kgnn.evaluation import benchmark
 from kgnn.data import simulate
 from kgnn.errors import InputError
+from kgnn.evaluation.report import paired_table, summary_table
 from kgnn.graph import KnowledgeGraph, load_table
 from kgnn.metrics import summarize
 

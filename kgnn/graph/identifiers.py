@@ -16,7 +16,7 @@ import pandas as pd
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import collapse, replaced, take
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.reading import read_table
+from kgnn.graph.reading import read_table
 
 NAMESPACES = ("symbol", "ensembl", "entrez")
 # what each column of a table of genes is called by its makers: this project, NCBI gene_info, HGNC, GENCODE, MGI

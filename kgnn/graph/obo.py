@@ -10,7 +10,7 @@ import obonet
 
 from kgnn.errors import InputError
 from kgnn.files import existing_file
-from kgnn.graph.sources.reading import text_lines
+from kgnn.graph.reading import text_lines
 
 STANZAS = ("", "[Term]", "[Typedef]", "[Instance]")  # the first is the header
 ESCAPE = re.compile(r"\\(.)")  # OBO writes a comma in a name as \,

@@ -14,7 +14,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import COLUMNS, collapse, table_of
 from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.reading import read_table
+from kgnn.graph.reading import read_table
 
 ORTHOLOGOUS = ("gene", "orthologous_to", "gene")
 

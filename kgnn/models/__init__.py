@@ -6,9 +6,9 @@ from typing import Any
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.baselines import BASELINES, Additive, Baseline, CompositionRidge, Linear, Mean, NoChange
-from kgnn.models.cell import CellModel
-from kgnn.models.networks import NAMES
-from kgnn.models.perturbation import PerturbationModel
+from kgnn.models.cells.model import CellModel
+from kgnn.models.perturbation.model import PerturbationModel
+from kgnn.models.perturbation.networks import NAMES
 from kgnn.models.storage import load_config
 
 __all__ = [

@@ -15,7 +15,7 @@ from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import Screen, perturbed_genes, read_screen
 from kgnn.data.splits import Split
 from kgnn.errors import InputError
-from kgnn.models.predictions import read_conditions, to_anndata
+from kgnn.models.perturbation.predictions import read_conditions, to_anndata
 from kgnn.models.storage import keep_controls, load_arrays, load_config, save_model
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from kgnn.errors import InputError
 from kgnn.graph import load_table
-from kgnn.graph.sources import reading
+from kgnn.graph.reading import numbers, read_table, table_batches, text_lines
+from kgnn.graph import reading
 from kgnn.graph.sources.collect import EdgeCollector, Names
-from kgnn.graph.sources.reading import numbers, read_table, table_batches, text_lines
 
 fields = st.text(st.characters(codec="utf-8", exclude_characters='\t\r\n",\0', exclude_categories=["Cs"]), max_size=6)
 

@@ -20,9 +20,9 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_table
 from kgnn.graph.ontology import Ontology
 from kgnn.models import load_model
-from kgnn.models.cell_graphs import genomic_positions, principal_components
-from kgnn.models.cell_labels import back_off, build_labels
-from kgnn.models.cell_training import choose_genes, thin
+from kgnn.models.cells.graphs import genomic_positions, principal_components
+from kgnn.models.cells.labels import back_off, build_labels
+from kgnn.models.cells.training import choose_genes, thin
 from kgnn.nn.tokens import sinusoids
 
 SMALL = {"channels": 16, "layers": 1, "heads": 2}

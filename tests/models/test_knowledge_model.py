@@ -14,7 +14,7 @@ from kgnn.graph import KnowledgeGraph, load_table
 from kgnn.graph.effects import EFFECT
 from kgnn.metrics import evaluate, explained_share
 from kgnn.models import load_model, make_model
-from kgnn.models.knowledge import read_samples
+from kgnn.models.perturbation.closed_form import read_samples
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from kgnn.data import split, training_cells
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_coexpression, load_table
 from kgnn.models import load_model
-from kgnn.models.graphs import gene_graph, perturbation_graph
+from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph
 from kgnn.nn import GearsEncoder
 
 QUICK = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}

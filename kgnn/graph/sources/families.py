@@ -12,7 +12,7 @@ from kgnn.files import existing_file
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
-from kgnn.graph.sources.reading import check_columns, read_table
+from kgnn.graph.reading import check_columns, read_table
 
 IN_FAMILY = ("gene", "in_family", "family")
 CHILD_OF = ("family", "child_of", "family")

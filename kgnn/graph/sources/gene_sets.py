@@ -14,7 +14,7 @@ from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
 from kgnn.graph.ontology import PART_OF
-from kgnn.graph.sources.reading import origin_of, text_lines
+from kgnn.graph.reading import origin_of, text_lines
 from kgnn.graph.structure import heaviest
 
 SIMILAR = ("gene", "shares_gene_sets", "gene")

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.reading import first_fields, numbers, read_table, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
-from kgnn.graph.sources.reading import first_fields, numbers, read_table, table_batches, text_lines
 
 RELATION = ("gene", "interacts", "gene")
 # STRING's alias file names its sources differently from release to release; the first that is there counts

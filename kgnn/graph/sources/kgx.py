@@ -9,7 +9,7 @@ import pandas as pd
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.reading import check_columns, numbers, origin_of, read_table
+from kgnn.graph.reading import check_columns, numbers, origin_of, read_table
 
 
 def load_kgx(

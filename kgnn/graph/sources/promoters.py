@@ -12,8 +12,8 @@ from scipy import sparse
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.reading import parquet_batches, parquet_frame, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
-from kgnn.graph.sources.reading import parquet_batches, parquet_frame, text_lines
 
 RELATION = ("gene", "binds_promoter", "gene")
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

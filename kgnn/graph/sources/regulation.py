@@ -9,8 +9,8 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import CONFIDENCE_LETTERS
+from kgnn.graph.reading import check_columns, first_fields, numbers, origin_of, read_table, text_lines
 from kgnn.graph.sources.collect import graph_of
-from kgnn.graph.sources.reading import check_columns, first_fields, numbers, origin_of, read_table, text_lines
 
 RELATION = ("gene", "regulates", "gene")
 TRRUST_SIGNS = {"Activation": 1, "Repression": -1, "Unknown": 0}

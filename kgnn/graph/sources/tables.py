@@ -10,8 +10,8 @@ import pyarrow as pa
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.reading import numbers, origin_of, parquet_batches, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
-from kgnn.graph.sources.reading import numbers, origin_of, parquet_batches, table_batches, text_lines
 
 
 def load_table(

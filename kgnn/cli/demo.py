@@ -10,9 +10,9 @@ import pandas as pd
 from kgnn import plotting
 from kgnn.data import save_split, simulate, split, training_cells
 from kgnn.data.splits import merge_validation
+from kgnn.evaluation.metrics import evaluate, summarize
 from kgnn.files import new_file, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression, load_table
-from kgnn.metrics import evaluate, summarize
 from kgnn.models import BASELINES, PerturbationModel
 
 

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from kgnn import plotting
+from kgnn.evaluation.metrics import noise_ceiling, paired_difference, summarize
 from kgnn.files import new_file, read_h5ad
-from kgnn.metrics import noise_ceiling, paired_difference, summarize
 from kgnn.models import BASELINES
 
 SHOWN = (

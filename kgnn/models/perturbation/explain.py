@@ -11,11 +11,11 @@ import torch
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
-from kgnn.models.predictions import check_known, read_conditions
+from kgnn.models.perturbation.predictions import check_known, read_conditions
 from kgnn.nn.knowledge import KnowledgeNetwork
 
 if TYPE_CHECKING:
-    from kgnn.models.perturbation import PerturbationModel
+    from kgnn.models.perturbation.model import PerturbationModel
 
 COLUMNS = ["gene", "source", "target", "channel", "contribution"]
 

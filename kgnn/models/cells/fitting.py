@@ -11,16 +11,16 @@ from torch import Tensor
 
 from kgnn.data.cells import CellSource, ShuffledCells
 from kgnn.errors import InputError
-from kgnn.models.cell_graphs import TokenGraphs, gene_pairs, genomic_positions, knowledge_tables, variable_genes
-from kgnn.models.cell_labels import encode_labels, read_labels
-from kgnn.models.cell_reading import species_of
-from kgnn.models.cell_training import CellTraining, train_cells
+from kgnn.models.cells.graphs import TokenGraphs, gene_pairs, genomic_positions, knowledge_tables, variable_genes
+from kgnn.models.cells.labels import encode_labels, read_labels
+from kgnn.models.cells.reading import species_of
+from kgnn.models.cells.training import CellTraining, train_cells
 from kgnn.nn.cells import CellNetwork
 from kgnn.nn.token_encoders import make_token_encoder
 from kgnn.nn.tokens import GeneTokens, SpecialTokens
 
 if TYPE_CHECKING:
-    from kgnn.models.cell import CellModel
+    from kgnn.models.cells.model import CellModel
 
 
 def choose_tokens(model: CellModel, source: CellSource, values: np.ndarray) -> None:

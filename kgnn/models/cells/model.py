@@ -16,13 +16,13 @@ from kgnn.data.cells import CellSource, Kind, open_cells, usable_cells
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.models.cell_fitting import build_network, check_training, choose_tokens, gene_knowledge, run_training
-from kgnn.models.cell_graphs import TokenGraphs, principal_components, sample_values
-from kgnn.models.cell_labels import Labels, back_off, check_objectives, make_labels, read_labels
-from kgnn.models.cell_reading import batches, check_kind, count_cells, dense, encoded, tokens
-from kgnn.models.cell_storage import load_cell_model, save_cell_model, take_over
-from kgnn.models.cell_training import OBJECTIVES, Genes
-from kgnn.models.cell_uses import denoise, gene_network, perturb, rank_regulators
+from kgnn.models.cells.fitting import build_network, check_training, choose_tokens, gene_knowledge, run_training
+from kgnn.models.cells.graphs import TokenGraphs, principal_components, sample_values
+from kgnn.models.cells.labels import Labels, back_off, check_objectives, make_labels, read_labels
+from kgnn.models.cells.reading import batches, check_kind, count_cells, dense, encoded, tokens
+from kgnn.models.cells.storage import load_cell_model, save_cell_model, take_over
+from kgnn.models.cells.training import OBJECTIVES, Genes
+from kgnn.models.cells.uses import denoise, gene_network, perturb, rank_regulators
 from kgnn.nn.cells import CellNetwork
 from kgnn.nn.token_encoders import MIXES
 from kgnn.nn.tokens import Value

@@ -16,7 +16,7 @@ from kgnn.data.screen import Screen, perturbed_genes
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.effects import EFFECT, directed_pairs, estimate_effects
-from kgnn.models.graphs import channels, gene_relations, profiles, vectors
+from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, vectors
 from kgnn.nn.closed_form import left_out_operator, pooled_ridge
 from kgnn.nn.knowledge import (
     Bags,

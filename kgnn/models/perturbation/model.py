@@ -19,12 +19,12 @@ from kgnn.data.screen import Screen, perturbed_genes, read_screen
 from kgnn.data.splits import Split
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.explain import explain
-from kgnn.models.knowledge import Strength, build_knowledge, fit_knowledge, knowledge_inputs
-from kgnn.models.networks import KNOWLEDGE, NAMES, Encoder, Lonely, bags, make_network
-from kgnn.models.predictions import check_known, read_conditions, read_controls, some, to_anndata
+from kgnn.models.perturbation.closed_form import Strength, build_knowledge, fit_knowledge, knowledge_inputs
+from kgnn.models.perturbation.explain import explain
+from kgnn.models.perturbation.networks import KNOWLEDGE, NAMES, Encoder, Lonely, bags, make_network
+from kgnn.models.perturbation.predictions import check_known, read_conditions, read_controls, some, to_anndata
+from kgnn.models.perturbation.training import make_task, train
 from kgnn.models.storage import keep_controls, load_arrays, load_config, load_graph, load_weights, save_model
-from kgnn.models.training import make_task, train
 from kgnn.nn.knowledge import Bags, KnowledgeNetwork
 from kgnn.nn.peers import PEERS
 

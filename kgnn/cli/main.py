@@ -10,10 +10,10 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from kgnn.cli_cells import embed, pretrain
-from kgnn.cli_common import ConditionKey, Control, Json, console, new_table, write_result
-from kgnn.cli_compare import ablate, benchmark
-from kgnn.cli_graph import graph_app
+from kgnn.cli.cells import embed, pretrain
+from kgnn.cli.common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.cli.compare import ablate, benchmark
+from kgnn.cli.graph import graph_app
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
 
@@ -34,7 +34,7 @@ def demo(
     json: Json = None,
 ) -> None:
     """Simulate a screen; compare the default model and GEARS on the true, a rewired and no graph with baselines."""
-    from kgnn.demo import run_demo
+    from kgnn.cli.demo import run_demo
 
     result = run_demo(out, seed, lambda step: console.print(f"[dim]· {step}[/]"))
     scores = pd.DataFrame(
@@ -91,7 +91,7 @@ def train(
     from kgnn.data import split as make_split
     from kgnn.graph import KnowledgeGraph, load_coexpression
     from kgnn.models import BASELINES, make_model
-    from kgnn.models.graphs import COEXPRESSED
+    from kgnn.models.perturbation.graphs import COEXPRESSED
 
     make_model(model)  # an unknown name ends here
     adata = read_h5ad(data)
@@ -157,8 +157,8 @@ def evaluate(
 ) -> None:
     """Score predictions against real cells."""
     from kgnn.data import load_split
-    from kgnn.metrics import evaluate as score
-    from kgnn.metrics import summarize
+    from kgnn.evaluation.metrics import evaluate as score
+    from kgnn.evaluation.metrics import summarize
 
     scores = score(
         read_h5ad(prediction),

@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 
 from kgnn.errors import InputError
-from kgnn.models.cell_fitting import build_network
-from kgnn.models.cell_labels import Above, Labels
+from kgnn.models.cells.fitting import build_network
+from kgnn.models.cells.labels import Above, Labels
 from kgnn.models.storage import load_arrays, load_config, load_graph, load_weights, save_model
 from kgnn.nn.cells import CellNetwork, LabelTree
 
 if TYPE_CHECKING:
-    from kgnn.models.cell import CellModel
+    from kgnn.models.cells.model import CellModel
 
 OPTIONS = (
     "encoder",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kgnn.cli_common import Json, console, write_result
+from kgnn.cli.common import Json, console, write_result
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
 

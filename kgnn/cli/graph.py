@@ -8,7 +8,7 @@ import pandas as pd
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kgnn.cli_common import ConditionKey, Control, Json, cell, console, new_table, short, write_result
+from kgnn.cli.common import ConditionKey, Control, Json, cell, console, new_table, short, write_result
 from kgnn.files import existing_file, new_file, read_h5ad
 
 graph_app = typer.Typer(help="Build and look at knowledge graphs.", no_args_is_help=True)

@@ -17,14 +17,14 @@ from kgnn.data.cells import CellSource
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.sources.tables import load_table
-from kgnn.models.cell_labels import obs_column
-from kgnn.models.cell_reading import count_cells
-from kgnn.models.predictions import some
+from kgnn.models.cells.labels import obs_column
+from kgnn.models.cells.reading import count_cells
+from kgnn.models.perturbation.predictions import some
 from kgnn.nn.cells import CellTokens
 from kgnn.nn.token_encoders import Attention, Convolution, GraphAttention, TokenGraph
 
 if TYPE_CHECKING:
-    from kgnn.models.cell import CellModel
+    from kgnn.models.cells.model import CellModel
 
 Mode = Literal["knock-out", "over-express"]
 Method = Literal["attention", "attribution"]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from kgnn.data.cells import CellRows, Kind, ShuffledCells
 from kgnn.errors import InputError
-from kgnn.models.training import KeepBest
+from kgnn.models.perturbation.training import KeepBest
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import TokenGraph
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kgnn.data.cells import CellSource, Kind, ShuffledCells, open_cells, usable_cells
 from kgnn.errors import InputError
-from kgnn.models.cell_training import choose_genes, make_tokens
+from kgnn.models.cells.training import choose_genes, make_tokens
 from kgnn.nn.cells import CellTokens, Encoded
 
 if TYPE_CHECKING:
-    from kgnn.models.cell import CellModel
+    from kgnn.models.cells.model import CellModel
 
 KINDS: dict[Kind, str] = {"counts": "raw counts", "log": "log-normalised values"}
 

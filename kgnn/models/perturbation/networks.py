@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import DataWarning
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.graphs import gene_graph, perturbation_graph
-from kgnn.models.predictions import some
+from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph
+from kgnn.models.perturbation.predictions import some
 from kgnn.nn import GEARS
 from kgnn.nn.encoders import GearsEncoder
 from kgnn.nn.knowledge import KnowledgeNetwork

@@ -6,7 +6,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from kgnn.cli_common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.cli.common import ConditionKey, Control, Json, console, new_table, write_result
 from kgnn.files import new_file, read_h5ad
 
 
@@ -17,8 +17,8 @@ def benchmark(
     json: Json = None,
 ) -> None:
     """Compare models on data sets and splits; what is done is not done again."""
-    from kgnn.benchmark import run_benchmark
-    from kgnn.benchmark_report import paired_table, summary_table
+    from kgnn.evaluation.benchmark import run_benchmark
+    from kgnn.evaluation.report import paired_table, summary_table
 
     scores = run_benchmark(config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"))
     summary = summary_table(scores)
@@ -51,10 +51,10 @@ def ablate(
 ) -> None:
     """Ask whether the graph helped: the same model on scrambled, empty, complete and partial graphs."""
     from kgnn import plotting
-    from kgnn.controls import KINDS, MAX_SOURCES, shapley, summarize_ablation
-    from kgnn.controls import ablate as run
     from kgnn.data import load_split
     from kgnn.data import split as make_split
+    from kgnn.evaluation.controls import KINDS, MAX_SOURCES, shapley, summarize_ablation
+    from kgnn.evaluation.controls import ablate as run
     from kgnn.graph import KnowledgeGraph
 
     adata, kg = read_h5ad(data), KnowledgeGraph.load(graph)

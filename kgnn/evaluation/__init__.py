@@ -1,0 +1,1 @@
+"""What a prediction was worth: metrics, controls, interactions, benchmarks."""

@@ -1,0 +1,217 @@
+"""Was it the graph? The same model on the true graph, on scrambled, empty and complete ones, and on parts of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from math import factorial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from kgnn.data.splits import Split, merge_validation
+from kgnn.errors import DataWarning, InputError
+from kgnn.evaluation.metrics import evaluate, summarize
+from kgnn.graph import KnowledgeGraph
+from kgnn.models import make_model
+
+KINDS = ("true", "rewired", "none", "complete", "without", "only", "random", "removed")
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+MAX_COMPLETE, MAX_SOURCES = 3_000, 6
+TRUE, NO_GRAPH = "true graph", "no graph"
+
+Prepare = Callable[[KnowledgeGraph], KnowledgeGraph]
+
+
+def complete_graph(genes: Iterable[str]) -> KnowledgeGraph:
+    """Every gene linked to every other: what is left when the graph no longer chooses.
+
+    Raises:
+        InputError: more than 3,000 genes, whose complete graph would not fit.
+    """
+    names = sorted(set(genes))
+    if len(names) > MAX_COMPLETE:
+        raise InputError(f"a complete graph of {len(names)} genes is too large; {MAX_COMPLETE} are the most")
+    source, target = np.nonzero(~np.eye(len(names), dtype=bool))
+    index = np.array(names, dtype=object)
+    edges = pd.DataFrame({"source": index[source], "target": index[target], "origin": "complete"})
+    return KnowledgeGraph({"gene": names}, {("gene", "linked", "gene"): edges})
+
+
+def variants(
+    kg: KnowledgeGraph,
+    genes: Iterable[str],
+    kinds: Sequence[str] = KINDS,
+    *,
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+) -> dict[str, KnowledgeGraph | None]:
+    """Return the changed graphs by name.
+
+    Args:
+        kg: the true graph.
+        genes: measured and perturbed genes, the nodes of the complete graph.
+        kinds: of `true`; `rewired` (same degrees); `none`; `complete`; `without` and `only`, each source left out and
+            each alone, or all combinations of sources with `shapley`; `random`, a share of edges made random;
+            `removed`, a share of edges left out.
+        shares: of edges, for `random` and `removed`.
+        seed: for the random ones.
+    """
+    unknown = set(kinds) - {*KINDS, "shapley"}
+    if unknown:
+        raise InputError(f"unknown control {sorted(unknown)[0]!r}; choose of {', '.join((*KINDS, 'shapley'))}")
+    found: dict[str, KnowledgeGraph | None] = {}
+    sources = kg.origins
+    if "true" in kinds:
+        found[TRUE] = kg
+    if "rewired" in kinds:
+        found["rewired graph"] = kg.rewire(seed)
+    if "none" in kinds or "shapley" in kinds:
+        found[NO_GRAPH] = None
+    if "complete" in kinds:
+        found["complete graph"] = complete_graph(genes)
+    if "without" in kinds and len(sources) > 1:
+        found |= {f"without {source}": kg.drop_source(source) for source in sources}
+    if "only" in kinds and len(sources) > 1:
+        found |= {f"only {source}": kg.only_sources(source) for source in sources}
+    if "shapley" in kinds:
+        if len(sources) > MAX_SOURCES:
+            raise InputError(
+                f"{len(sources)} sources have {2 ** len(sources)} combinations; Shapley values need at most 6"
+            )
+        found |= {coalition(part): kg.only_sources(*part) for part in _subsets(sources)}
+    if "random" in kinds:
+        found |= {f"{share:.0%} of edges random": kg.randomize_edges(share, seed) for share in shares}
+    if "removed" in kinds:
+        found |= {f"{share:.0%} of edges removed": kg.drop_edges(share, seed) for share in shares}
+    return found
+
+
+def ablate(
+    kg: KnowledgeGraph,
+    adata: AnnData,
+    splits: Split | Sequence[Split],
+    *,
+    model: str = "kg",
+    kinds: Sequence[str] = KINDS,
+    shares: Sequence[float] = SHARES,
+    seeds: Sequence[int] = range(5),
+    prepare: Prepare | None = None,
+    exclude_targets: bool = True,
+    processes: int = 1,
+    options: Mapping[str, Any] | None = None,
+    fit_options: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Fit the same model on changed graphs; return its scores, one row a variant, seed and test condition.
+
+    Args:
+        kg: the true graph, without edges learned from test conditions.
+        adata: the screen.
+        splits: one split, or several (folds), of which the test conditions are pooled.
+        model: name of an encoder of `PerturbationModel`.
+        kinds, shares: see `variants`.
+        seeds: each draws its own random graphs and its own model; variants without randomness share their graph.
+        prepare: is called on each changed graph, to add what follows from its edges (`estimate_effects` on a time
+            course).
+        exclude_targets: leave the perturbed genes out of the scores, whose change needs no graph.
+        processes: fits side by side.
+        options, fit_options: of the model, and of its `fit`.
+
+    Returns:
+        Columns `variant, seed, fold, condition` and the scores of `kgnn.metrics.evaluate`.
+    """
+    folds = [splits] if isinstance(splits, dict) else list(splits)
+    conditions = {name for fold in folds for part in ("train", "test") for name in fold[part]}
+    genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}
+    options, fit_options = dict(options or {}), dict(fit_options or {})
+    settings = {"model": model, "prepare": prepare, "exclude_targets": exclude_targets}
+    tasks = []
+    for seed in seeds:
+        for name, graph in variants(kg, genes, kinds, shares=shares, seed=seed).items():
+            tasks += [(name, graph, seed, number, fold) for number, fold in enumerate(folds)]
+    jobs = (delayed(_fit)(task, adata, settings, options, fit_options) for task in tasks)
+    return pd.concat(Parallel(n_jobs=processes)(jobs), ignore_index=True)
+
+
+def _fit(
+    task: tuple[str, KnowledgeGraph | None, int, int, Split],
+    adata: AnnData,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    fit_options: dict[str, Any],
+) -> pd.DataFrame:
+    name, graph, seed, number, fold = task
+    if graph is not None and settings["prepare"] is not None:
+        graph = settings["prepare"](graph)
+    with threadpool_limits(1), warnings.catch_warnings():
+        if name != TRUE:
+            warnings.simplefilter("ignore", DataWarning)  # a changed graph leaves genes without neighbours on purpose
+        fitted = make_model(settings["model"], graph, **options)
+        parts = merge_validation(fold) if settings["model"] == "kg" else fold
+        fitted.fit(adata, parts, seed=seed, **fit_options)
+        keys = {key: options[key] for key in ("condition_key", "control") if key in options}
+        scores = evaluate(
+            fitted.predict(fold["test"]), adata, fold, exclude_targets=settings["exclude_targets"], **keys
+        )
+    return scores.reset_index().assign(variant=name, seed=seed, fold=number)
+
+
+def summarize_ablation(scores: pd.DataFrame, score: str = "pearson_delta") -> pd.DataFrame:
+    """One row a variant: `mean` over conditions of the mean over seeds with its interval, `seed_sd`, the standard
+    deviation over seeds of the mean over conditions, and `difference` to the true graph, paired by condition, with its
+    interval (`difference_low`, `difference_high`); an interval holds 95 % of bootstrap samples of conditions."""
+    key = ["fold", "condition"]
+    by_condition = scores.groupby([*key, "variant"])[score].mean().unstack()
+    over_seeds = scores.groupby(["variant", "seed"])[score].mean().groupby("variant").std(ddof=1)
+    rows = {}
+    for name in scores["variant"].unique():
+        row = summarize(by_condition[[name]]).loc[name]
+        rows[name] = {"mean": row["mean"], "low": row["low"], "high": row["high"], "seed_sd": over_seeds[name]}
+        if TRUE in by_condition and name != TRUE:
+            gap = summarize((by_condition[name] - by_condition[TRUE]).to_frame("gap")).loc["gap"]
+            rows[name] |= {"difference": gap["mean"], "difference_low": gap["low"], "difference_high": gap["high"]}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def shapley(scores: pd.DataFrame, sources: Sequence[str], score: str = "pearson_delta") -> pd.DataFrame:
+    """Contribution of each source to the score (Shapley 1953), from scores of all combinations (`kinds=["shapley"]`).
+
+    Σ over sets S without the source of |S|! (n − |S| − 1)! / n! · (v(S with it) − v(S)), v the mean over conditions;
+    the values add up to the score of all sources less that of no graph. `low` and `high` hold 95 % of bootstrap samples
+    of conditions.
+
+    Raises:
+        InputError: a combination is missing.
+    """
+    by_condition = scores.groupby(["fold", "condition", "variant"])[score].mean().unstack()
+    n = len(sources)
+    missing = [coalition(part) for part in _subsets(sources) if coalition(part) not in by_condition]
+    if missing or NO_GRAPH not in by_condition:
+        raise InputError(f"no scores of {(missing or [NO_GRAPH])[0]!r}; run ablate with kinds=['shapley']")
+
+    def value(part: Iterable[str]) -> pd.Series:
+        return by_condition[coalition(part)] if part else by_condition[NO_GRAPH]
+
+    table = {}
+    for source in sources:
+        others = [name for name in sources if name != source]
+        gain = sum(
+            factorial(len(part)) * factorial(n - len(part) - 1) / factorial(n) * (value((*part, source)) - value(part))
+            for part in [(), *_subsets(others)]
+        )
+        table[source] = gain
+    return summarize(pd.DataFrame(table))[["mean", "low", "high"]].rename_axis("source")
+
+
+def coalition(sources: Iterable[str]) -> str:
+    """Name of the graph that holds these sources alone."""
+    return "sources " + " + ".join(sorted(sources))
+
+
+def _subsets(sources: Sequence[str]) -> list[tuple[str, ...]]:
+    return [part for size in range(1, len(sources) + 1) for part in combinations(sorted(sources), size)]

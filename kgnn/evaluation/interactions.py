@@ -1,0 +1,148 @@
+"""Genetic interactions: how a pair's effect differs from its singles', for all pairs, and what to measure next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.distance import pdist, squareform
+from sklearn.linear_model import TheilSenRegressor
+
+from kgnn.data.conditions import ConditionNames
+from kgnn.errors import InputError
+from kgnn.models import Baseline, PerturbationModel
+from kgnn.nn.knowledge import Bags, KnowledgeNetwork
+
+MAX_GENES = 1_000  # genes that distance correlations are taken over, those that change most
+
+
+def distance_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Distance correlation of two samples [n] or [n, dimensions] (Székely, Rizzo, Bakirov, Ann Stat 2007)."""
+    a, b = (_centred(np.asarray(part, dtype=float).reshape(len(part), -1)) for part in (x, y))
+    covariance, of_x, of_y = (a * b).mean(), np.square(a).mean(), np.square(b).mean()
+    scale = np.sqrt(of_x * of_y)
+    return float(np.sqrt(max(covariance, 0.0) / scale)) if scale > 1e-24 else 0.0
+
+
+def interaction_scores(a: np.ndarray, b: np.ndarray, ab: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """The five scores of GEARS (Roohani, Huang, Leskovec, Nat Biotechnol 2024; Norman et al., Science 2019).
+
+    With changes against control a, b of the singles and ab of the pair, and the Theil–Sen fit ab ≈ c1 a + c2 b without
+    intercept: `magnitude` √(c1² + c2²) (above about 1 synergy, below suppression); `model_fit` dcor([a, b], ab);
+    `equality_of_contribution` min/max of dcor(a, ab), dcor(b, ab); `similarity` dcor(a, b); `dominance`
+    |log10(c1 / c2)| (of the absolute values). Also `c1`, `c2`. dcor: distance correlation.
+
+    Args:
+        a, b, ab: [genes].
+        seed: of the Theil–Sen estimator, which draws subsets.
+    """
+    x = np.stack([a, b], axis=1).astype(float)
+    fit = TheilSenRegressor(fit_intercept=False, random_state=seed, max_subpopulation=1_000).fit(
+        x, np.asarray(ab, float)
+    )
+    c1, c2 = (float(value) for value in fit.coef_)
+    if len(ab) > MAX_GENES:
+        rows = np.sort(np.argsort(-np.abs(np.asarray(ab)), kind="stable")[:MAX_GENES])
+        x, ab = x[rows], np.asarray(ab)[rows]
+    with_a, with_b = distance_correlation(x[:, 0], ab), distance_correlation(x[:, 1], ab)
+    larger = max(with_a, with_b)
+    smallest = 1e-12
+    return {
+        "magnitude": float(np.hypot(c1, c2)),
+        "model_fit": distance_correlation(x, ab),
+        "equality_of_contribution": min(with_a, with_b) / larger if larger > 0 else 0.0,
+        "similarity": distance_correlation(x[:, 0], x[:, 1]),
+        "dominance": float(abs(np.log10(max(abs(c1), smallest) / max(abs(c2), smallest)))),
+        "c1": c1,
+        "c2": c2,
+    }
+
+
+def interaction_table(
+    model: PerturbationModel | Baseline, genes: Sequence[str], *, scores: bool = True, seed: int = 0
+) -> pd.DataFrame:
+    """All pairs of `genes`, ranked by how far the predicted pair is from the sum of its predicted singles.
+
+    Columns: `epistasis` ‖δ_ab − δ_a − δ_b‖, expression units; `relative`, the same over ‖δ_a + δ_b‖; `uncertainty`,
+    √Σ variances of the pair's prediction, where the model gives variances; `seen`, whether the pair was in training;
+    and with `scores` what `interaction_scores` returns (a tenth of a second a pair and 500 genes).
+
+    Raises:
+        InputError: fewer than two genes, or one that the model does not know.
+    """
+    names = sorted(set(genes))
+    if len(names) < 2:
+        raise InputError("give at least two different genes; interactions are of pairs")
+    pairs = list(combinations(names, 2))
+    labels = ["+".join(pair) for pair in pairs]
+    prediction = model.predict([*names, *labels])
+    delta = pd.DataFrame(prediction.layers["delta"], index=prediction.obs_names)
+    seen = set(model.conditions_)
+    canonical = ConditionNames(model.control).canonical
+    variance = prediction.layers.get("uncertainty")
+    rows = {}
+    for number, (label, (a, b)) in enumerate(zip(labels, pairs, strict=True), len(names)):
+        both, first, second = (delta.loc[name].to_numpy() for name in (label, a, b))
+        gap, expected = (float(np.linalg.norm(part)) for part in (both - first - second, first + second))
+        row: dict[str, float | bool] = {"epistasis": gap, "relative": gap / max(expected, 1e-12)}
+        row["uncertainty"] = float(np.sqrt(variance[number].sum())) if variance is not None else np.nan
+        row["seen"] = canonical(label) in seen
+        rows[label] = row | (interaction_scores(first, second, both, seed=seed) if scores else {})
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("pair")
+    return table.sort_values("epistasis", ascending=False, kind="stable")
+
+
+@torch.no_grad()
+def next_to_measure(model: PerturbationModel, candidates: Sequence[str], n: int = 10) -> pd.DataFrame:
+    """Which conditions' measurement would tell the model most about all candidates.
+
+    Greedy: each step takes the condition x that lowers the sum of the candidates' predictive variances most, by
+    Σ_c k(c, x)² / (k(x, x) + noise) with the covariance k after what is measured and chosen before (Krause, Singh,
+    Guestrin, JMLR 2008, for the variance instead of the entropy).
+
+    Args:
+        model: fitted, `encoder="kg"`.
+        candidates: conditions that could be measured, and that one wants to know; any number of genes each.
+        n: how many to choose.
+
+    Returns:
+        One row a chosen condition, in order: `gain`, the share of the variance at the start that it removes; `left`,
+        the share that is left after it.
+    """
+    network = getattr(model, "network_", None)
+    if not isinstance(network, KnowledgeNetwork):
+        raise InputError("what to measure next needs a fitted model of encoder='kg', which knows its covariance")
+    names = list(dict.fromkeys(ConditionNames(model.control).canonical(name) for name in candidates))
+    names = [name for name in names if name and name not in set(model.conditions_)]
+    if not names:
+        raise InputError("no candidate that was not measured already; give conditions besides those of training")
+    from kgnn.models.perturbation.predictions import check_known
+
+    check_known(names, model.perturbable_)
+    covariance = _posterior(network, model.inputs(names)[0])
+    noise, start = float(network.kernel.noise), float(covariance.diagonal().sum())
+    rows: dict[str, dict[str, float]] = {}
+    for _ in range(min(n, len(names))):
+        gain = covariance.square().sum(0) / (covariance.diagonal() + noise)
+        gain[[names.index(name) for name in rows]] = -torch.inf
+        best = int(gain.argmax())
+        column = covariance[:, best]
+        covariance = covariance - torch.outer(column, column) / (column[best] + noise)
+        rows[names[best]] = {"gain": float(gain[best]) / start, "left": float(covariance.diagonal().sum()) / start}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
+
+
+def _posterior(network: KnowledgeNetwork, bags: Bags) -> torch.Tensor:
+    """Covariance of conditions after training, [conditions, conditions]."""
+    training = network.training_bags
+    reached, of_training = network.propagation.reached(bags), network.propagation.reached(training)
+    cross = network.kernel(bags, training, reached, of_training)
+    return network.kernel(bags, bags, reached, reached) - cross @ network.inverse @ cross.T
+
+
+def _centred(x: np.ndarray) -> np.ndarray:
+    distance = squareform(pdist(x))
+    return distance - distance.mean(axis=0) - distance.mean(axis=1, keepdims=True) + distance.mean()

@@ -1,0 +1,1 @@
+"""`CellModel`, a facade over genes, labels and a network."""

@@ -1,0 +1,1 @@
+"""`PerturbationModel` and its predictors, a file each."""
