@@ -1,0 +1,77 @@
+"""Parts by name, by class, by instance or by import string: one way to find them, one text for an unknown name."""
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from kgnn.errors import InputError
+
+
+def resolve(part: Any, table: Mapping[str, Any], kind: str) -> Any:
+    """Return what a name of `table` or an import string `"package.module:Name"` stands for; anything else as it is.
+
+    Raises:
+        InputError: an unknown name, with those that are near; an import string that leads nowhere.
+    """
+    if not isinstance(part, str):
+        return part
+    if ":" in part:
+        return import_part(part)
+    if part not in table:
+        raise InputError(
+            f"unknown {kind} {part!r}{did_you_mean(part, table)}; choose {', '.join(table)}, or give your own: a class, "
+            "an instance, or 'package.module:Name'"
+        )
+    return table[part]
+
+
+def import_part(text: str) -> Any:
+    """Return the class, function or instance that `"package.module:Name"` names; the working folder is searched last."""
+    module, _, name = text.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{text!r} cannot be imported: {error}; write package.module:Name") from None
+    return found
+
+
+def name_of(part: Any) -> str:
+    """What a part is called: its name in a table, else `package.module:Name` of its class."""
+    if isinstance(part, str):
+        return part
+    kind = part if inspect.isclass(part) or inspect.isfunction(part) else type(part)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean A or B?` where known names are near, else nothing."""
+    by_lower = {str(other).lower(): str(other) for other in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.75)
+    return f"; did you mean {' or '.join(by_lower[other] for other in near)}?" if near else ""
+
+
+def options_of(function: Callable[..., Any]) -> list[str]:
+    """Names of the options that a function or a class takes by keyword."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "self"]
+
+
+def check_options(options: Iterable[str], known: Collection[str], owner: str) -> None:
+    """Refuse an option that its owner would not use.
+
+    Raises:
+        InputError: names the option, what is near, and what there is.
+    """
+    for name in options:
+        if name not in known:
+            has = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise InputError(f"{owner} has no option {name!r}{did_you_mean(name, known)}; {has}")
