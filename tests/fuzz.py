@@ -170,7 +170,7 @@ def saved_edges(path: Path) -> object:
 
 
 SAVED = g.load_table(pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]}), origin="x")
-PARSERS["saved edges"] = ("edges.parquet", parquet(SAVED._edges["gene", "interacts", "gene"]), saved_edges)
+PARSERS["saved edges"] = ("edges.parquet", parquet(SAVED.tables.edges["gene", "interacts", "gene"]), saved_edges)
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:

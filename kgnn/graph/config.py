@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kgnn
 from kgnn.errors import InputError
 from kgnn.files import cache_folder, existing_file, read_h5ad
 from kgnn.graph import sources
-from kgnn.graph.identifiers import GeneNames, map_genes
+from kgnn.graph.identifiers import GeneNames
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.orthologs import Orthologs, join_species
-from kgnn.graph.storage import FORMAT_VERSION, load, read_manifest, save
+from kgnn.graph.storage import FORMAT_VERSION, read_manifest
+from kgnn.version import __version__
 
 KINDS: dict[str, Callable[..., KnowledgeGraph]] = {
     "regulation": sources.load_regulation,
@@ -90,13 +90,13 @@ def build(
     settings = _read_toml(path)
     key = _digest(_inputs(path, settings, cells_key))
     if out is not None and _built(Path(out)) == key:
-        return load(out)
+        return KnowledgeGraph.load(out)
     if "join" in settings:
         graph = _join(path, settings["join"], cells, cells_key, progress)
     else:
         graph = _merge(path, settings, cells, cells_key, progress)
     if out is not None:
-        save(graph, out, build=key)
+        graph.save(out, build=key)
     return graph
 
 
@@ -171,15 +171,15 @@ def _merge(
         key = _digest({"source": _source_inputs(root, source, cells_key), "graph": _graph_inputs(path, settings)})
         folder = cache_folder() / key
         try:
-            part = load(folder)
+            part = KnowledgeGraph.load(folder)
         except InputError:
             part = _load_source(path, root, source, cells, gene_names)
             if graph.get("namespace") and "gene" in part.node_types:
                 keep = graph.get("keep_unknown", False)
-                part = map_genes(part, gene_names(), graph["namespace"], keep_unknown=keep)
+                part = part.map_genes(gene_names(), graph["namespace"], keep_unknown=keep)
             elif graph.get("species") and "gene" in part.node_types:
                 part = part.with_node_column("species", graph["species"])
-            save(part, folder)
+            part.save(folder)
         parts.append(part)
     return KnowledgeGraph.merge(parts)
 
@@ -279,8 +279,8 @@ def _hash_file(path: Path) -> str:
 
 
 def _digest(inputs: Mapping[str, Any]) -> str:
-    code = _hash_of(file.read_bytes() for file in sorted(Path(kgnn.__file__).parent.glob("graph/**/*.py")))
-    text = json.dumps([kgnn.__version__, FORMAT_VERSION, code, inputs], sort_keys=True, default=str)
+    code = _hash_of(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))
+    text = json.dumps([__version__, FORMAT_VERSION, code, inputs], sort_keys=True, default=str)
     return _hash_of([text.encode()])
 
 

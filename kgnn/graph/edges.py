@@ -4,7 +4,7 @@ Everything here works on whole columns, so that tens of millions of edges are a 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,11 @@ from kgnn.errors import InputError
 
 COLUMNS = ["source", "target", "weight", "sign", "confidence", "origin"]
 Relation = tuple[str, str, str]
+
+
+def sides(relation: Relation) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the two columns of ends, each with the type of its nodes."""
+    return ("source", relation[0]), ("target", relation[2])
 
 
 def table_of(
@@ -45,7 +50,7 @@ def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.Data
     if missing:
         raise InputError(f"edges of {relation} lack the column {missing[0]!r}; they have {', '.join(table.columns)}")
     ends = []
-    for column, kind in (("source", relation[0]), ("target", relation[2])):
+    for column, kind in sides(relation):
         if kind not in nodes:
             raise InputError(f"relation {relation} needs nodes of type {kind!r}; the graph has {', '.join(nodes)}")
         codes = nodes[kind].index.get_indexer(table[column])
@@ -207,17 +212,30 @@ def mirror(table: pd.DataFrame) -> pd.DataFrame:
     return collapse(concat([table, take(backward, ~written)]), drop_loops=False)[0]
 
 
-def unordered_pairs(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Number the pairs of nodes regardless of direction: the number of pairs' keys and each row's pair."""
-    a, b = table["source"].to_numpy().astype(np.int64), table["target"].to_numpy().astype(np.int64)
-    return np.unique((np.minimum(a, b) << 32) | np.maximum(a, b), return_inverse=True)
+class Pairs(NamedTuple):
+    """The linked pairs of a relation, whatever the direction where each edge stands in both."""
+
+    keys: np.ndarray  # [pairs], source << 32 | target
+    of_row: np.ndarray  # the number of each row's pair
+    symmetric: bool
+
+
+def linked_pairs(relation: Relation, table: pd.DataFrame) -> Pairs:
+    """Number the linked pairs of a relation; those of a symmetric one have the smaller row number as source."""
+    keys = pair_keys(table)
+    symmetric = relation[0] == relation[2] and is_symmetric(table)
+    if symmetric:
+        keys = np.minimum(keys, pair_keys(reverse(table)))
+    return Pairs(*np.unique(keys, return_inverse=True), symmetric=symmetric)
+
+
+def pair_ends(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sources and targets [pairs] that keys stand for."""
+    return keys >> 32, keys & 0xFFFFFFFF
 
 
 def named(table: pd.DataFrame, relation: Relation, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Replace row numbers by names."""
-    ends: dict[str, Any] = {
-        column: nodes[kind].index.to_numpy()[table[column]]
-        for column, kind in (("source", relation[0]), ("target", relation[2]))
-    }
+    ends: dict[str, Any] = {side: nodes[kind].index.to_numpy()[table[side]] for side, kind in sides(relation)}
     rest: dict[str, Any] = {name: table[name].to_numpy() for name in COLUMNS[2:-1]}
     return pd.DataFrame(ends | rest | {"origin": table["origin"].astype(object).to_numpy()})

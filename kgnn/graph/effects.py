@@ -9,6 +9,7 @@ from anndata import AnnData
 from kgnn.errors import InputError
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.tables import GraphTables
 
 EFFECT = ("gene", "estimated_effect", "gene")
 MAX_CELLS = 20_000
@@ -71,10 +72,9 @@ def estimate_effects(
         now, change = _steps(x, group, adata.obs[time_key].to_numpy(np.float64))
         moved = edge_strengths(source, target, _standard(now), _standard(change), ridge=ridge)
         strength = _unit(strength) + _unit(moved)
-    nodes = {"gene": pd.DataFrame(index=pd.Index(adata.var_names.astype(str), dtype=object, name="name"))}
     table = table_of(source, target, origin, np.abs(strength), np.sign(strength))
-    record = {"origin": origin, "relation": "–".join(EFFECT), "rows_read": adata.n_obs, "unit": "cells", "dropped": {}}
-    return KnowledgeGraph._from_codes(nodes, {EFFECT: table}, [record])
+    counts = {"rows_read": adata.n_obs, "unit": "cells", "dropped": {}}
+    return KnowledgeGraph.of(GraphTables.of_relation({"gene": adata.var_names}, EFFECT, table, origin, **counts))
 
 
 def directed_pairs(kg: KnowledgeGraph, genes: pd.Index) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ def directed_pairs(kg: KnowledgeGraph, genes: pd.Index) -> tuple[np.ndarray, np.
     code = pd.Index(genes).get_indexer(kg.nodes("gene").index)
     keys = [np.array([], np.int64)]
     for relation in kg.relations:
-        table = kg._table(relation)
+        table = kg.tables.table(relation)
         if relation[0] == relation[2] == "gene" and relation != EFFECT and not is_similarity(relation, table):
             keys.append(pair_keys(table))
     pairs = np.unique(np.concatenate(keys))

@@ -57,7 +57,8 @@ def embed_graph(
     chosen = within if relations is None else [tuple(rel) for rel in relations]
     if not chosen:
         raise InputError(f"no relation within {node_type} nodes in the graph")
-    links = sparse.csr_array((len(graph._nodes[node_type]),) * 2)
+    names = graph.nodes(node_type).index
+    links = sparse.csr_array((len(names), len(names)))
     for relation in chosen:
         links = links + graph.to_scipy(relation)  # type: ignore[arg-type]
     links = sparse.csr_array((links + links.T) / 2, dtype=np.float64)
@@ -66,7 +67,7 @@ def embed_graph(
         raise InputError(f"{len(linked)} {node_type} nodes with an edge cannot have {dim} channels; lower dim")
     vectors = np.zeros((links.shape[0], dim), np.float32)
     vectors[linked] = methods[method](sparse.csr_array(links[linked][:, linked]), dim, seed, **options)
-    return pd.DataFrame(vectors, index=graph._nodes[node_type].index)
+    return pd.DataFrame(vectors, index=names)
 
 
 def _spectral(links: sparse.csr_array, dim: int, seed: int) -> np.ndarray:

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch_geometric.data import HeteroData
 
-from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.tables import GraphTables
 
 
-def to_hetero(graph: KnowledgeGraph) -> HeteroData:
+def to_hetero(graph: GraphTables) -> HeteroData:
     """Return the graph as `HeteroData`, ready for PyG's own layers and loaders.
 
     `data.node_names[type]` is the list of node names, in the order of the node table (it belongs to the whole graph, as
@@ -18,16 +18,16 @@ def to_hetero(graph: KnowledgeGraph) -> HeteroData:
     target), `edge_weight` [edges] float32 and `edge_sign` [edges] int8.
     """
     data = HeteroData()
-    data.node_names = {kind: table.index.tolist() for kind, table in graph._nodes.items()}
-    for kind in graph.node_types:
-        data[kind].num_nodes = len(graph._nodes[kind])
-        matrices = {name: torch.from_numpy(np.nan_to_num(x)) for name, x in graph._features.get(kind, {}).items()}
+    data.node_names = {kind: table.index.tolist() for kind, table in graph.nodes.items()}
+    for kind, table in graph.nodes.items():
+        data[kind].num_nodes = len(table)
+        matrices = {name: torch.from_numpy(np.nan_to_num(x)) for name, x in graph.features.get(kind, {}).items()}
         for name, matrix in matrices.items():
             data[kind][name] = matrix
         if matrices:
             data[kind].x = torch.cat(list(matrices.values()), dim=1)
-    for relation in graph.relations:
-        edges = graph.edge_arrays(relation)
+    for relation in graph.edges:
+        edges = graph.pairs(relation)
         data[relation].edge_index = torch.from_numpy(edges[["source", "target"]].to_numpy(np.int64).T.copy())
         data[relation].edge_weight = torch.from_numpy(edges["weight"].to_numpy(np.float32).copy())
         data[relation].edge_sign = torch.from_numpy(edges["sign"].to_numpy(np.int8).copy())

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.graph.edges import collapse, replaced, take
-from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.operations import recoded
 from kgnn.graph.reading import read_table
+from kgnn.graph.tables import GraphTables
 
 NAMESPACES = ("symbol", "ensembl", "entrez")
 # what each column of a table of genes is called by its makers: this project, NCBI gene_info, HGNC, GENCODE, MGI
@@ -182,9 +182,7 @@ def _separator(path: str | Path) -> dict[str, str]:
     return {} if name.endswith((".csv", ".parquet")) else {"separator": "\t"}
 
 
-def map_genes(
-    graph: KnowledgeGraph, genes: GeneNames, to: str = "symbol", *, keep_unknown: bool = False
-) -> KnowledgeGraph:
+def map_genes(graph: GraphTables, genes: GeneNames, to: str = "symbol", *, keep_unknown: bool = False) -> GraphTables:
     """Rename the genes of a graph to one namespace; genes that turn out to be the same become one node.
 
     Ambiguous and unknown names go, with their edges, and are counted in `history`; with `keep_unknown` they stay under
@@ -194,7 +192,7 @@ def map_genes(
         InputError: no name, or nearly none, is known: the message says what the names look like. Nearly all names
             fit but for their case: they are probably another species' symbols, which orthologues translate.
     """
-    table = graph._node_table("gene")
+    table = graph.node_table("gene")
     mapped = genes.map(table.index, to)
     counts = mapped["how"].value_counts().to_dict()
     known = mapped["id"].notna().to_numpy()
@@ -218,38 +216,27 @@ def map_genes(
     names = mapped["id"].to_numpy(object)
     if keep_unknown:
         names = np.where(known, names, table.index.to_numpy(object))
-    result = rename_genes(graph, names, "map_genes", of=sources_of(graph), to=to, species=genes.species, **counts)
-    result._nodes["gene"]["species"] = genes.species
-    return result
+    return rename_genes(graph, names, "map_genes", of=sources_of(graph), to=to, species=genes.species, **counts)
 
 
-def sources_of(graph: KnowledgeGraph) -> str:
+def sources_of(graph: GraphTables) -> str:
     return "|".join(dict.fromkeys(str(record["origin"]) for record in graph.account)) or "graph"
 
 
-def rename_genes(graph: KnowledgeGraph, names: np.ndarray, operation: str, **details: object) -> KnowledgeGraph:
-    """Give each gene a new name; None removes it, the same name twice makes one node (the first's columns stand)."""
-    table = graph._node_table("gene")
+def rename_genes(graph: GraphTables, names: np.ndarray, operation: str, **details: object) -> GraphTables:
+    """Give each gene a new name; None removes it, the same name twice makes one node (the first's columns stand).
+
+    Of the details, which stand in the history, `species` also becomes a column of the genes.
+    """
+    table = graph.node_table("gene")
     has = pd.notna(names)
     codes, labels = pd.factorize(np.asarray(names, object)[has])
     new = np.full(len(table), -1, np.int32)
     new[has] = codes
     first = np.flatnonzero(has)[np.unique(codes, return_index=True)[1]]
-    nodes = table.iloc[first].set_axis(pd.Index(labels, dtype=object, name="name")).copy()
-    edges = {}
-    for relation, rows in graph._edges.items():
-        columns = {
-            side: new[rows[side]] for side, kind in (("source", relation[0]), ("target", relation[2])) if kind == "gene"
-        }
-        rows = replaced(rows, **columns)
-        keep = ((rows["source"] >= 0) & (rows["target"] >= 0)).to_numpy()
-        rows = rows if keep.all() else take(rows, keep)
-        edges[relation] = collapse(rows, drop_loops=relation[0] == relation[2])[0]
-    features = {kind: dict(matrices) for kind, matrices in graph._features.items()}
-    for name, matrix in features.get("gene", {}).items():
-        features["gene"][name] = matrix[first]
-    tables = graph._nodes | {"gene": nodes}
-    merged = int(has.sum()) - len(nodes)
-    edges = {relation: rows for relation, rows in edges.items() if len(rows)}
-    notes = {"genes": len(table), "removed": int((~has).sum()), "became one": merged}
-    return graph._derive(operation, nodes=tables, edges=edges, features=features, **notes, **details)
+    nodes, features = graph.take_nodes({"gene": first})
+    index = pd.Index(labels, dtype=object, name="name")
+    nodes["gene"] = nodes["gene"].set_axis(index).assign(species=details["species"])
+    notes = {"genes": len(table), "removed": int((~has).sum()), "became one": int(has.sum()) - len(first)}
+    edges = recoded(graph, {"gene": new})
+    return graph.derive(operation, nodes=nodes, edges=edges, features=features, **notes, **details)

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from kgnn.errors import InputError
-from kgnn.graph import operations, randomize, report, structure
-from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named
+from kgnn.graph import export, identifiers, operations, randomize, report, storage, structure
+from kgnn.graph.edges import Relation
+from kgnn.graph.tables import GraphTables
 
 if TYPE_CHECKING:
-    import networkx as nx
-    from scipy import sparse
     from torch_geometric.data import HeteroData
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _operation(
+    function: Callable[Concatenate[GraphTables, P], GraphTables],
+) -> Callable[Concatenate[KnowledgeGraph, P], KnowledgeGraph]:
+    """Make a method of a function that returns other tables."""
+
+    @wraps(function)
+    def method(self: KnowledgeGraph, *args: P.args, **options: P.kwargs) -> KnowledgeGraph:
+        return self.of(function(self.tables, *args, **options))
+
+    method.__signature__ = inspect.signature(function).replace(return_annotation="KnowledgeGraph")  # type: ignore[attr-defined]
+    return method
+
+
+def _answer(function: Callable[Concatenate[GraphTables, P], T]) -> Callable[Concatenate[KnowledgeGraph, P], T]:
+    """Make a method of a function that says something about the tables, or writes them."""
+
+    @wraps(function)
+    def method(self: KnowledgeGraph, *args: P.args, **options: P.kwargs) -> T:
+        return function(self.tables, *args, **options)
+
+    return method
 
 
 class KnowledgeGraph:
@@ -37,6 +63,7 @@ class KnowledgeGraph:
             has no such feature.
 
     Attributes:
+        tables: nodes, edges, features, account and history as plain tables, for functions that work on numbers.
         account: what was read from each source and what became of every row; see `report()`.
         history: the operations since, with the numbers of edges before and after.
 
@@ -57,69 +84,46 @@ class KnowledgeGraph:
         account: Iterable[Mapping[str, Any]] = (),
         features: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     ) -> None:
-        tables = {kind: _node_table(kind, table) for kind, table in nodes.items()}
-        encoded = {relation: encode(tables, relation, table) for relation, table in edges.items()}
-        self._fill(tables, encoded, account, (), features or {})
-
-    def _fill(
-        self,
-        nodes: Mapping[str, pd.DataFrame],
-        edges: dict[Relation, pd.DataFrame],
-        account: Iterable[Mapping[str, Any]],
-        history: Iterable[Mapping[str, Any]],
-        features: Mapping[str, Mapping[str, np.ndarray]],
-    ) -> None:
-        """Collapse encoded edges and book what merged and dropped. Empties `edges`, so that memory is held once."""
-        self._nodes = dict(nodes)
-        self._edges: dict[Relation, pd.DataFrame] = {}
-        self._features = _check_features(self._nodes, features)
-        self.account: tuple[dict[str, Any], ...] = tuple(dict(record) for record in account)
-        self.history: tuple[dict[str, Any], ...] = tuple(dict(record) for record in history)
-        for relation in list(edges):
-            self._edges[relation], counts = collapse(edges.pop(relation), drop_loops=relation[0] == relation[2])
-            self._book("–".join(relation), counts)
-        for record in self.account:
-            for count in ("kept", "merged", "self_loops"):
-                record.setdefault(count, 0)
-            record.setdefault("dropped", {})
+        self.tables = GraphTables.encoded(nodes, edges, account, features)
 
     @classmethod
-    def _from_codes(
-        cls,
-        nodes: Mapping[str, pd.DataFrame],
-        edges: dict[Relation, pd.DataFrame],
-        account: Iterable[Mapping[str, Any]] = (),
-        history: Iterable[Mapping[str, Any]] = (),
-        features: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-    ) -> KnowledgeGraph:
-        """Take tables whose ends are row numbers of the node tables, duplicates and self loops among them; empty it."""
+    def of(cls, tables: GraphTables) -> Self:
+        """Make a graph of tables whose edges are numbers already."""
         graph = cls.__new__(cls)
-        graph._fill(nodes, edges, account, history, features or {})
+        graph.tables = tables
         return graph
 
     # reading
 
     @property
+    def account(self) -> tuple[dict[str, Any], ...]:
+        return self.tables.account
+
+    @property
+    def history(self) -> tuple[dict[str, Any], ...]:
+        return self.tables.history
+
+    @property
     def node_types(self) -> list[str]:
-        return list(self._nodes)
+        return list(self.tables.nodes)
 
     @property
     def relations(self) -> list[Relation]:
-        return list(self._edges)
+        return list(self.tables.edges)
 
     @property
     def origins(self) -> list[str]:
         """Names of the knowledge sources that edges came from, sorted."""
-        return sorted({str(name) for table in self._edges.values() for name in table["origin"].cat.categories})
+        return self.tables.origins
 
     def nodes(self, node_type: str) -> pd.DataFrame:
         """Return a copy of the node table, indexed by node name."""
-        return self._node_table(node_type).copy()
+        return self.tables.node_table(node_type).copy()
 
     def features(self, node_type: str) -> dict[str, np.ndarray]:
         """Return the node features by name: float32 `[nodes, channels]`, NaN rows where a node has none."""
-        self._node_table(node_type)
-        return {name: matrix.copy() for name, matrix in self._features.get(node_type, {}).items()}
+        self.tables.node_table(node_type)
+        return {name: matrix.copy() for name, matrix in self.tables.features.get(node_type, {}).items()}
 
     def edges(self, relation: Relation, *, by_origin: bool = False) -> pd.DataFrame:
         """Return the edges of a relation as `source, target, weight, sign, confidence, origin`, names for nodes.
@@ -127,178 +131,63 @@ class KnowledgeGraph:
         One row a pair of nodes: the largest weight and confidence, the majority sign (0 when tied), the origins
         joined by `|`. With `by_origin=True` one row a pair and origin, as stored.
         """
-        table = self._table(relation)
-        return named(table if by_origin else combine_origins(table), relation, self._nodes)
+        return self.tables.named(relation, by_origin=by_origin)
 
     def edge_arrays(self, relation: Relation) -> pd.DataFrame:
         """Return what `edges` returns with row numbers of the node tables instead of names."""
-        return combine_origins(self._table(relation))
+        return self.tables.pairs(relation)
 
-    summary = report.summary
-    report = report.report
+    summary = _answer(report.summary)
+    report = _answer(report.report)
 
     def __repr__(self) -> str:
-        nodes = ", ".join(f"{kind}: {len(table)}" for kind, table in self._nodes.items())
-        edges = ", ".join(f"{'–'.join(rel)}: {len(combine_origins(table))}" for rel, table in self._edges.items())
+        nodes = ", ".join(f"{kind}: {len(table)}" for kind, table in self.tables.nodes.items())
+        edges = ", ".join(f"{'–'.join(relation)}: {len(self.tables.pairs(relation))}" for relation in self.relations)
         return f"KnowledgeGraph({nodes}; {edges})"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KnowledgeGraph):
-            return NotImplemented
-        mine, theirs = self._features, other._features
-        return (
-            self._nodes.keys() == other._nodes.keys()
-            and self._edges.keys() == other._edges.keys()
-            and all(self._nodes[kind].equals(other._nodes[kind]) for kind in self._nodes)
-            and all(self._edges[relation].equals(other._edges[relation]) for relation in self._edges)
-            and {(kind, name) for kind in mine for name in mine[kind]}
-            == {(kind, name) for kind in theirs for name in theirs[kind]}
-            and all(np.array_equal(mine[k][n], theirs[k][n], equal_nan=True) for k in mine for n in mine[k])
-        )
+        return self.tables == other.tables if isinstance(other, KnowledgeGraph) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
-
-    # operations: each returns a new graph; written out in operations.py, structure.py, randomize.py, identifiers.py
+    # operations: each returns a new graph
 
     @staticmethod
     def merge(graphs: Iterable[KnowledgeGraph]) -> KnowledgeGraph:
         """Unite graphs: nodes by type and name, edges by relation, pair and origin. Same as `a | b | c`."""
-        return operations.merge(list(graphs))
+        return KnowledgeGraph.of(operations.merge([graph.tables for graph in graphs]))
 
     def __or__(self, other: KnowledgeGraph) -> KnowledgeGraph:
-        return operations.merge([self, other])
+        return KnowledgeGraph.merge([self, other])
 
-    subset = operations.subset
-    filter = operations.filter
-    drop_source = operations.drop_source
-    only_sources = operations.only_sources
-    undirected = structure.undirected
-    reverse = structure.reverse
-    nearest = structure.nearest
-    largest_component = structure.largest_component
-    with_features = structure.with_features
-    with_node_column = structure.with_node_column
-    rewire = randomize.rewire
-    randomize_edges = randomize.randomize_edges
-    drop_edges = randomize.drop_edges
-    add_random_edges = randomize.add_random_edges
-
-    def map_genes(self, genes: Any, to: str = "symbol", *, keep_unknown: bool = False) -> KnowledgeGraph:
-        """Rename genes to one namespace; see `kgnn.graph.identifiers.map_genes`."""
-        from kgnn.graph.identifiers import map_genes
-
-        return map_genes(self, genes, to, keep_unknown=keep_unknown)
+    subset = _operation(operations.subset)
+    filter = _operation(operations.filter)
+    drop_source = _operation(operations.drop_source)
+    only_sources = _operation(operations.only_sources)
+    undirected = _operation(structure.undirected)
+    reverse = _operation(structure.reverse)
+    nearest = _operation(structure.nearest)
+    largest_component = _operation(structure.largest_component)
+    with_features = _operation(structure.with_features)
+    with_node_column = _operation(structure.with_node_column)
+    rewire = _operation(randomize.rewire)
+    randomize_edges = _operation(randomize.randomize_edges)
+    drop_edges = _operation(randomize.drop_edges)
+    add_random_edges = _operation(randomize.add_random_edges)
+    map_genes = _operation(identifiers.map_genes)
 
     # out
 
+    to_networkx = _answer(export.to_networkx)
+    to_scipy = _answer(export.to_scipy)
+    to_kgx = _answer(export.to_kgx)
+    save = _answer(storage.save)
+
     def to_hetero(self) -> HeteroData:
         """Return a PyG `HeteroData`; see `kgnn.graph.hetero.to_hetero`."""
-        from kgnn.graph.hetero import to_hetero
+        from kgnn.graph.hetero import to_hetero  # PyG takes seconds to import
 
-        return to_hetero(self)
-
-    def to_networkx(self) -> nx.MultiDiGraph:
-        """Return a networkx graph; see `kgnn.graph.export.to_networkx`."""
-        from kgnn.graph.export import to_networkx
-
-        return to_networkx(self)
-
-    def to_scipy(self, relation: Relation, *, signed: bool = False) -> sparse.csr_array:
-        """Return a relation as a sparse matrix [sources, targets] of weights, times the sign if `signed`."""
-        from kgnn.graph.export import to_scipy
-
-        return to_scipy(self, relation, signed=signed)
-
-    def to_kgx(self, path: str | Path) -> None:
-        """Write KGX files `nodes.tsv` and `edges.tsv` into the folder `path`; see `kgnn.graph.export.to_kgx`."""
-        from kgnn.graph.export import to_kgx
-
-        to_kgx(self, path)
-
-    def save(self, path: str | Path) -> None:
-        """Write Parquet tables and `manifest.json` into the folder `path`, whole or not at all."""
-        from kgnn.graph.storage import save
-
-        save(self, path)
+        return to_hetero(self.tables)
 
     @staticmethod
     def load(path: str | Path) -> KnowledgeGraph:
         """Read a folder that `save` wrote; raises `InputError` for a foreign, truncated or newer one."""
-        from kgnn.graph.storage import load
-
-        return load(path)
-
-    # helpers
-
-    def _derive(
-        self,
-        operation: str,
-        *,
-        nodes: Mapping[str, pd.DataFrame] | None = None,
-        edges: Mapping[Relation, pd.DataFrame] | None = None,
-        features: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-        **details: Any,
-    ) -> KnowledgeGraph:
-        """Make a new graph with some parts replaced, and note the operation in its history."""
-        graph = type(self).__new__(type(self))
-        graph._nodes = dict(self._nodes if nodes is None else nodes)
-        graph._edges = dict(self._edges if edges is None else edges)
-        graph._features = _check_features(graph._nodes, self._features if features is None else features)
-        graph.account = tuple(dict(record) for record in self.account)
-        before, after = (sum(map(len, g._edges.values())) for g in (self, graph))
-        note = {"operation": operation, **details, "edges_before": before, "edges_after": after}
-        graph.history = (*self.history, note)
-        return graph
-
-    def _book(self, relation: str, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Add what was merged and dropped to the sources' records, and take it from what they kept."""
-        table = next(table for key, table in self._edges.items() if "–".join(key) == relation)
-        kept = table["origin"].value_counts()
-        records = [record for record in self.account if record.get("relation") == relation]
-        for record in records:
-            if "kept" not in record:
-                same = [r for r in records if r["origin"] == record["origin"] and "kept" not in r]
-                record["kept"] = int(kept.get(record["origin"], 0)) if same[0] is record else 0
-                for reason, n in counts.get(record["origin"], {}).items():
-                    record[reason] = record.get(reason, 0) + n
-            elif (n := counts.get(record["origin"], {}).get("merged", 0)) and record["kept"]:
-                moved = min(n, record["kept"])
-                record["merged"] = record.get("merged", 0) + moved
-                record["kept"] -= moved
-                counts = dict(counts) | {record["origin"]: {"merged": n - moved}}
-
-    def _node_table(self, node_type: str) -> pd.DataFrame:
-        if node_type not in self._nodes:
-            raise InputError(f"no node type {node_type!r} in the graph; it has {', '.join(self._nodes)}")
-        return self._nodes[node_type]
-
-    def _table(self, relation: Relation) -> pd.DataFrame:
-        relation = tuple(relation)  # type: ignore[assignment]
-        if relation not in self._edges:
-            known = ", ".join(map(str, self._edges)) or "none"
-            raise InputError(f"no relation {relation} in the graph; it has {known}")
-        return self._edges[relation]
-
-
-def _node_table(kind: str, table: pd.DataFrame | Iterable[str]) -> pd.DataFrame:
-    if not isinstance(table, pd.DataFrame):
-        table = pd.DataFrame(index=pd.Index([str(name) for name in table], dtype=object))
-    table = table.rename_axis("name")
-    if not table.index.is_unique:
-        twice = table.index[table.index.duplicated()][0]
-        raise InputError(f"{kind} {twice!r} stands twice among the nodes; node names must be unique")
-    return table
-
-
-def _check_features(
-    nodes: Mapping[str, pd.DataFrame], features: Mapping[str, Mapping[str, np.ndarray]]
-) -> dict[str, dict[str, np.ndarray]]:
-    checked: dict[str, dict[str, np.ndarray]] = {}
-    for kind, named_matrices in features.items():
-        for name, matrix in named_matrices.items():
-            matrix = np.asarray(matrix, dtype=np.float32)
-            if kind not in nodes or matrix.ndim != 2 or len(matrix) != len(nodes[kind]):
-                rows = len(nodes[kind]) if kind in nodes else "no"
-                raise InputError(f"feature {name!r} has the shape {matrix.shape}; the graph has {rows} {kind} nodes")
-            checked.setdefault(kind, {})[name] = matrix
-    return checked
+        return KnowledgeGraph.of(storage.load(path))

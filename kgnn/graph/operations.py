@@ -1,23 +1,22 @@
-"""Operations that unite graphs or choose from them; all but `merge` are methods of the graph."""
+"""Operations that unite graphs or choose from them: tables in, tables out. `KnowledgeGraph` has them as methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.edges import Relation, collapse, concat, replaced, take, tidy_origins
-
-if TYPE_CHECKING:
-    from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, tidy_origins
+from kgnn.graph.tables import GraphTables
 
 CONFIDENCE_LETTERS = {"A": 5, "B": 4, "C": 3, "D": 2, "E": 1}  # DoRothEA's levels as numbers, best highest
 
 
-def merge(graphs: Sequence[KnowledgeGraph]) -> KnowledgeGraph:
+def merge(graphs: Sequence[GraphTables]) -> GraphTables:
     """Unite graphs; see `KnowledgeGraph.merge`.
 
     Node order is that of first appearance. Where two graphs describe the same node, the first one's values
@@ -29,29 +28,27 @@ def merge(graphs: Sequence[KnowledgeGraph]) -> KnowledgeGraph:
     """
     if not graphs:
         raise InputError("nothing to merge: give at least one KnowledgeGraph")
-    from kgnn.graph.knowledge_graph import KnowledgeGraph
-
     nodes: dict[str, pd.DataFrame] = {}
     for graph in graphs:
-        for kind, table in graph._nodes.items():
+        for kind, table in graph.nodes.items():
             nodes[kind] = table if kind not in nodes else _merge_nodes(kind, nodes[kind], table)
-    code = [{kind: nodes[kind].index.get_indexer(t.index) for kind, t in graph._nodes.items()} for graph in graphs]
+    code = [{kind: nodes[kind].index.get_indexer(t.index) for kind, t in graph.nodes.items()} for graph in graphs]
     edges: dict[Relation, pd.DataFrame] = {}
-    for relation in dict.fromkeys(relation for graph in graphs for relation in graph.relations):
+    for relation in dict.fromkeys(relation for graph in graphs for relation in graph.edges):
         parts = [
-            _recode(graph._edges[relation], new[relation[0]], new[relation[2]])
+            _recode(graph.edges[relation], relation, new)
             for graph, new in zip(graphs, code, strict=True)
-            if relation in graph._edges
+            if relation in graph.edges
         ]
         edges[relation] = concat(parts)
     features: dict[str, dict[str, np.ndarray]] = {}
     for graph, new in zip(graphs, code, strict=True):
-        for kind, matrices in graph._features.items():
+        for kind, matrices in graph.features.items():
             for name, matrix in matrices.items():
                 _place(features.setdefault(kind, {}), name, matrix, new[kind], len(nodes[kind]))
     account = [record for graph in graphs for record in graph.account]
     history = [note for graph in graphs for note in graph.history]
-    return KnowledgeGraph._from_codes(nodes, edges, account, history, features)
+    return GraphTables.collapsed(nodes, edges, account, history, features)
 
 
 def _place(features: dict[str, np.ndarray], name: str, matrix: np.ndarray, rows: np.ndarray, n_nodes: int) -> None:
@@ -64,9 +61,9 @@ def _place(features: dict[str, np.ndarray], name: str, matrix: np.ndarray, rows:
     features[name] = whole
 
 
-def _recode(table: pd.DataFrame, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
-    ends = {"source": source, "target": target}
-    return replaced(table, **{side: code.astype(np.int32)[table[side]] for side, code in ends.items()})
+def _recode(table: pd.DataFrame, relation: Relation, code: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    ends = [(side, code[kind].astype(np.int32)) for side, kind in sides(relation) if kind in code]
+    return replaced(table, **{side: new[table[side]] for side, new in ends})
 
 
 def _merge_nodes(kind: str, first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -88,9 +85,7 @@ def _merge_nodes(kind: str, first: pd.DataFrame, second: pd.DataFrame) -> pd.Dat
     return result
 
 
-def subset(
-    self: KnowledgeGraph, names: Iterable[str], node_type: str = "gene", *, neighbours: int = 0
-) -> KnowledgeGraph:
+def subset(graph: GraphTables, names: Iterable[str], node_type: str = "gene", *, neighbours: int = 0) -> GraphTables:
     """Keep the nodes of `node_type` that are in `names` (in that order) and the edges between kept nodes.
 
     Args:
@@ -103,7 +98,7 @@ def subset(
         InputError: none of the names is in the graph.
     """
     wanted = pd.Index(list(dict.fromkeys(names)), dtype=object)
-    table = self._node_table(node_type)
+    table = graph.node_table(node_type)
     codes = table.index.get_indexer(wanted)
     codes = codes[codes >= 0]
     if not len(codes):
@@ -114,16 +109,16 @@ def subset(
         )
     keep = {node_type: codes}
     if neighbours:
-        keep = _reached(self, node_type, codes, neighbours)
-    return keep_nodes(self, keep, "subset", node_type=node_type, names=len(wanted), neighbours=neighbours)
+        keep = _reached(graph, node_type, codes, neighbours)
+    return keep_nodes(graph, keep, "subset", node_type=node_type, names=len(wanted), neighbours=neighbours)
 
 
-def _reached(graph: KnowledgeGraph, node_type: str, start: np.ndarray, hops: int) -> dict[str, np.ndarray]:
-    seen = {kind: np.zeros(len(table), bool) for kind, table in graph._nodes.items()}
+def _reached(graph: GraphTables, node_type: str, start: np.ndarray, hops: int) -> dict[str, np.ndarray]:
+    seen = {kind: np.zeros(len(table), bool) for kind, table in graph.nodes.items()}
     seen[node_type][start] = True
     for _ in range(hops):
         before = {kind: mask.copy() for kind, mask in seen.items()}
-        for relation, table in graph._edges.items():
+        for relation, table in graph.edges.items():
             source, target = table["source"].to_numpy(), table["target"].to_numpy()
             seen[relation[2]][target[before[relation[0]][source]]] = True
             seen[relation[0]][source[before[relation[2]][target]]] = True
@@ -132,71 +127,71 @@ def _reached(graph: KnowledgeGraph, node_type: str, start: np.ndarray, hops: int
     return keep | {node_type: np.concatenate([start, others])}
 
 
-def keep_nodes(graph: KnowledgeGraph, keep: Mapping[str, np.ndarray], operation: str, **details: Any) -> KnowledgeGraph:
+def keep_nodes(graph: GraphTables, keep: Mapping[str, np.ndarray], operation: str, **details: Any) -> GraphTables:
     """Keep the node rows `keep[type]`, in that order; types that are not named stay whole."""
-    new_code = {kind: np.arange(len(table), dtype=np.int32) for kind, table in graph._nodes.items()}
+    code = {kind: np.full(len(graph.nodes[kind]), -1, np.int32) for kind in keep}
     for kind, rows in keep.items():
-        new_code[kind] = np.full(len(graph._nodes[kind]), -1, np.int32)
-        new_code[kind][rows] = np.arange(len(rows), dtype=np.int32)
-    nodes = {kind: table.iloc[keep[kind]] if kind in keep else table for kind, table in graph._nodes.items()}
+        code[kind][rows] = np.arange(len(rows), dtype=np.int32)
+    nodes, features = graph.take_nodes(keep)
+    return graph.derive(operation, nodes=nodes, edges=recoded(graph, code), features=features, **details)
+
+
+def recoded(graph: GraphTables, code: Mapping[str, np.ndarray]) -> dict[Relation, pd.DataFrame]:
+    """Give nodes the row numbers `code[type][row]`; edges of nodes without one (−1) go, and relations left empty."""
     edges = {}
-    for relation, table in graph._edges.items():
-        table = _recode(table, new_code[relation[0]], new_code[relation[2]])
+    for relation, table in graph.edges.items():
+        table = _recode(table, relation, code)
         inside = ((table["source"] >= 0) & (table["target"] >= 0)).to_numpy()
-        if inside.any():
-            edges[relation] = collapse(take(table, inside), drop_loops=False)[0]
-    features = {
-        kind: {name: matrix[keep[kind]] if kind in keep else matrix for name, matrix in matrices.items()}
-        for kind, matrices in graph._features.items()
-    }
-    return graph._derive(operation, nodes=nodes, edges=edges, features=features, **details)
+        table = table if inside.all() else take(table, inside)
+        edges[relation] = collapse(table, drop_loops=relation[0] == relation[2])[0]
+    return {relation: table for relation, table in edges.items() if len(table)}
 
 
 def keep_edges(
-    graph: KnowledgeGraph, choose: Callable[[Relation, pd.DataFrame], Any], operation: str, **details: Any
-) -> KnowledgeGraph:
-    tables = {rel: tidy_origins(take(table, np.asarray(choose(rel, table)))) for rel, table in graph._edges.items()}
-    return graph._derive(operation, edges={rel: table for rel, table in tables.items() if len(table)}, **details)
+    graph: GraphTables, choose: Callable[[Relation, pd.DataFrame], Any], operation: str, **details: Any
+) -> GraphTables:
+    """Keep the rows (numbers or mask) that `choose` returns for a relation and its table; empty relations go."""
+    tables = {rel: tidy_origins(take(table, np.asarray(choose(rel, table)))) for rel, table in graph.edges.items()}
+    return graph.derive(operation, edges={rel: table for rel, table in tables.items() if len(table)}, **details)
 
 
-def drop_source(self: KnowledgeGraph, *origins: str) -> KnowledgeGraph:
+def drop_source(graph: GraphTables, *origins: str) -> GraphTables:
     """Remove all edges that the named knowledge sources contributed, and their account; nodes stay.
 
     Raises:
         InputError: no such source in the graph.
     """
-    _check_origins(self, origins)
-    return _keep_origins(self, set(self.origins) - set(origins), "drop_source", origins)
+    _check_origins(graph, origins)
+    return _keep_origins(graph, set(graph.origins) - set(origins), "drop_source", origins)
 
 
-def only_sources(self: KnowledgeGraph, *origins: str) -> KnowledgeGraph:
+def only_sources(graph: GraphTables, *origins: str) -> GraphTables:
     """Keep only the edges that the named knowledge sources contributed; nodes stay."""
-    _check_origins(self, origins)
-    return _keep_origins(self, set(origins), "only_sources", origins)
+    _check_origins(graph, origins)
+    return _keep_origins(graph, set(origins), "only_sources", origins)
 
 
-def _keep_origins(graph: KnowledgeGraph, kept: set[str], operation: str, named: Sequence[str]) -> KnowledgeGraph:
+def _keep_origins(graph: GraphTables, kept: set[str], operation: str, named: Sequence[str]) -> GraphTables:
     result = keep_edges(graph, lambda _, table: table["origin"].isin(kept), operation, origins=list(named))
     gone = set(graph.origins) - kept
-    result.account = tuple(record for record in result.account if record["origin"] not in gone)
-    return result
+    return replace(result, account=tuple(record for record in result.account if record["origin"] not in gone))
 
 
-def _check_origins(graph: KnowledgeGraph, origins: Iterable[str]) -> None:
+def _check_origins(graph: GraphTables, origins: Iterable[str]) -> None:
     unknown = sorted(set(origins) - set(graph.origins))
     if unknown:
         raise InputError(f"no source {unknown[0]!r} in the graph; it has {', '.join(graph.origins) or 'none'}")
 
 
 def filter(
-    self: KnowledgeGraph,
+    graph: GraphTables,
     relation: Relation | None = None,
     *,
     origin: str | None = None,
     min_weight: float | None = None,
     sign: int | Iterable[int] | None = None,
     min_confidence: float | str | None = None,
-) -> KnowledgeGraph:
+) -> GraphTables:
     """Keep edges by weight, sign or confidence; edges of other relations or origins than the named ones stay.
 
     Args:
@@ -211,9 +206,9 @@ def filter(
         InputError: no such relation or source; a confidence that is neither a number nor a letter A to E.
     """
     if relation is not None:
-        self._table(relation)
+        graph.table(relation)
     if origin is not None:
-        _check_origins(self, [origin])
+        _check_origins(graph, [origin])
     signs = None if sign is None else [sign] if isinstance(sign, int) else list(sign)
     limit = min_confidence
     if isinstance(limit, str):
@@ -237,4 +232,4 @@ def filter(
 
     details = {"relation": relation and "–".join(relation), "origin": origin, "min_weight": min_weight, "sign": signs}
     details = {name: value for name, value in details.items() if value is not None}
-    return keep_edges(self, choose, "filter", **details, **({} if limit is None else {"min_confidence": limit}))
+    return keep_edges(graph, choose, "filter", **details, **({} if limit is None else {"min_confidence": limit}))

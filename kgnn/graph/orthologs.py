@@ -11,10 +11,12 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.graph.edges import COLUMNS, collapse, table_of
+from kgnn.graph.edges import COLUMNS, collapse, sides, table_of
 from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.operations import merge
 from kgnn.graph.reading import read_table
+from kgnn.graph.tables import GraphTables
 
 ORTHOLOGOUS = ("gene", "orthologous_to", "gene")
 
@@ -63,7 +65,7 @@ class Orthologs:
         """
         source = self._from(to)
         pairs = self.pairs if one_to_many else self.one_to_one()
-        index = graph._node_table("gene").index
+        index = graph.nodes("gene").index
         pairs = pairs[pairs[source].isin(index)]
         if pairs.empty:
             raise InputError(
@@ -72,11 +74,10 @@ class Orthologs:
             )
         if not one_to_many:
             new = pairs.set_index(source)[to].reindex(index).to_numpy(object)
-            result = rename_genes(graph, new, "translate", of=sources_of(graph), species=to)
+            tables = rename_genes(graph.tables, new, "translate", of=sources_of(graph.tables), species=to)
         else:
-            result = self._copy(graph, pairs[source], pairs[to])
-        result._nodes["gene"]["species"] = to
-        return result
+            tables = _copy_genes(graph.tables, pairs[source], pairs[to], to)
+        return KnowledgeGraph.of(tables)
 
     def translate_cells(self, adata: AnnData, to: str) -> AnnData:
         """Return cells with their genes renamed to the one-to-one orthologues in the species `to`.
@@ -110,39 +111,6 @@ class Orthologs:
             raise InputError(f"species {to!r} is unknown; the table has {' and '.join(self.species)}")
         return self.species[1 - self.species.index(to)]
 
-    def _copy(self, graph: KnowledgeGraph, old: pd.Series, new: pd.Series) -> KnowledgeGraph:
-        table = graph._node_table("gene")
-        codes, labels = pd.factorize(new.to_numpy(object))
-        copies = pd.DataFrame({"old": table.index.get_indexer(old), "new": codes})
-        first = copies.drop_duplicates("new")["old"].to_numpy()
-        nodes = table.iloc[first].set_axis(pd.Index(labels, dtype=object, name="name")).copy()
-        edges = {}
-        for relation, rows in graph._edges.items():
-            rows = rows.assign(weight=rows["weight"].astype(np.float64), row=np.arange(len(rows)))
-            for side, kind in (("source", relation[0]), ("target", relation[2])):
-                if kind == "gene":
-                    rows = rows.merge(copies, left_on=side, right_on="old").drop(columns=[side, "old"])
-                    rows = rows.rename(columns={"new": side})
-            rows["weight"] /= rows.groupby("row")["weight"].transform("size")
-            rows = rows.sort_values("row", kind="stable")[COLUMNS]
-            values = {name: rows[name].to_numpy() for name in COLUMNS}
-            made = table_of(
-                values["source"],
-                values["target"],
-                rows["origin"].array,
-                values["weight"],
-                values["sign"],
-                values["confidence"],
-            )
-            edges[relation] = collapse(made, drop_loops=relation[0] == relation[2])[0]
-        features = {kind: dict(matrices) for kind, matrices in graph._features.items()}
-        features["gene"] = {name: matrix[first] for name, matrix in features.get("gene", {}).items()}
-        removed = len(table) - old.nunique()
-        tables = graph._nodes | {"gene": nodes}
-        return graph._derive(
-            "translate", nodes=tables, edges=edges, features=features, one_to_many=True, removed=removed
-        )
-
 
 def join_species(
     graphs: Mapping[str, KnowledgeGraph], orthologs: Orthologs, *, one_to_many: bool = False, origin: str = "orthologs"
@@ -163,15 +131,12 @@ def join_species(
     taken: dict[str, str] = {}
     parts, name_of = [], {}
     for species, graph in graphs.items():
-        index = graph._node_table("gene").index
+        index = graph.nodes("gene").index
         names = np.array([f"{gene} ({species})" if gene in taken else gene for gene in index], object)
-        renamed = rename_genes(
-            graph, names, "join_species", species=species, shared=sum(gene in taken for gene in index)
-        )
-        renamed._nodes["gene"]["species"] = species
+        shared = sum(gene in taken for gene in index)
+        parts.append(rename_genes(graph.tables, names, "join_species", species=species, shared=shared))
         taken |= dict.fromkeys(index, species)
         name_of[species] = dict(zip(index, names, strict=True))
-        parts.append(renamed)
     for species in orthologs.species:
         if species not in graphs:
             raise InputError(
@@ -182,20 +147,37 @@ def join_species(
     there = (first.notna() & second.notna()).to_numpy()
     if not there.any():
         raise InputError("no orthologous pair has both genes in the graphs; check the namespaces")
-    joined = KnowledgeGraph.merge(parts)
-    index = joined._nodes["gene"].index
+    joined = merge(parts)
+    index = joined.nodes["gene"].index
     ends = [index.get_indexer(column[there]) for column in (first, second)]
     table = table_of(np.concatenate(ends), np.concatenate(ends[::-1]), origin)
-    record = {
-        "origin": origin,
-        "relation": "–".join(ORTHOLOGOUS),
-        "rows_read": len(orthologs.pairs),
-        "unit": "pairs",
-        "added": int(there.sum()),
-        "dropped": {
-            "not one to one": len(orthologs.pairs) - len(pairs),
-            "a gene is not in the graphs": int((~there).sum()),
-        },
+    dropped = {
+        "not one to one": len(orthologs.pairs) - len(pairs),
+        "a gene is not in the graphs": int((~there).sum()),
     }
-    links = KnowledgeGraph._from_codes({"gene": joined._nodes["gene"]}, {ORTHOLOGOUS: table}, [record])
-    return KnowledgeGraph.merge([joined, links])
+    counts = {"rows_read": len(orthologs.pairs), "unit": "pairs", "added": int(there.sum()), "dropped": dropped}
+    nodes = {"gene": joined.nodes["gene"]}
+    return KnowledgeGraph.of(merge([joined, GraphTables.of_relation(nodes, ORTHOLOGOUS, table, origin, **counts)]))
+
+
+def _copy_genes(graph: GraphTables, old: pd.Series, new: pd.Series, species: str) -> GraphTables:
+    """Copy the gene `old[i]` and its edges to `new[i]`, for all i; an edge's weight is shared among its copies."""
+    table = graph.node_table("gene")
+    codes, labels = pd.factorize(new.to_numpy(object))
+    copies = pd.DataFrame({"old": table.index.get_indexer(old), "new": codes})
+    first = copies.drop_duplicates("new")["old"].to_numpy()
+    nodes, features = graph.take_nodes({"gene": first})
+    nodes["gene"] = nodes["gene"].set_axis(pd.Index(labels, dtype=object, name="name")).assign(species=species)
+    edges = {}
+    for relation, rows in graph.edges.items():
+        rows = rows.assign(weight=rows["weight"].astype(np.float64), row=np.arange(len(rows)))
+        for side, kind in sides(relation):
+            if kind == "gene":
+                rows = rows.merge(copies, left_on=side, right_on="old").drop(columns=[side, "old"])
+                rows = rows.rename(columns={"new": side})
+        rows["weight"] /= rows.groupby("row")["weight"].transform("size")
+        rows = rows.sort_values("row", kind="stable")
+        made = table_of(**{name: rows[name].to_numpy() for name in COLUMNS[:-1]}, origin=rows["origin"].array)
+        edges[relation] = collapse(made, drop_loops=relation[0] == relation[2])[0]
+    removed = len(table) - old.nunique()
+    return graph.derive("translate", nodes=nodes, edges=edges, features=features, one_to_many=True, removed=removed)

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kgnn.graph.edges import pair_keys
+from kgnn.graph.edges import pair_keys, sides
+from kgnn.graph.identifiers import looks_like
 from kgnn.graph.structure import component_labels
+from kgnn.graph.tables import GraphTables
 
-if TYPE_CHECKING:
-    from kgnn.graph.knowledge_graph import KnowledgeGraph
+SHOWN = ["relation", "origin", "edges", "positive", "negative", "unsigned", "weight_median"]
 
 
-def summary(self: KnowledgeGraph) -> pd.DataFrame:
+def summary(graph: GraphTables) -> pd.DataFrame:
     """Return one row a relation and origin: edges, nodes, signs, weights, and what loading merged and dropped."""
     records: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in self.account:
+    for record in graph.account:
         records.setdefault((record["relation"], record["origin"]), []).append(record)
     rows = []
-    for relation, table in self._edges.items():
+    for relation, table in graph.edges.items():
         name = "–".join(relation)
         booked = {origin for key, origin in records if key == name}
         for origin in sorted(booked | set(table["origin"].cat.categories)):
@@ -88,16 +89,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and dictionaries, ready for JSON (NaN stays NaN)."""
-        tables = {
-            name: getattr(self, name).to_dict("records") for name in ("sources", "degrees", "overlap", "coverage")
-        }
-        return {
-            "nodes": self.nodes,
-            "namespace": self.namespace,
-            "components": self.components,
-            "account": self.account,
-            "history": self.history,
-        } | tables
+        tables = ("sources", "degrees", "overlap", "coverage")
+        values = {name: getattr(self, name) for name in ("nodes", "namespace", "components", "account", "history")}
+        return values | {name: getattr(self, name).to_dict("records") for name in tables}
 
     def reading(self) -> list[str]:
         """Return one line a record of the account: rows read, kept, merged, dropped and why."""
@@ -110,12 +104,7 @@ class Report:
             ("components", ", ".join(f"{what}: {n:,}" for what, n in self.components.items())),
             ("read", self.reading()),
             ("done since", [" ".join(f"{key}={value}" for key, value in note.items()) for note in self.history]),
-            (
-                "sources",
-                self.sources[["relation", "origin", "edges", "positive", "negative", "unsigned", "weight_median"]],
-            )
-            if len(self.sources)
-            else ("sources", []),
+            ("sources", self.sources[SHOWN] if len(self.sources) else []),
             ("degrees", self.degrees),
             ("overlap", self.overlap),
             ("coverage", self.coverage),
@@ -125,11 +114,9 @@ class Report:
     def __str__(self) -> str:
         text = []
         for title, content in self._parts():
-            lines = (
-                content
-                if isinstance(content, list)
-                else str(content if isinstance(content, str) else content.to_string(index=False)).splitlines()
-            )
+            if isinstance(content, pd.DataFrame):
+                content = content.to_string(index=False)
+            lines = content if isinstance(content, list) else content.splitlines()
             text += [f"{title}:", *(f"  {line}" for line in lines)]
         return "\n".join(text)
 
@@ -145,7 +132,7 @@ class Report:
         return html
 
 
-def report(self: KnowledgeGraph, genes: Iterable[str] | None = None) -> Report:
+def report(graph: GraphTables, genes: Iterable[str] | None = None) -> Report:
     """Return the account of the graph: sources, degrees, components, overlap of sources, coverage.
 
     Args:
@@ -154,25 +141,23 @@ def report(self: KnowledgeGraph, genes: Iterable[str] | None = None) -> Report:
     Example:
         >>> print(kg.report(adata.var_names))
     """
-    from kgnn.graph.identifiers import looks_like
-
-    labels = component_labels(self)
+    labels = component_labels(graph)
     joined = np.concatenate([np.array([], np.int64), *labels.values()])
     sizes = np.bincount(joined) if len(joined) else np.array([], np.int64)
     return Report(
-        nodes={kind: len(table) for kind, table in self._nodes.items()},
-        sources=self.summary(),
-        degrees=_degrees(self),
-        overlap=_overlap(self),
+        nodes={kind: len(table) for kind, table in graph.nodes.items()},
+        sources=summary(graph),
+        degrees=_degrees(graph),
+        overlap=_overlap(graph),
         components={
             "number": len(sizes),
             "nodes in the largest": int(sizes.max(initial=0)),
             "nodes without an edge": int((sizes == 1).sum()),
         },
-        coverage=pd.DataFrame() if genes is None else _coverage(self, list(genes)),
-        namespace=looks_like(self._nodes["gene"].index) if "gene" in self._nodes else "",
-        account=[dict(record) for record in self.account],
-        history=[dict(note) for note in self.history],
+        coverage=pd.DataFrame() if genes is None else _coverage(graph, list(genes)),
+        namespace=looks_like(graph.nodes["gene"].index) if "gene" in graph.nodes else "",
+        account=[dict(record) for record in graph.account],
+        history=[dict(note) for note in graph.history],
     )
 
 
@@ -189,12 +174,12 @@ def _sentence(record: dict[str, Any]) -> str:
     return f"{record['origin']}, {record['relation']}: {read}; {kept}{rest}"
 
 
-def _degrees(graph: KnowledgeGraph) -> pd.DataFrame:
+def _degrees(graph: GraphTables) -> pd.DataFrame:
     rows = []
-    for relation in graph.relations:
-        table = graph.edge_arrays(relation)
+    for relation in graph.edges:
+        table = graph.pairs(relation)
         for side, column, kind in (("out", "source", relation[0]), ("in", "target", relation[2])):
-            degree = np.bincount(table[column], minlength=len(graph._nodes[kind]))
+            degree = np.bincount(table[column], minlength=len(graph.nodes[kind]))
             some = degree[degree > 0]
             rows.append(
                 {
@@ -211,9 +196,9 @@ def _degrees(graph: KnowledgeGraph) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _overlap(graph: KnowledgeGraph) -> pd.DataFrame:
+def _overlap(graph: GraphTables) -> pd.DataFrame:
     rows = []
-    for relation, table in graph._edges.items():
+    for relation, table in graph.edges.items():
         keys, codes = pair_keys(table), table["origin"].cat.codes.to_numpy()
         parts = {name: keys[codes == code] for code, name in enumerate(table["origin"].cat.categories)}
         for (a, first), (b, second) in combinations(parts.items(), 2):
@@ -231,24 +216,16 @@ def _overlap(graph: KnowledgeGraph) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _coverage(graph: KnowledgeGraph, genes: list[str]) -> pd.DataFrame:
+def _coverage(graph: GraphTables, genes: list[str]) -> pd.DataFrame:
     wanted = pd.Index(genes, dtype=object).unique()
-    index = graph._node_table("gene").index
+    index = graph.node_table("gene").index
     linked = {}
-    for relation, table in graph._edges.items():
-        ends = [table[c] for c, kind in (("source", relation[0]), ("target", relation[2])) if kind == "gene"]
+    for relation, table in graph.edges.items():
+        ends = [table[c] for c, kind in sides(relation) if kind == "gene"]
         if ends:
             linked["–".join(relation)] = index[np.unique(np.concatenate(ends))]
     everything = pd.Index(np.concatenate([names.to_numpy() for names in linked.values()])) if linked else index[:0]
     rows = {"known to the graph": index, "linked in any relation": everything} | linked
-    return pd.DataFrame(
-        [
-            {
-                "genes": name,
-                "covered": int(wanted.isin(known).sum()),
-                "of": len(wanted),
-                "share": wanted.isin(known).mean(),
-            }
-            for name, known in rows.items()
-        ]
-    )
+    covered = [wanted.isin(known) for known in rows.values()]
+    counts = {"covered": [int(hit.sum()) for hit in covered], "of": len(wanted)}
+    return pd.DataFrame({"genes": list(rows), **counts, "share": [hit.mean() for hit in covered]})

@@ -6,39 +6,42 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import kgnn
 from kgnn.errors import InputError
 from kgnn.files import new_folder, read_json, write_json
-from kgnn.graph.edges import COLUMNS, tidy_origins
-from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.edges import COLUMNS, sides, tidy_origins
+from kgnn.graph.tables import GraphTables
+from kgnn.version import __version__
 
 FORMAT = "kgnn.KnowledgeGraph"
 FORMAT_VERSION = 2  # 1 had neither confidences, features nor a history
 MANIFEST = "manifest.json"
 
 
-def save(graph: KnowledgeGraph, path: str | Path, **extra: Any) -> None:
-    """Write the graph; see `KnowledgeGraph.save`. `extra` goes into the manifest."""
+def save(graph: GraphTables, path: str | Path, **extra: Any) -> None:
+    """Write Parquet tables and `manifest.json` into the folder `path`, whole or not at all.
+
+    `extra` goes into the manifest.
+    """
     with new_folder(path, MANIFEST) as folder:
         nodes: list[dict] = []
         edges: list[dict] = []
         features: list[dict] = []
-        for number, (kind, table) in enumerate(graph._nodes.items()):
+        for number, (kind, table) in enumerate(graph.nodes.items()):
             file = f"nodes_{number}.parquet"
             table.to_parquet(folder / file, write_page_checksum=True)
             nodes.append({"type": kind, "file": file, "rows": len(table)})
-            for name, matrix in graph._features.get(kind, {}).items():
+            for name, matrix in graph.features.get(kind, {}).items():
                 file = f"features_{len(features)}.npy"
                 np.save(folder / file, matrix)
                 features.append({"type": kind, "name": name, "file": file})
-        for number, (relation, table) in enumerate(graph._edges.items()):
+        for number, (relation, table) in enumerate(graph.edges.items()):
             file = f"edges_{number}.parquet"
             table.to_parquet(folder / file, index=False, write_page_checksum=True)
             edges.append({"relation": list(relation), "file": file, "rows": len(table)})
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "kgnn": kgnn.__version__,
+            "kgnn": __version__,
             "nodes": nodes,
             "edges": edges,
             "features": features,
@@ -48,7 +51,7 @@ def save(graph: KnowledgeGraph, path: str | Path, **extra: Any) -> None:
         write_json(folder / MANIFEST, manifest | extra)
 
 
-def load(path: str | Path) -> KnowledgeGraph:
+def load(path: str | Path) -> GraphTables:
     """Read a graph; see `KnowledgeGraph.load`."""
     path = Path(path)
     manifest = read_manifest(path)
@@ -66,11 +69,11 @@ def load(path: str | Path) -> KnowledgeGraph:
         account, history = manifest["account"], manifest["history"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the manifest or a table lacks {error}; save the graph again") from None
-    for (source_type, _, target_type), table in edges.items():
-        for column, kind in (("source", source_type), ("target", target_type)):
+    for relation, table in edges.items():
+        for column, kind in sides(relation):
             if kind not in nodes or not table[column].between(0, len(nodes[kind]) - 1).all():
                 raise InputError(f"{path}: edges point outside the {kind} table; save the graph again")
-    return KnowledgeGraph._from_codes(nodes, edges, account, history, features)
+    return GraphTables.collapsed(nodes, edges, account, history, features)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

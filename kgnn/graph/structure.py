@@ -1,9 +1,9 @@
-"""Operations that change a graph's shape rather than choose from it; all but the helpers are methods of the graph."""
+"""Operations that change a graph's shape rather than choose from it: tables in, tables out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,61 +14,57 @@ from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, mirror, pair_keys
 from kgnn.graph.edges import reverse as reverse_table
 from kgnn.graph.operations import keep_edges, keep_nodes
-
-if TYPE_CHECKING:
-    from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.tables import GraphTables
 
 
-def undirected(self: KnowledgeGraph, *relations: Relation) -> KnowledgeGraph:
+def undirected(graph: GraphTables, *relations: Relation) -> GraphTables:
     """Add to each edge the same edge in the other direction, for relations within one node type (default: all).
 
     Where one source holds both directions already, each keeps its own weight and sign.
     """
-    chosen = _chosen(self, relations, lambda relation: relation[0] == relation[2])
-    edges = {rel: mirror(table) if rel in chosen else table for rel, table in self._edges.items()}
-    return self._derive("undirected", edges=edges, relations=["–".join(relation) for relation in chosen])
+    chosen = _chosen(graph, relations, lambda relation: relation[0] == relation[2])
+    edges = {rel: mirror(table) if rel in chosen else table for rel, table in graph.edges.items()}
+    return graph.derive("undirected", edges=edges, relations=["–".join(relation) for relation in chosen])
 
 
-def reverse(self: KnowledgeGraph, *relations: Relation) -> KnowledgeGraph:
+def reverse(graph: GraphTables, *relations: Relation) -> GraphTables:
     """Add to each relation its reverse, named `rev_…` as PyG's `ToUndirected` does (default: all relations).
 
     With it messages pass both ways between node types: `("family", "rev_in_family", "gene")`.
     """
-    chosen = _chosen(self, relations, lambda relation: not relation[1].startswith("rev_"))
-    edges = dict(self._edges)
+    chosen = _chosen(graph, relations, lambda relation: not relation[1].startswith("rev_"))
+    edges = dict(graph.edges)
     for source, name, target in chosen:
-        back = collapse(reverse_table(self._edges[source, name, target]), drop_loops=False)[0]
+        back = collapse(reverse_table(graph.edges[source, name, target]), drop_loops=False)[0]
         edges[target, f"rev_{name}", source] = back
-    return self._derive("reverse", edges=edges, relations=["–".join(relation) for relation in chosen])
+    return graph.derive("reverse", edges=edges, relations=["–".join(relation) for relation in chosen])
 
 
-def _chosen(
-    graph: KnowledgeGraph, relations: Sequence[Relation], default: Callable[[Relation], bool]
-) -> list[Relation]:
+def _chosen(graph: GraphTables, relations: Sequence[Relation], default: Callable[[Relation], bool]) -> list[Relation]:
     for relation in relations:
-        graph._table(relation)
-    return [tuple(rel) for rel in relations] or [rel for rel in graph._edges if default(rel)]  # type: ignore[misc]
+        graph.table(relation)
+    return [tuple(rel) for rel in relations] or [rel for rel in graph.edges if default(rel)]  # type: ignore[misc]
 
 
-def nearest(self: KnowledgeGraph, k: int, *relations: Relation) -> KnowledgeGraph:
+def nearest(graph: GraphTables, k: int, *relations: Relation) -> GraphTables:
     """Keep for each target node its `k` sources of largest weight (ties: first in node order) in each relation.
 
     A pair that several origins hold counts once, with its largest weight.
     """
     if k < 1:
         raise InputError(f"k = {k}; keep at least one edge a node")
-    chosen = _chosen(self, relations, lambda _: True)
+    chosen = _chosen(graph, relations, lambda _: True)
 
     def choose(rel: Relation, table: pd.DataFrame) -> np.ndarray:
         if rel not in chosen:
             return np.ones(len(table), bool)
-        pairs = self.edge_arrays(rel)
+        pairs = graph.pairs(rel)
         source, target, weight = (pairs[name].to_numpy() for name in ("source", "target", "weight"))
         source, target, _ = heaviest(source, target, weight, k)
         kept = pair_keys(pd.DataFrame({"source": source, "target": target}))
         return np.isin(pair_keys(table), kept)
 
-    return keep_edges(self, choose, "nearest", k=k, relations=["–".join(relation) for relation in chosen])
+    return keep_edges(graph, choose, "nearest", k=k, relations=["–".join(relation) for relation in chosen])
 
 
 def heaviest(
@@ -84,34 +80,34 @@ def heaviest(
     return source, target, weight
 
 
-def largest_component(self: KnowledgeGraph) -> KnowledgeGraph:
+def largest_component(graph: GraphTables) -> GraphTables:
     """Keep the largest set of nodes, of all types, that are linked whatever the edges' direction."""
-    label = component_labels(self)
+    label = component_labels(graph)
     joined = np.concatenate(list(label.values()))
     if not len(joined):
         raise InputError("the graph has no nodes")
     largest = np.bincount(joined).argmax()
-    return keep_nodes(self, {kind: np.flatnonzero(x == largest) for kind, x in label.items()}, "largest_component")
+    return keep_nodes(graph, {kind: np.flatnonzero(x == largest) for kind, x in label.items()}, "largest_component")
 
 
-def component_labels(graph: KnowledgeGraph) -> dict[str, np.ndarray]:
+def component_labels(graph: GraphTables) -> dict[str, np.ndarray]:
     """Number the weakly connected components over all relations: node type → number of each node's component."""
-    sizes = [len(table) for table in graph._nodes.values()]
-    start = dict(zip(graph._nodes, np.cumsum([0, *sizes]).tolist(), strict=False))
+    sizes = [len(table) for table in graph.nodes.values()]
+    start = dict(zip(graph.nodes, np.cumsum([0, *sizes]).tolist(), strict=False))
     ends = [
         (table["source"].to_numpy() + start[rel[0]], table["target"].to_numpy() + start[rel[2]])
-        for rel, table in graph._edges.items()
+        for rel, table in graph.edges.items()
     ]
     source, target = (np.concatenate([np.array([], np.int64), *(pair[side] for pair in ends)]) for side in (0, 1))
     n = sum(sizes)
     matrix = sparse.coo_array((np.ones(len(source), np.int8), (source, target)), shape=(n, n))
     _, label = connected_components(matrix.tocsr(), directed=False)
-    return {kind: label[start[kind] : start[kind] + size] for kind, size in zip(graph._nodes, sizes, strict=True)}
+    return {kind: label[start[kind] : start[kind] + size] for kind, size in zip(graph.nodes, sizes, strict=True)}
 
 
 def with_features(
-    self: KnowledgeGraph, name: str, values: pd.DataFrame | np.ndarray, node_type: str = "gene"
-) -> KnowledgeGraph:
+    graph: GraphTables, name: str, values: pd.DataFrame | np.ndarray, node_type: str = "gene"
+) -> GraphTables:
     """Add a node feature, such as an embedding or a promoter's k-mer profile.
 
     Args:
@@ -123,7 +119,7 @@ def with_features(
     Raises:
         InputError: no name of the table is a node; an array with another number of rows.
     """
-    index = self._node_table(node_type).index
+    index = graph.node_table(node_type).index
     if isinstance(values, pd.DataFrame):
         if not values.index.isin(index).any():
             examples = ", ".join(map(str, values.index[:3]))
@@ -131,12 +127,12 @@ def with_features(
                 f"none of the {len(values)} names ({examples}) of the feature {name!r} is a {node_type} of the graph"
             )
         values = values.reindex(index).to_numpy(np.float32)
-    old = self._features.get(node_type, {})
-    return self._derive("with_features", features=self._features | {node_type: {**old, name: values}}, name=name)
+    old = graph.features.get(node_type, {})
+    return graph.derive("with_features", features=graph.features | {node_type: {**old, name: values}}, name=name)
 
 
-def with_node_column(self: KnowledgeGraph, column: str, value: Any, node_type: str = "gene") -> KnowledgeGraph:
+def with_node_column(graph: GraphTables, column: str, value: Any, node_type: str = "gene") -> GraphTables:
     """Add a column to a node table: one value for all nodes (such as a species) or a mapping by name."""
-    table = self._node_table(node_type).copy()
+    table = graph.node_table(node_type).copy()
     table[column] = table.index.map(value) if isinstance(value, Mapping | pd.Series) else value
-    return self._derive("with_node_column", nodes=self._nodes | {node_type: table}, column=column)
+    return graph.derive("with_node_column", nodes=graph.nodes | {node_type: table}, column=column)

@@ -157,7 +157,7 @@ def test_rewiring_keeps_degrees_and_what_travels_with_the_source(rows, seed):
     for name in ("weight", "sign", "origin"):
         mine, theirs = (sorted(zip(e["source"], e[name], strict=True)) for e in (
             g.edges(REL, by_origin=True) for g in (kg, wired)))  # fmt: skip
-        if not is_symmetric(kg._edges[REL]):
+        if not is_symmetric(kg.tables.edges[REL]):
             assert mine == theirs
 
 
@@ -175,7 +175,7 @@ def test_rewiring_moves_nearly_all_edges_and_a_symmetric_graph_stays_symmetric(s
     wired = kg.rewire(0)
     assert len(pairs(wired) & pairs(kg)) < 0.2 * len(pairs(kg))
     assert degrees(wired) == degrees(kg)
-    assert is_symmetric(wired._edges[REL]) == symmetric
+    assert is_symmetric(wired.tables.edges[REL]) == symmetric
     assert not any(a == b for a, b in pairs(wired))
     assert wired != kg.rewire(1)
 
@@ -191,7 +191,7 @@ def test_dropping_and_adding_edges_at_random(symmetric, share):
     assert len(pairs(more)) == n + round(share * n)
     assert more.drop_source("random") == kg if share else more == kg
     if share < 1:
-        assert is_symmetric(less._edges[REL]) == is_symmetric(more._edges[REL]) == symmetric
+        assert is_symmetric(less.tables.edges[REL]) == is_symmetric(more.tables.edges[REL]) == symmetric
     assert less == kg.drop_edges(share, 0)
     assert more == kg.add_random_edges(share, 0)
     assert not share or more != kg.add_random_edges(share, 1)

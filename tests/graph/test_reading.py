@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import InputError
-from kgnn.graph import load_table
+from kgnn.graph import load_table, reading
 from kgnn.graph.reading import numbers, read_table, table_batches, text_lines
-from kgnn.graph import reading
 from kgnn.graph.sources.collect import EdgeCollector, Names
 
 fields = st.text(st.characters(codec="utf-8", exclude_characters='\t\r\n",\0', exclude_categories=["Cs"]), max_size=6)

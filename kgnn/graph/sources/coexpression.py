@@ -14,6 +14,7 @@ from kgnn.errors import InputError
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.structure import heaviest
+from kgnn.graph.tables import GraphTables
 
 RELATION = ("gene", "coexpressed", "gene")
 DENSE = 1 << 25  # values [cells, genes] that are dense at a time: 128 MB in float32
@@ -73,7 +74,6 @@ def load_coexpression(
         x = _in_memory(x)
     parts = [_Cells(x, rows, adata.var_names, ranks=method == "spearman") for rows in groups]
 
-    names = adata.var_names.astype(str).to_numpy(dtype=object)
     tables = []
     step = max(1, ENTRIES // max(adata.n_vars, 1))
     for start in range(0, adata.n_vars, step):
@@ -86,16 +86,9 @@ def load_coexpression(
     constant = np.all([part.constant for part in parts], axis=0)
     if constant.any():
         dropped["constant genes"] = int(constant.sum())
-    record = {
-        "origin": origin,
-        "relation": "–".join(RELATION),
-        "rows_read": adata.n_obs,
-        "unit": "cells",
-        "dropped": dropped,
-    }
-    nodes = {"gene": pd.DataFrame(index=pd.Index(names, dtype=object, name="name"))}
     table = table_of(source, target, origin, np.minimum(weight, 1), sign)
-    return KnowledgeGraph._from_codes(nodes, {RELATION: table}, [record])
+    counts = {"rows_read": adata.n_obs, "unit": "cells", "dropped": dropped}
+    return KnowledgeGraph.of(GraphTables.of_relation({"gene": adata.var_names}, RELATION, table, origin, **counts))
 
 
 def _groups(adata: AnnData, groupby: str | None) -> tuple[list[np.ndarray], dict[str, int]]:

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pyarrow as pa
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import Relation, mirror, table_of
+from kgnn.graph.identifiers import LOOKS
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.tables import GraphTables
 
-IDS = {"Ensembl gene ids": r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?", "Entrez numbers": r"\d+(\.0)?"}
+IDS = ("Ensembl gene ids", "Entrez numbers")
 
 
 class Names:
@@ -110,23 +113,15 @@ class EdgeCollector:
         source, target = new[self.relation[0]][source], new[self.relation[2]][target]
         edges = {self.relation: table_of(source, target, origin, weight, sign, confidence)}
         del source, target, weight, sign, confidence
-        record = {
-            "origin": origin,
-            "relation": "–".join(self.relation),
-            "path": label,
-            "rows_read": self.rows_read,
-            "added": 0,
-            **record,
-            "dropped": dropped,
-        }
-        graph = KnowledgeGraph._from_codes(nodes, edges, [record])
+        record = {"path": label, "rows_read": self.rows_read, "added": 0, **record, "dropped": dropped}
+        record = {"origin": origin, "relation": "–".join(self.relation), **record}
+        tables = GraphTables.collapsed(nodes, edges, [record])
         if undirected:
-            forward = graph._edges[self.relation]
+            forward, (booked,) = tables.edges[self.relation], tables.account
             both = mirror(forward)
-            graph._edges[self.relation] = both
-            graph.account[0]["added"] += len(both) - len(forward)
-            graph.account[0]["kept"] = len(both)
-        return graph
+            booked = booked | {"added": booked["added"] + len(both) - len(forward), "kept": len(both)}
+            tables = replace(tables, edges={self.relation: both}, account=(booked,))
+        return KnowledgeGraph.of(tables)
 
 
 def graph_of(
@@ -141,8 +136,8 @@ def graph_of(
 
 def warn_if_mixed(names: list[str], label: str) -> None:
     """Warn (`DataWarning`) where at least a twentieth of the genes are ids and at least a twentieth are not."""
-    for kind, pattern in IDS.items():
-        ids = sum(bool(re.fullmatch(pattern, name)) for name in names)
+    for kind in IDS:
+        ids = sum(bool(re.fullmatch(LOOKS[kind], name)) for name in names)
         if min(ids, len(names) - ids) >= max(2, len(names) / 20):
             warnings.warn(
                 f"{label}: mixed namespaces: {ids} of {len(names)} genes are {kind}, the others are not; "

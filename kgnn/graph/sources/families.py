@@ -13,6 +13,7 @@ from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
 from kgnn.graph.reading import check_columns, read_table
+from kgnn.graph.tables import GraphTables
 
 IN_FAMILY = ("gene", "in_family", "family")
 CHILD_OF = ("family", "child_of", "family")
@@ -181,7 +182,9 @@ def _same_family(graph: KnowledgeGraph, max_family: int, origin: str) -> Knowled
     both = np.concatenate([np.empty((0, 2), np.int32), *pairs])
     both = both[both[:, 0] != both[:, 1]]
     skipped = sum(len(genes) > max_family for genes in groups)
-    record = {"origin": origin, "relation": "–".join(SAME_FAMILY), "rows_read": len(groups), "unit": "families"}
-    record["dropped"] = {f"family of more than {max_family} genes": skipped} if skipped else {}
-    nodes = {"gene": graph._nodes["gene"]}
-    return KnowledgeGraph._from_codes(nodes, {SAME_FAMILY: table_of(both[:, 0], both[:, 1], origin)}, [record])
+    dropped = {f"family of more than {max_family} genes": skipped} if skipped else {}
+    counts = {"rows_read": len(groups), "unit": "families", "dropped": dropped}
+    table = table_of(both[:, 0], both[:, 1], origin)
+    return KnowledgeGraph.of(
+        GraphTables.of_relation({"gene": graph.nodes("gene")}, SAME_FAMILY, table, origin, **counts)
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from kgnn.graph.obo import read_obo
 from kgnn.graph.ontology import PART_OF
 from kgnn.graph.reading import origin_of, text_lines
 from kgnn.graph.structure import heaviest
+from kgnn.graph.tables import GraphTables
 
 SIMILAR = ("gene", "shares_gene_sets", "gene")
 MEMBER = ("gene", "member_of", "gene_set")
@@ -101,27 +103,20 @@ def load_gene_sets(
         reasons = "; ".join(f"{reason}: {n}" for reason, n in read.dropped.items())
         raise InputError(f"{path}: no gene set left ({reasons or 'the file holds none'}); check the file and filters")
     genes, membership = _membership(read.sets)
-    nodes = {"gene": pd.DataFrame(index=pd.Index(genes, dtype=object, name="name"))}
+    nodes: dict[str, Any] = {"gene": genes}
     origin = origin or origin_of(path)
     key = SIMILAR if relation == SIMILAR[1] else MEMBER
     if key == MEMBER:
         names = list(read.sets)
         labels = [read.labels.get(name, name) for name in names]
-        nodes["gene_set"] = pd.DataFrame({"label": labels}, index=pd.Index(names, dtype=object, name="name"))
+        nodes["gene_set"] = pd.DataFrame({"label": labels}, index=pd.Index(names, dtype=object))
         pairs = membership.tocoo()
         table = table_of(pairs.row, pairs.col, origin)
     else:
         source, target, weight = similar(membership, similarity, k, threshold)
         table = table_of(source, target, origin, weight)
-    record = {
-        "origin": origin,
-        "relation": "–".join(key),
-        "path": str(path),
-        "rows_read": read.rows_read,
-        "unit": read.unit,
-        "dropped": read.dropped,
-    }
-    return KnowledgeGraph._from_codes(nodes, {key: table}, [record])
+    counts = {"rows_read": read.rows_read, "unit": read.unit, "dropped": read.dropped}
+    return KnowledgeGraph.of(GraphTables.of_relation(nodes, key, table, origin, path=str(path), **counts))
 
 
 def _membership(sets: dict[str, list[str]]) -> tuple[list[str], sparse.csr_array]:

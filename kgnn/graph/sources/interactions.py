@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.reading import first_fields, numbers, read_table, table_batches, text_lines
+from kgnn.graph.reading import first_fields, numbers, origin_of, read_table, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
 
 RELATION = ("gene", "interacts", "gene")
@@ -77,7 +77,7 @@ def load_interactions(
         return _string(path, names, namespace, min_score, origin or "string")
     if "BioGRID Interaction ID" in line:
         return _biogrid(path, namespace, organism, system_type, origin or "biogrid")
-    return _pairs(path, line, min_score, origin or path.name.split(".")[0])
+    return _pairs(path, line, min_score, origin or origin_of(path))
 
 
 def _string(path: Path, names: str | Path | None, namespace: str, min_score: float, origin: str) -> KnowledgeGraph:

@@ -131,11 +131,11 @@ class _Gathered:
     def graph(self, origin: str, label: str) -> KnowledgeGraph:
         """Return the graph, with all triples in its account."""
         parts = [collector.graph(origin, label=label, unit="triples") for collector in self.collectors.values()]
-        graph = KnowledgeGraph.merge(parts)
         record = {"origin": origin, "relation": "other triples", "path": label, "unit": "triples"}
         counts = {"rows_read": sum(self.dropped.values()), "kept": 0, "merged": 0, "self_loops": 0}
         if self.dropped:
-            graph.account = (*graph.account, record | counts | {"dropped": self.dropped})
+            parts.append(KnowledgeGraph({}, {}, [record | counts | {"dropped": self.dropped}]))
+        graph = KnowledgeGraph.merge(parts)
         for kind, labels in self.labels.items():
             if kind in graph.node_types:
                 graph = graph.with_node_column("label", labels, kind)

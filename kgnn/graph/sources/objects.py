@@ -13,6 +13,7 @@ from scipy import sparse
 from kgnn.errors import InputError
 from kgnn.graph.edges import COLUMNS, Relation, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.tables import GraphTables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,11 +68,10 @@ def from_edge_index(
     signs = np.sign(value) * (value < 0) if sign is None else np.sign(np.asarray(sign))
     if signs.shape != value.shape:
         raise InputError(f"signs of shape {signs.shape} for {ends.shape[1]} edges; one an edge is needed")
-    nodes = KnowledgeGraph(sides, {})._nodes  # checks the names
     key = (source_type, relation, target_type)
     table = table_of(ends[0], ends[1], origin, np.abs(value), signs)
-    record = {"origin": origin, "relation": "–".join(key), "rows_read": ends.shape[1], "unit": "edges", "dropped": {}}
-    return KnowledgeGraph._from_codes(nodes, {key: table}, [record])
+    counts = {"rows_read": ends.shape[1], "unit": "edges", "dropped": {}}
+    return KnowledgeGraph.of(GraphTables.of_relation(sides, key, table, origin, **counts))
 
 
 def from_scipy(
@@ -165,14 +165,9 @@ def from_pyg(
     graphs = [KnowledgeGraph(nodes, {}, features=features)]
     for key in keys:
         store = data[key] if hetero else data
-        weight = store.get("edge_weight")
-        if (
-            weight is None
-            and store.get("edge_attr") is not None
-            and store.edge_attr.numel() == store.edge_index.shape[1]
-        ):
-            weight = store.edge_attr.reshape(-1)
-        sign = store.get("edge_sign")
+        weight, sign, attribute = (store.get(f"edge_{name}") for name in ("weight", "sign", "attr"))
+        if weight is None and attribute is not None and attribute.numel() == store.edge_index.shape[1]:
+            weight = attribute.reshape(-1)
         part = from_edge_index(
             store.edge_index.cpu(),
             nodes[key[0]],

@@ -3,6 +3,7 @@
 import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from scipy import sparse
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.reading import parquet_batches, parquet_frame, text_lines
+from kgnn.graph.reading import origin_of, parquet_batches, parquet_frame, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
 
 RELATION = ("gene", "binds_promoter", "gene")
@@ -64,9 +65,8 @@ def load_promoter_motifs(
     share = count / of_gene.sum(axis=1)[:, None]
     dropped = {"no gene": nameless} if nameless else {}
     if features:
-        note = {"origin": origin, "relation": "feature promoter_motifs", "path": str(path), "kept": len(genes)}
-        note |= {"rows_read": rows_read, "unit": "peaks", "dropped": dropped}
-        return KnowledgeGraph({"gene": genes}, {}, [note], {"gene": {"promoter_motifs": share}})
+        counts = {"kept": len(genes), "rows_read": rows_read, "unit": "peaks", "dropped": dropped}
+        return _featured(path, "gene", genes, "promoter_motifs", share, origin, **counts)
     row, hit = np.nonzero(count)
     collector = EdgeCollector(RELATION)
     collector.add(np.array(factors, object)[hit], np.array(genes, object)[row], share[row, hit])
@@ -144,17 +144,17 @@ def load_promoter_sequences(path: str | Path, *, k: int = 4, origin: str = "prom
     total = np.array([profile.sum() for profile in counts.values()])
     profiles = np.stack(list(counts.values())) / np.maximum(total, 1)[:, None]
     short = int((total == 0).sum())
-    record = {
-        "origin": origin,
-        "relation": "feature promoter_kmers",
-        "path": str(path),
-        "rows_read": records,
-        "unit": "sequences",
-        "kept": len(counts),
-        "merged": records - len(counts),
-        "dropped": {f"no {k}-mer without N (profile of zeros)": short} if short else {},
-    }
-    return KnowledgeGraph({"gene": list(counts)}, {}, [record], {"gene": {"promoter_kmers": profiles}})
+    dropped = {f"no {k}-mer without N (profile of zeros)": short} if short else {}
+    record = {"rows_read": records, "unit": "sequences", "kept": len(counts), "merged": records - len(counts)}
+    return _featured(path, "gene", list(counts), "promoter_kmers", profiles, origin, **record, dropped=dropped)
+
+
+def _featured(
+    path: Path, node_type: str, names: list[str], feature: str, matrix: np.ndarray, origin: str, **record: Any
+) -> KnowledgeGraph:
+    """Return a graph of nodes with one feature `[nodes, channels]` and no edge, and its record in the account."""
+    record = {"origin": origin, "relation": f"feature {feature}", "path": str(path), **record}
+    return KnowledgeGraph({node_type: names}, {}, [record], {node_type: {feature: matrix}})
 
 
 def canonical_kmers(k: int) -> list[str]:
@@ -203,7 +203,7 @@ def load_gene_embedding(
         InputError: missing file, no names, another number of names than rows, a gene twice, a value not finite.
     """
     path = existing_file(path)
-    name = name or path.name.split(".")[0]
+    name = name or origin_of(path)
     names, matrix = _parquet(path, gene_column) if path.name.lower().endswith(".parquet") else _numpy(path)
     if genes is not None:
         names = (
@@ -218,16 +218,8 @@ def load_gene_embedding(
     bad = ~np.isfinite(matrix).all(axis=1)
     if bad.any():
         raise InputError(f"{path}: the vector of {names[int(np.argmax(bad))]!r} has values that are not finite")
-    record = {
-        "origin": name,
-        "relation": f"feature {name}",
-        "path": str(path),
-        "rows_read": len(names),
-        "unit": "vectors",
-        "kept": len(names),
-        "dropped": {},
-    }
-    return KnowledgeGraph({node_type: list(names)}, {}, [record], {node_type: {name: matrix}})
+    counts = {"rows_read": len(names), "unit": "vectors", "kept": len(names), "dropped": {}}
+    return _featured(path, node_type, names, name, matrix, name, **counts)
 
 
 def _parquet(path: Path, gene_column: str | None) -> tuple[list[str] | None, np.ndarray]:
