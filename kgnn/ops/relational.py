@@ -213,7 +213,7 @@ class _Transform(torch.autograd.Function):
             out = x.new_zeros(len(x), shape[0], weight.shape[-1])
             return out if bias is None else out + bias
         values = by_target.values.to(accumulator(x.dtype))
-        return choose("transform", x)(by_target.csr, values, x, weight, bias)
+        return choose("transform", x)(by_target.csr, values, x, weight, bias, choose("spmm", x))
 
     @staticmethod
     @once_differentiable
@@ -226,5 +226,6 @@ class _Transform(torch.autograd.Function):
         csr, values = (by_source.t_csr, by_source.t_values) if ctx.transposed else (by_source.csr, by_source.values)
         function = choose("transform_backward", x)
         wanted = ctx.needs_input_grad[:2]
-        grad_x, grad_weight = function(csr, values.to(accumulator(x.dtype)), grad, x, weight, *wanted)
+        values = values.to(accumulator(x.dtype))
+        grad_x, grad_weight = function(csr, values, grad, x, weight, *wanted, choose("spmm", grad))
         return grad_x, grad_weight, grad_bias, None, None, None, None

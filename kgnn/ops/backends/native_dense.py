@@ -16,10 +16,12 @@ from kgnn.ops.csr import Csr
 WIDTH = 8  # numbers: widths must be multiples of it
 
 
-def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def transform(
+    csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, spmm: plain_dense.Spmm
+) -> Tensor:
     relations, channels, out_channels = weight.shape
     if not _fits(x, channels, out_channels):
-        return plain_dense.transform(csr, values, x, weight, bias)
+        return plain_dense.transform(csr, values, x, weight, bias, spmm)
     x, weight = rows_contiguous(x), weight.contiguous()
     bias = None if bias is None else bias.contiguous()
     out = buffers.empty((len(x), csr.n_rows // relations, out_channels), x.dtype, x.device)
@@ -29,11 +31,18 @@ def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor 
 
 
 def transform_backward(
-    csr: Csr, values: Tensor, grad: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool
+    csr: Csr,
+    values: Tensor,
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    of_x: bool,
+    of_weight: bool,
+    spmm: plain_dense.Spmm,
 ) -> tuple[Tensor | None, Tensor | None]:
     relations, channels, out_channels = weight.shape
     if not _fits(x, channels, out_channels):
-        return plain_dense.transform_backward(csr, values, grad, x, weight, of_x, of_weight)
+        return plain_dense.transform_backward(csr, values, grad, x, weight, of_x, of_weight, spmm)
     x, grad = rows_contiguous(x), rows_contiguous(grad)
     back = weight.transpose(1, 2).reshape(relations * out_channels, channels).contiguous()
     grad_x = buffers.empty(tuple(x.shape), x.dtype, x.device) if of_x else None

@@ -1,6 +1,6 @@
 """The backend `torch`, sparse and dense products together: some rows at a time, so that nothing large is stored."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -8,12 +8,16 @@ from torch import Tensor
 from kgnn.ops.backends import buffers
 from kgnn.ops.csr import Csr
 
+Spmm = Callable[[Csr, Tensor, Tensor], Tensor]
+
 BLOCK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}  # messages at a time, by device
 BLOCK_ROWS = 4096  # rows gene × condition at a time: with 128 hidden channels 2 MB, one core's cache
 
 
-def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, spmm: Spmm) -> Tensor:
     """y[cell, t] = Σ_r (Σ_e values[e] · x[cell, column(e)]) W_r + bias; the rows of `csr` are target × relation.
+
+    `spmm` is the sparse product of the best backend there is.
 
     Shapes: values [entries], x [cells, columns, in], weight [relations, in, out] → [cells, targets, out].
     """
@@ -21,14 +25,14 @@ def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor 
     flat = weight.reshape(relations * channels, out_channels)
     out = buffers.empty((len(x), csr.n_rows // relations, out_channels), x.dtype, x.device)
     for part in _cell_blocks(x, csr.n_rows * channels):
-        messages = _spmm(csr, values, x[part]).view(-1, len(flat))
+        messages = spmm(csr, values.view(1, -1, 1), x[part]).view(-1, len(flat))
         into = out[part].flatten(0, 1)
         torch.mm(messages, flat, out=into) if bias is None else torch.addmm(bias, messages, flat, out=into)
     return out
 
 
 def transform_backward(
-    csr: Csr, values: Tensor, grad: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool
+    csr: Csr, values: Tensor, grad: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool, spmm: Spmm
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of x and of the weight; the rows of `csr` are source × relation here, its columns the targets."""
     relations, channels, out_channels = weight.shape
@@ -36,7 +40,7 @@ def transform_backward(
     grad_x = buffers.empty(tuple(x.shape), x.dtype, x.device) if of_x else None
     grad_weight = weight.new_zeros(channels, relations * out_channels) if of_weight else None
     for part in _cell_blocks(x, csr.n_rows * out_channels):
-        messages = _spmm(csr, values, grad[part]).view(-1, len(back))
+        messages = spmm(csr, values.view(1, -1, 1), grad[part]).view(-1, len(back))
         if grad_x is not None:
             torch.mm(messages, back, out=grad_x[part].flatten(0, 1))
         if grad_weight is not None:
@@ -44,13 +48,6 @@ def transform_backward(
     if grad_weight is not None:
         grad_weight = grad_weight.unflatten(1, (relations, out_channels)).transpose(0, 1)
     return grad_x, grad_weight
-
-
-def _spmm(csr: Csr, values: Tensor, x: Tensor) -> Tensor:
-    from kgnn.ops.backends import choose  # the product itself by the best backend there is
-
-    out: Tensor = choose("spmm", x)(csr, values.view(1, -1, 1), x)
-    return out
 
 
 def _cell_blocks(x: Tensor, numbers_a_cell: int) -> list[slice]:
