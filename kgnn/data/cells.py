@@ -41,7 +41,7 @@ class CellSource:
     """
 
     def __init__(self, adata: AnnData | str | Path, genes: pd.Index | None = None, *, layer: str | None = None) -> None:
-        self.adata = open_cells(adata) if isinstance(adata, str | Path) else adata
+        self.adata = open_cells(adata)
         if layer is not None and layer not in self.adata.layers:
             known = ", ".join(self.adata.layers) or "none"
             raise InputError(f"no layer {layer!r}; the layers are {known}")
@@ -97,11 +97,13 @@ class CellSource:
         return sparse.csr_matrix((x.data[kept], (row, column[kept])), (x.shape[0], len(self.genes)))
 
 
-def open_cells(path: str | Path) -> AnnData:
-    """Open an H5AD file or a Zarr folder without reading its matrices."""
+def open_cells(data: AnnData | str | Path) -> AnnData:
+    """Open an H5AD file or a Zarr folder without reading its matrices; an AnnData is returned as it is."""
     import anndata
 
-    path = Path(path)
+    if isinstance(data, AnnData):
+        return data
+    path = Path(data)
     try:
         if path.is_dir():
             import zarr
@@ -156,7 +158,7 @@ def usable_cells(source: CellSource, chunk: int = 4096) -> np.ndarray:
         message = (
             f"{len(source) - len(kept)} of {len(source)} cells express no known gene and are left out ({first!r}, …)"
         )
-        warnings.warn(message, DataWarning, stacklevel=3)
+        warnings.warn(message, DataWarning, stacklevel=5)
     return kept
 
 
@@ -205,6 +207,10 @@ class ShuffledCells(IterableDataset[CellRows]):
     def __len__(self) -> int:
         readers, _ = self._share()
         return -(-(len(self.cells) if readers == 1 else self._least(readers)) // self.batch_size)
+
+    def skip(self, epochs: int) -> None:
+        """Begin with the order of the cells after so many epochs."""
+        self.epoch += epochs
 
     def _least(self, readers: int) -> int:
         """Rows that every one of several readers has, whichever blocks it draws."""

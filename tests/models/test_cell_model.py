@@ -1,6 +1,9 @@
 """`CellModel` on simulated atlases whose hierarchy and network are known."""
 
+import copy
+import inspect
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from anndata import AnnData
+from lightning.pytorch import Callback
 from scipy import sparse, stats
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -557,6 +561,83 @@ def test_a_loss_that_is_no_number_is_told(parts):
     model = CellModel(objectives={"value": 1}, **SMALL)
     with pytest.raises(InputError, match="epoch 1; lower learning_rate"):
         model.fit(parts[0], max_epochs=2, learning_rate=1e30, enable_progress_bar=False)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_weights_that_run_away_are_told(parts, validation):
+    model = CellModel(classes=["tissue"], **SMALL)
+    with pytest.raises(InputError, match=r"training diverged.*; lower learning_rate="):
+        model.fit(parts[0], max_epochs=2, learning_rate=1e12, validation=validation, enable_progress_bar=False)
+    assert not hasattr(model, "network_")
+
+
+def test_a_fit_that_fails_leaves_the_model_as_it_was(parts):
+    model = CellModel(classes=["tissue"], **SMALL)
+    unlabelled, diverging = parts[0].copy(), {"learning_rate": 1e30}
+    unlabelled.obs["tissue"] = "one"
+    for cells, options in ((unlabelled, {}), (parts[0], diverging)):
+        with pytest.raises(InputError):
+            model.fit(cells, max_epochs=1, enable_progress_bar=False, **options)
+        assert not any(hasattr(model, name) for name in ("genes_", "labels_", "kind_", "network_", "history_"))
+        with pytest.raises(InputError, match="not fitted"):
+            model.embed(parts[1])
+    model.fit(parts[0], max_epochs=1, enable_progress_bar=False)
+    before = model.embed(parts[1], key_added=None), model.annotate(parts[1]), list(model.genes_), model.history_
+    fewer, renamed = parts[0][:, 5:].copy(), parts[0].copy()
+    renamed.obs["tissue"] = [f"tissue{n % 7}" for n in range(len(renamed))]
+    for learn in (model.fit, model.fine_tune):
+        for cells, options in ((unlabelled[:, 5:].copy(), {}), (fewer, diverging), (renamed, diverging)):
+            if learn == model.fine_tune and not options:
+                continue  # one new label is fine there
+            with pytest.raises(InputError):
+                learn(cells, max_epochs=1, enable_progress_bar=False, **options)
+            np.testing.assert_array_equal(model.embed(parts[1], key_added=None), before[0])
+            pd.testing.assert_frame_equal(model.annotate(parts[1]), before[1])
+            assert (list(model.genes_), model.history_) == before[2:]
+
+
+class CtrlC(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_fit_keeps_what_was_learned(parts):
+    model = CellModel(classes=["tissue"], **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(parts[0], max_epochs=50, batch_size=64, callbacks=[CtrlC()], enable_progress_bar=False)
+    assert 1 <= len(model.history_) < 50
+    assert np.isfinite(model.embed(parts[1], key_added=None)).all()
+
+
+def test_options_that_nobody_takes_are_refused(parts):
+    model = CellModel(**SMALL)
+    with pytest.raises(InputError, match="'accumulate_grad_batch'; did you mean accumulate_grad_batches"):
+        model.fit(parts[0], accumulate_grad_batch=2)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match=r"(?i)gpu|cuda"):
+            model.fit(parts[0], max_epochs=1, accelerator="gpu")
+    model.fit(parts[0], max_epochs=1, enable_progress_bar=False)
+    with pytest.raises(InputError, match="'learn_rate'"):
+        model.fine_tune(parts[0], learn_rate=1e-3)
+
+
+def test_cells_that_differ_in_their_genes_are_not_read_as_if_they_shared_them(parts):
+    for genes in ("sampled", "expressed"):
+        model = CellModel(objectives={"denoise": 1}, genes=genes, context=20, **SMALL)
+        model.fit(parts[0], max_epochs=1, enable_progress_bar=False)
+        for read in (model.denoise, model.gene_network):
+            with pytest.raises(InputError, match=f"with genes='{genes}' cells differ in their genes"):
+                read(parts[1])
+
+
+def test_methods_say_what_they_take():
+    for name in ("embed", "denoise", "gene_network", "perturb", "rank_regulators"):
+        method = getattr(CellModel, name)
+        assert method.__doc__
+        assert {"adata", "layer", "batch_size"} <= set(inspect.signature(method).parameters)
+    model = copy.deepcopy(CellModel(channels=8, heads=2))
+    assert (model.channels, model.classes, model.kg, hasattr(model, "genes_")) == (8, [], None, False)
 
 
 def test_half_precision_and_accumulated_gradients_train(parts):

@@ -1,135 +1,164 @@
-"""Fitting a `CellModel`: its gene tokens, its network, its training."""
+"""From cells to a `FittedCells`: its labels, gene tokens, network and training; anew or from another one onwards."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 from torch import Tensor
 
-from kgnn.data.cells import CellSource, ShuffledCells
+from kgnn.data.cells import CellSource, ShuffledCells, usable_cells
 from kgnn.errors import InputError
-from kgnn.models.cells.graphs import TokenGraphs, gene_pairs, genomic_positions, knowledge_tables, variable_genes
-from kgnn.models.cells.labels import encode_labels, read_labels
-from kgnn.models.cells.reading import species_of
-from kgnn.models.cells.training import CellTraining, train_cells
-from kgnn.nn.cells import CellNetwork
-from kgnn.nn.token_encoders import make_token_encoder
-from kgnn.nn.tokens import GeneTokens, SpecialTokens
+from kgnn.graph.ontology import Ontology
+from kgnn.models.cells.fitted import CellOptions, FittedCells
+from kgnn.models.cells.graphs import (
+    genomic_positions,
+    knowledge_tables,
+    principal_components,
+    sample_values,
+    variable_genes,
+)
+from kgnn.models.cells.labels import Labels, encode_labels, make_labels, obs_column, read_labels
+from kgnn.models.cells.training import CellTraining, Training, train_cells
+from kgnn.models.lightning import Run
 
-if TYPE_CHECKING:
-    from kgnn.models.cells.model import CellModel
+
+def fit_cells(
+    options: CellOptions,
+    adata: AnnData | str | Path,
+    layer: str | None,
+    training: Training,
+    before: FittedCells | None = None,
+) -> tuple[FittedCells, int | None]:
+    """Learn from cells; `before`: go on from it, which stays as it is, with the genes and labels of both.
+
+    Returns:
+        What was learned, and the number of the signal that ended it early.
+    """
+    source = CellSource(adata, layer=layer)
+    if before is not None:
+        before.check_kind(source)
+        genes = before.genes.append(source.genes.difference(before.genes, sort=False))
+        source = CellSource(source.adata, genes, layer=layer)
+    obs, labels = source.adata.obs, {} if before is None else dict(before.labels)
+    for name in options.classes:
+        labels[name] = learn_labels(obs, name, options.ontology.get(name), labels.get(name))
+    species = [] if before is None else before.species
+    if before is None and options.species_key is not None:
+        species = sorted(obs_column(obs, options.species_key).astype(str).unique())
+    rows = usable_cells(source)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        values = sample_values(source, rows)
+        chosen = choose_tokens(options, labels, source, values)
+        parts = gene_knowledge(options, source.genes, before)
+        cells = FittedCells(options, source.genes, source.kind, labels, species, chosen, *parts)
+        if before is None:
+            found = principal_components(values, options.channels, training.seed)
+            cells.network.start_from(*map(torch.from_numpy, found))
+        else:
+            cells.network.special.mean.copy_(torch.from_numpy(values.mean(0)))
+            take_over(cells, before)
+        cells.history, signal = run_training(cells, source, rows, training)
+    return cells, signal
 
 
-def choose_tokens(model: CellModel, source: CellSource, values: np.ndarray) -> None:
-    """Fix the gene tokens, and check that the objectives can be had."""
-    n = len(model.genes_)
-    if model.genes == "all" and n > model.context:
+def learn_labels(obs: pd.DataFrame, name: str, ontology: Ontology | None, before: Labels | None) -> Labels:
+    """The labels of a class; with `before` the same where they suffice, else those of both."""
+    values = read_labels(obs, name, ontology)
+    if before is not None:
+        if set(values.dropna()) <= set(before.labels):
+            return before
+        if before.tree.tree and ontology is None:
+            raise InputError(f"new labels of {name!r} need its ontology; set model.ontology[{name!r}] first")
+        values = pd.concat([values, pd.Series(before.labels * 2)])
+    return make_labels(values, name, ontology)
+
+
+def choose_tokens(options: CellOptions, labels: dict[str, Labels], source: CellSource, values: np.ndarray) -> Tensor:
+    """Numbers of the genes that are tokens; checks that the objectives can be had."""
+    n = len(source.genes)
+    if options.genes == "all" and n > options.context:
         raise InputError(
-            f"{n} genes are more than context={model.context}; raise context, or take genes='variable' or 'sampled'"
+            f"{n} genes are more than context={options.context}; raise context, or take genes='variable' or 'sampled'"
         )
-    counting = [name for name in ("denoise", "bottleneck") if model.objectives[name]]
+    counting = [name for name in ("denoise", "bottleneck") if options.objectives[name]]
     if counting and source.kind != "counts":
         raise InputError(f"objective {counting[0]!r} needs raw counts, these values are log-normalised; give layer=")
-    aligned = [name for name in ("coherence", "relation") if model.objectives[name]]
-    if aligned and not model.ontology and not any(found.tree.tree for found in model.labels_.values()):
+    aligned = [name for name in ("coherence", "relation") if options.objectives[name]]
+    if aligned and not any(found.tree.tree for found in labels.values()):
         raise InputError(f"objective {aligned[0]!r} needs a class with an ontology; give classes= and ontology=")
-    chosen = np.arange(n) if model.genes != "variable" else variable_genes(values, model.context)
-    model.chosen_ = torch.from_numpy(chosen)
+    return torch.from_numpy(np.arange(n) if options.genes != "variable" else variable_genes(values, options.context))
 
 
 def gene_knowledge(
-    model: CellModel, genes: pd.Index, before: CellNetwork | None = None
+    options: CellOptions, genes: pd.Index, before: FittedCells | None
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """Vectors by source and genomic positions of these genes; what the network `before` had must be there again."""
-    tables = knowledge_tables(model.kg, model.knowledge, genes)
-    missing = [] if before is None else [name for name in before.tokens.sources if name not in tables]
-    if missing:
-        raise InputError(
-            f"the vectors of {missing[0]!r} are not kept with a model; set model.knowledge[{missing[0]!r}]"
-        )
-    if before is not None and before.tokens.position is not None and model.positions is None:
-        raise InputError("genomic positions are not kept with a model; set model.positions")
-    return tables, genomic_positions(model.positions, genes)
+    tables = knowledge_tables(options.kg, options.knowledge, genes)
+    if before is not None:
+        for name in before.network.tokens.sources:
+            if name not in tables:
+                raise InputError(f"the vectors of {name!r} are not kept with a model; set model.knowledge[{name!r}]")
+        if before.network.tokens.position is not None and options.positions is None:
+            raise InputError("genomic positions are not kept with a model; set model.positions")
+    return tables, genomic_positions(options.positions, genes)
 
 
-def build_network(model: CellModel, tables: dict[str, Tensor], position: Tensor | None) -> None:
-    """Set the untrained network; tables: knowledge; position: see `genomic_positions`."""
-    special = SpecialTokens(len(model.genes_), model.classes, model.channels, max(1, len(model.species_)))
-    tokens = GeneTokens(len(model.genes_), model.channels, knowledge=tables, value=model.value, position=position)
-    encoder = make_token_encoder(
-        model.encoder,
-        model.channels,
-        layers=model.layers,
-        heads=model.heads,
-        dropout=model.dropout,
-        parameters=model.parameters,
+@torch.no_grad()
+def take_over(cells: FittedCells, before: FittedCells) -> None:
+    """Copy the parameters of `before`: those of genes by the gene's name, others where the shapes agree.
+
+    A new gene's embedding starts at the mean of the known ones with its own random part. A class with new labels keeps
+    nothing of its classifier: its outputs may stand for other labels even where they are as many.
+    """
+    row = cells.genes.get_indexer(before.genes)
+    state = cells.network.state_dict()
+    new = [n for n, (name, found) in enumerate(cells.labels.items()) if found is not before.labels[name]]
+    changed = tuple(f"classifiers.{n}." for n in new)
+    by_gene = ("tokens.embedding", "special.profile", "decoder.weight", "decoder.base")
+    own = ("tokens.table_", "tokens.known_", "tokens.position", *changed)
+    for name, value in before.network.state_dict().items():
+        if name in by_gene:
+            fresh = state[name] - state[name].mean(0) + value.mean(0)
+            fresh[row] = value
+            state[name].copy_(fresh)
+        elif name in ("special.mean", "components"):
+            state[name][row] = value
+        elif name in state and state[name].shape == value.shape and not name.startswith(own):
+            state[name].copy_(value)
+
+
+def run_training(cells: FittedCells, source: CellSource, rows: np.ndarray, training: Training) -> Run:
+    """Train the network on these rows of the source."""
+    options, obs = cells.options, source.adata.obs
+    labels = np.zeros((len(source), len(options.classes)), np.int64)
+    for number, name in enumerate(options.classes):
+        labels[:, number] = encode_labels(read_labels(obs, name, options.ontology.get(name)), cells.labels[name].labels)
+    species = cells.species_of(source)
+    held = np.random.default_rng(training.seed).permutation(len(rows))[: round(training.validation * len(rows))]
+    train, held_out = (
+        ShuffledCells(source, which, labels, species, batch_size=training.batch_size, seed=training.seed)
+        for which in (np.delete(rows, held), rows[np.sort(held)])
     )
-    trees = {name: found.tree for name, found in model.labels_.items()}
-    model.network_ = CellNetwork(tokens, special, encoder, trees, aligned_class(model))
-    pairs = None if model.kg is None or model.encoder == "transformer" else gene_pairs(model.kg, model.genes_)
-    model._graphs = TokenGraphs(pairs, len(model.genes_), len(special.names))
-
-
-def aligned_class(model: CellModel) -> str | None:
-    """The class that scCello's losses look at: the first one with an ontology."""
-    if not model.objectives["coherence"] and not model.objectives["relation"]:
-        return None
-    return next(name for name, found in model.labels_.items() if found.tree.tree)
-
-
-def check_training(max_epochs: int, batch_size: int, validation: float) -> None:
-    """Refuse options of `CellModel.fit` that make no sense, before anything of the model changes."""
-    if batch_size < 1 or max_epochs < 0:
-        raise InputError(f"batch_size {batch_size} must be at least 1, max_epochs {max_epochs} at least 0")
-    if not 0 <= validation < 1:
-        raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
-
-
-def run_training(
-    model: CellModel,
-    source: CellSource,
-    rows: np.ndarray,
-    seed: int,
-    *,
-    max_epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    validation: float,
-    patience: int | None,
-    **trainer: Any,
-) -> None:
-    """Train the network; the options are those of `CellModel.fit`."""
-    obs = source.adata.obs
-    labels = np.zeros((len(source), len(model.classes)), np.int64)
-    for number, name in enumerate(model.classes):
-        labels[:, number] = encode_labels(read_labels(obs, name, model.ontology.get(name)), model.labels_[name].labels)
-    species = species_of(model, source)
-    held = np.random.default_rng(seed).permutation(len(rows))[: round(validation * len(rows))]
-    parts: list[ShuffledCells | None] = []
-    for which in (np.delete(rows, held), rows[np.sort(held)]):
-        part = ShuffledCells(source, which, labels, species, batch_size=batch_size, seed=seed)
-        parts.append(part if len(which) else None)
-    train, held_out = parts
-    if train is None:
+    held_out.shuffle = False
+    if not len(train.cells):
         raise InputError("no cell is left to train on; lower validation=")
-    if held_out is not None:
-        held_out.shuffle = False
-    aligned = aligned_class(model)
     task = CellTraining(
-        model.network_,
-        model.objectives,
-        kind=model.kind_,
-        genes=model.genes,
-        context=model.context,
-        chosen=model.chosen_,
-        graph=model._graphs,
-        aligned=None if aligned is None else model.classes.index(aligned),
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
+        cells.network,
+        options.objectives,
+        kind=cells.kind,
+        genes=options.genes,
+        context=options.context,
+        chosen=cells.chosen,
+        graph=cells.graphs,
+        aligned=None if cells.aligned is None else options.classes.index(cells.aligned),
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
     )
-    model.history_ = train_cells(task, train, held_out, max_epochs=max_epochs, patience=patience, **trainer)
-    model.network_.cpu().eval()
+    run = train_cells(task, train, held_out if len(held) else None, training)
+    cells.network.cpu().eval()
+    return run

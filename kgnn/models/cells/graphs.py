@@ -143,7 +143,7 @@ def knowledge_tables(
         missing = int(np.isnan(rows).any(1).sum())
         if missing > len(genes) / 2:
             message = f"knowledge {name!r} says nothing of {missing} of {len(genes)} genes"
-            warnings.warn(message, DataWarning, stacklevel=4)
+            warnings.warn(message, DataWarning, stacklevel=6)
         found[name] = torch.from_numpy(rows)
     return found
 

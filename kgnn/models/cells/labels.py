@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +80,7 @@ def make_labels(values: pd.Series, key: str, ontology: Ontology | None) -> Label
         message = (
             f"obs[{key!r}]: {len(rare)} labels have one cell each ({rare[0]!r}, …); nothing can be checked on them"
         )
-        warnings.warn(message, DataWarning, stacklevel=4)
+        warnings.warn(message, DataWarning, stacklevel=6)
     labels = sorted(counts.index)
     if len(labels) < 2:
         raise InputError(f"obs[{key!r}] has one label only ({labels[0]!r}); there is nothing to tell apart")
@@ -162,15 +161,3 @@ def back_off(labels: Labels, logits: np.ndarray, threshold: float) -> pd.DataFra
     terms = np.array([item.term for item in labels.above], dtype=object)
     names = np.array([item.name for item in labels.above], dtype=object)
     return pd.DataFrame({"label": names[sure], "term": terms[sure], "probability": probability})
-
-
-def check_objectives(objectives: Mapping[str, float], known: Mapping[str, float]) -> dict[str, float]:
-    """Weights of the objectives: those given, 0 for the others."""
-    for name, weight in objectives.items():
-        if name not in known:
-            raise InputError(f"unknown objective {name!r}; choose {', '.join(known)}")
-        if weight < 0:
-            raise InputError(f"objective {name!r} has the weight {weight}; give 0 or more")
-    if not any(objectives.values()):
-        raise InputError("all objectives have the weight 0; there is nothing to learn")
-    return dict.fromkeys(known, 0.0) | dict(objectives)

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial, wraps
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from torch import Tensor
 
-from kgnn.data.cells import CellSource, Kind, open_cells, usable_cells
+from kgnn.data.cells import open_cells
 from kgnn.errors import InputError
+from kgnn.files import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.models.cells.fitting import build_network, check_training, choose_tokens, gene_knowledge, run_training
-from kgnn.models.cells.graphs import TokenGraphs, principal_components, sample_values
-from kgnn.models.cells.labels import Labels, back_off, check_objectives, make_labels, read_labels
-from kgnn.models.cells.reading import batches, check_kind, count_cells, dense, encoded, tokens
-from kgnn.models.cells.storage import load_cell_model, save_cell_model, take_over
-from kgnn.models.cells.training import OBJECTIVES, Genes
-from kgnn.models.cells.uses import denoise, gene_network, perturb, rank_regulators
-from kgnn.nn.cells import CellNetwork
-from kgnn.nn.token_encoders import MIXES
+from kgnn.models.cells import gene_networks, uses
+from kgnn.models.cells.fitted import CellOptions, FittedCells
+from kgnn.models.cells.fitting import fit_cells
+from kgnn.models.cells.labels import back_off
+from kgnn.models.cells.storage import load_cells, write_cells
+from kgnn.models.cells.training import OBJECTIVES, Genes, Training
+from kgnn.models.lightning import stop_again
+from kgnn.models.storage import CONFIG
 from kgnn.nn.tokens import Value
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _use(function: Callable[Concatenate[FittedCells, P], T]) -> Callable[Concatenate[CellModel, P], T]:
+    """Make a method of a function of what fit made."""
+
+    @wraps(function)
+    def method(self: CellModel, *args: P.args, **options: P.kwargs) -> T:
+        return function(self._need_fit(), *args, **options)
+
+    return method
+
+
+def _of(owner: str, name: str) -> Any:
+    """An attribute of the model that stands in a value of it, and is missing as long as that one is."""
+    return property(attrgetter(f"{owner}.{name}"), lambda self, value: setattr(getattr(self, owner), name, value))
+
+
+_option, _found = partial(_of, "options"), partial(_of, "fitted_")
 
 
 class CellModel:
@@ -64,14 +87,14 @@ class CellModel:
         >>> model.embed(adata); model.annotate(adata)                                              # doctest: +SKIP
     """
 
-    genes_: pd.Index
-    labels_: dict[str, Labels]
-    kind_: Kind
-    species_: list[str]
-    chosen_: Tensor  # numbers of the genes that are tokens
-    network_: CellNetwork
-    history_: list[float]
-    _graphs: TokenGraphs
+    options: CellOptions
+    fitted_: FittedCells
+    kg, encoder, classes, ontology = map(_option, ("kg", "encoder", "classes", "ontology"))
+    knowledge, positions, channels, layers = map(_option, ("knowledge", "positions", "channels", "layers"))
+    heads, dropout, parameters, genes = map(_option, ("heads", "dropout", "parameters", "genes"))
+    context, value, objectives, species_key = map(_option, ("context", "value", "objectives", "species_key"))
+    genes_, labels_, kind_, species_ = map(_found, ("genes", "labels", "kind", "species"))
+    chosen_, network_, history_ = map(_found, ("chosen", "network", "history"))
 
     def __init__(
         self,
@@ -93,32 +116,10 @@ class CellModel:
         objectives: Mapping[str, float] | None = None,
         species_key: str | None = None,
     ) -> None:
-        if encoder not in MIXES:
-            raise InputError(f"unknown encoder {encoder!r}; choose {', '.join(MIXES)}")
-        if kg is None and encoder != "transformer":
-            raise InputError(f"encoder {encoder!r} sends messages along a graph; give one as kg=")
-        for options, given, name in (
-            (("all", "variable", "sampled", "expressed"), genes, "genes"),
-            (("continuous", "rank", "binned"), value, "value"),
-        ):
-            if given not in options:
-                raise InputError(f"{name} must be one of {', '.join(options)}, not {given!r}")
-        for name, number in {"channels": channels, "layers": layers, "heads": heads, "context": context}.items():
-            if number < 1:
-                raise InputError(f"{name} must be at least 1, not {number}")
-        if channels % heads:
-            raise InputError(f"{channels} channels do not divide into {heads} heads")
-        wrong = set(ontology or {}) - set(classes)
-        if wrong:
-            raise InputError(f"an ontology for {sorted(wrong)[0]!r}, which is none of the classes {list(classes)}")
-        self.kg, self.encoder, self.classes, self.ontology = kg, encoder, list(classes), dict(ontology or {})
-        self.knowledge, self.positions = dict(knowledge or {}), positions
-        self.channels, self.layers, self.heads, self.dropout = channels, layers, heads, dropout
-        self.parameters, self.genes, self.context, self.value = parameters, genes, context, value
-        self.objectives = check_objectives(
-            {k: v for k, v in OBJECTIVES.items() if v} if objectives is None else objectives, OBJECTIVES
-        )
-        self.species_key = species_key
+        weights = dict(OBJECTIVES if objectives is None else objectives)
+        known = kg, encoder, list(classes), dict(ontology or {}), dict(knowledge or {}), positions
+        sizes = channels, layers, heads, dropout, parameters
+        self.options = CellOptions(*known, *sizes, genes, context, value, weights, species_key)
 
     def fit(
         self,
@@ -132,6 +133,7 @@ class CellModel:
         validation: float = 0.0,
         patience: int | None = None,
         seed: int = 0,
+        ckpt_path: str | Path | None = None,
         **trainer: Any,
     ) -> CellModel:
         """Learn from cells; the AnnData may stay on disk and be larger than memory.
@@ -145,6 +147,7 @@ class CellModel:
                 better with several objectives, of which classification is at its best long before the others.
             patience: stop after so many epochs without a better one; by default never, the learning rate still falls.
             seed: same seed, same result on the same machine.
+            ckpt_path: go on from a checkpoint that `kgnn.models.checkpoints`, one of the callbacks, wrote.
             **trainer: options of `lightning.pytorch.Trainer`: accelerator, precision, accumulate_grad_batches, …;
                 several processes: `devices=…, strategy="ddp"`, or under torchrun. Each reads cells of its own.
 
@@ -152,35 +155,8 @@ class CellModel:
             InputError: unusable data, labels that are no terms, more genes than the context, objectives that need
                 counts.
         """
-        check_training(max_epochs, batch_size, validation)
-        source = CellSource(adata, layer=layer)
-        self.genes_, self.kind_ = source.genes, source.kind
-        obs = source.adata.obs
-        columns = {name: read_labels(obs, name, self.ontology.get(name)) for name in self.classes}
-        self.labels_ = {name: make_labels(column, name, self.ontology.get(name)) for name, column in columns.items()}
-        self.species_ = sorted(obs[self.species_key].astype(str).unique()) if self.species_key else []
-        rows = usable_cells(source)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            values = sample_values(source, rows)
-            choose_tokens(self, source, values)
-            build_network(self, *gene_knowledge(self, self.genes_))
-            found = principal_components(values, self.channels, seed)
-            self.network_.start_from(*map(torch.from_numpy, found))
-            run_training(
-                self,
-                source,
-                rows,
-                seed,
-                max_epochs=max_epochs,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-                validation=validation,
-                patience=patience,
-                **trainer,
-            )
-        return self
+        numbers = max_epochs, batch_size, learning_rate, weight_decay, validation, patience, seed, ckpt_path
+        return self._learn(adata, layer, Training(*numbers, **trainer))
 
     def fine_tune(
         self,
@@ -188,13 +164,8 @@ class CellModel:
         *,
         layer: str | None = None,
         max_epochs: int = 5,
-        batch_size: int = 32,
         learning_rate: float = 1e-3,
-        weight_decay: float = 0.01,
-        validation: float = 0.0,
-        patience: int | None = None,
-        seed: int = 0,
-        **trainer: Any,
+        **options: Any,
     ) -> CellModel:
         """Go on from the fitted model on other data, whose genes and labels may differ.
 
@@ -203,64 +174,14 @@ class CellModel:
 
         The arguments are those of `fit`.
         """
-        self._check_fitted()
-        check_training(max_epochs, batch_size, validation)
-        source = CellSource(adata, layer=layer)
-        check_kind(self, source)
-        old_genes, old, labels = self.genes_, self.network_, dict(self.labels_)
-        genes = old_genes.append(source.genes.difference(old_genes, sort=False))
-        source = CellSource(source.adata, genes, layer=layer)
-        for name, before in self.labels_.items():
-            values = read_labels(source.adata.obs, name, self.ontology.get(name))
-            if set(values.dropna()) <= set(before.labels):
-                continue
-            if before.tree.tree and name not in self.ontology:
-                raise InputError(f"new labels of {name!r} need its ontology; set model.ontology[{name!r}] first")
-            labels[name] = make_labels(pd.concat([values, pd.Series(before.labels * 2)]), name, self.ontology.get(name))
-        knowledge = gene_knowledge(self, genes, old)
-        rows = usable_cells(source)
-        self.genes_, self.labels_ = genes, labels
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            values = sample_values(source, rows)
-            choose_tokens(self, source, values)
-            build_network(self, *knowledge)
-            self.network_.special.mean.copy_(torch.from_numpy(values.mean(0)))
-            take_over(self.network_, old, old_genes, genes)
-            run_training(
-                self,
-                source,
-                rows,
-                seed,
-                max_epochs=max_epochs,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-                validation=validation,
-                patience=patience,
-                **trainer,
-            )
+        training = Training(max_epochs, learning_rate=learning_rate, **options)
+        return self._learn(adata, layer, training, self._need_fit())
+
+    def _learn(self, *cells: Any) -> CellModel:
+        self.fitted_, signal = fit_cells(replace(self.options), *cells)
+        if signal is not None:
+            stop_again(signal)
         return self
-
-    @torch.no_grad()
-    def embed(
-        self,
-        adata: AnnData | str | Path,
-        *,
-        layer: str | None = None,
-        key_added: str | None = "X_kgnn",
-        batch_size: int = 256,
-    ) -> np.ndarray:
-        """Return the cell token of each cell, [cells, channels], and write it to `adata.obsm[key_added]`.
-
-        Cells without any known expressed gene get NaN. Nothing is written for data on disk or with `key_added=None`.
-        """
-        found = np.full((count_cells(adata), self.channels), np.nan, np.float32)
-        for rows, _, state in self.encoded(adata, layer=layer, batch_size=batch_size):
-            found[rows] = state.special[:, 0].float().cpu().numpy()
-        if isinstance(adata, AnnData) and not adata.isbacked and key_added is not None:
-            adata.obsm[key_added] = found
-        return found
 
     @torch.no_grad()
     def annotate(
@@ -281,21 +202,23 @@ class CellModel:
             raise InputError("the model has no classes; give them as classes= before fitting")
         if not 0 <= threshold <= 1:
             raise InputError(f"threshold is a probability, 0 to 1, not {threshold}")
+        cells = self._need_fit()
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.classes}
         which: list[np.ndarray] = []
-        for rows, _, state in self.encoded(adata, layer=layer, batch_size=batch_size):
+        for rows, _, state in cells.encoded(adata, layer=layer, batch_size=batch_size):
             which.append(rows)
             for name in self.classes:
-                parts[name].append(self.network_.class_logits(name, state).float().cpu().numpy())
-        names = (open_cells(adata) if isinstance(adata, str | Path) else adata).obs_names
+                parts[name].append(cells.network.class_logits(name, state).float().cpu().numpy())
+        names = open_cells(adata).obs_names
         out: dict[str, pd.Series] = {}
         for name in self.classes:
-            said = back_off(self.labels_[name], np.concatenate(parts[name]), threshold)
+            said = back_off(cells.labels[name], np.concatenate(parts[name]), threshold)
             said = said.set_axis(np.concatenate(which)).reindex(range(len(names)))
             out |= {name: said["label"], f"{name}_probability": said["probability"]}
-            out |= {f"{name}_term": said["term"]} if self.labels_[name].tree.tree else {}
+            out |= {f"{name}_term": said["term"]} if cells.labels[name].tree.tree else {}
         return pd.DataFrame(out).set_axis(names)
 
+    @torch.no_grad()
     def gene_embeddings(self) -> pd.DataFrame:
         """Return each gene's vector, [vocabulary, channels + components], scaled so that both parts count alike.
 
@@ -304,27 +227,32 @@ class CellModel:
         with few cells a gene's identity stays near its random start, and the loadings are what tells genes apart.
         For example as node features: `kg.with_features("kgnn", model.gene_embeddings())`.
         """
-        self._check_fitted()
-        with torch.no_grad():
-            vectors = self.network_.gene_vectors().cpu().numpy()
-        return pd.DataFrame(vectors, index=self.genes_)
+        cells = self._need_fit()
+        return pd.DataFrame(cells.network.gene_vectors().cpu().numpy(), index=cells.genes)
 
-    denoise, gene_network, perturb, rank_regulators = denoise, gene_network, perturb, rank_regulators
+    embed, denoise, gene_network = _use(uses.embed), _use(uses.denoise), _use(gene_networks.gene_network)
+    perturb, rank_regulators = _use(uses.perturb), _use(uses.rank_regulators)
+    dense, tokens = _use(FittedCells.dense), _use(FittedCells.tokens)
+    batches, encoded = _use(FittedCells.batches), _use(FittedCells.encoded)
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""
-        self._check_fitted()
-        save_cell_model(self, path)
+        with new_folder(path, CONFIG) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the model's files into an empty folder."""
+        write_cells(self._need_fit(), folder)
 
     @classmethod
     def load(cls, path: str | Path) -> CellModel:
         """Read a folder that `save` wrote; raises `InputError` for a missing, foreign or damaged one."""
-        return load_cell_model(cls, path)
+        cells = load_cells(path)
+        model = cls(**vars(cells.options))
+        model.fitted_ = cells
+        return model
 
-    # helpers
-
-    dense, tokens, batches, encoded = dense, tokens, batches, encoded
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network_"):
+    def _need_fit(self) -> FittedCells:
+        if not hasattr(self, "fitted_"):
             raise InputError("the model is not fitted; call fit first, or load a saved one")
+        return self.fitted_

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kgnn.data.cells import CellRows, Kind, ShuffledCells
 from kgnn.errors import InputError
-from kgnn.models.perturbation.training import KeepBest
+from kgnn.models.lightning import Run, run_trainer
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import TokenGraph
+from kgnn.parts import check_options, options_of
 
 Genes = Literal["all", "variable", "sampled", "expressed"]
 GraphOf = Callable[[Tensor, Tensor | None], TokenGraph]
@@ -81,6 +81,35 @@ def make_tokens(
 def pick(x: Tensor, genes: Tensor) -> Tensor:
     """[cells, tokens] of [cells, vocabulary]."""
     return x[:, genes] if genes.ndim == 1 else x.gather(1, genes)
+
+
+class Training:
+    """How to train: the options of `CellModel.fit`, checked before anything is read.
+
+    Raises:
+        InputError: numbers that make no sense, options that `lightning.pytorch.Trainer` does not have.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 20,
+        batch_size: int = 32,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        validation: float = 0.0,
+        patience: int | None = None,
+        seed: int = 0,
+        ckpt_path: str | Path | None = None,
+        **trainer: Any,
+    ) -> None:
+        if batch_size < 1 or max_epochs < 0:
+            raise InputError(f"batch_size {batch_size} must be at least 1, max_epochs {max_epochs} at least 0")
+        if not 0 <= validation < 1:
+            raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
+        check_options(trainer, options_of(pl.Trainer), "fit")
+        self.max_epochs, self.batch_size, self.validation, self.patience = max_epochs, batch_size, validation, patience
+        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
+        self.ckpt_path, self.trainer = ckpt_path, trainer
 
 
 class CellTraining(pl.LightningModule):
@@ -181,11 +210,17 @@ class CellTraining(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        loss = float(torch.stack(self._losses).mean())
-        if not math.isfinite(loss):
-            raise InputError(f"the loss is {loss} in epoch {self.current_epoch + 1}; lower learning_rate=")
-        self.history.append(loss)
+        self.history.append(float(torch.stack(self._losses).mean()))
         self._losses.clear()
+        held_out = float(self.trainer.callback_metrics.get(SCORE, 0.0))
+        if not math.isfinite(self.history[-1] + held_out):
+            raise InputError(f"training diverged in epoch {self.current_epoch + 1}; lower learning_rate=")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = list(self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = list(checkpoint["history"])
 
     def on_validation_epoch_start(self) -> None:
         self._state = torch.get_rng_state()
@@ -208,34 +243,22 @@ def thin(counts: Tensor) -> Tensor:
     return torch.where(some, torch.binomial(counts, torch.full_like(counts, 1 - THINNED)), counts)
 
 
-def train_cells(
-    task: CellTraining,
-    cells: ShuffledCells,
-    validation: ShuffledCells | None,
-    *,
-    max_epochs: int,
-    patience: int | None,
-    **trainer: Any,
-) -> list[float]:
-    """Fit; with validation cells leave the best epoch's weights. Return each epoch's loss on them, else in training."""
-    best = KeepBest(SCORE)
-    callbacks: list[Callback] = [*trainer.pop("callbacks", [])]
-    if validation is not None:
-        callbacks += [best, EarlyStopping(SCORE, patience=patience or max_epochs + 1, check_finite=True)]
-    options = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "gradient_clip_val": 1.0,
-        "num_sanity_val_steps": 0,
-    }
+def train_cells(task: CellTraining, cells: ShuffledCells, validation: ShuffledCells | None, training: Training) -> Run:
+    """Fit; with validation cells leave the best epoch's weights. The history is the loss on them, else in training."""
+    if not training.max_epochs:
+        return Run([], None)
+    trainer = dict(training.trainer)
     if trainer.get("strategy") == "ddp":  # which heads have a gradient depends on the objectives and the labels
         trainer["strategy"] = "ddp_find_unused_parameters_true"
     loaders = [None if part is None else DataLoader(part, batch_size=None) for part in (cells, validation)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 calls a function that PyTorch 2.13 deprecates
-        warnings.filterwarnings("ignore", ".*You defined a `validation_step` but have no.*")  # validation=0
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the cells are read in this process
-        warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
-        pl.Trainer(max_epochs=max_epochs, callbacks=callbacks, **(options | trainer)).fit(task, *loaders)
-    return best.history if validation is not None else task.history
+    run = run_trainer(
+        task,
+        *loaders,
+        monitor=SCORE,
+        max_epochs=training.max_epochs,
+        patience=training.patience,
+        ckpt_path=training.ckpt_path,
+        defaults={"gradient_clip_val": 1.0},
+        **trainer,
+    )
+    return run if validation is not None else run._replace(history=task.history)
