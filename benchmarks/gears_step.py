@@ -50,7 +50,7 @@ def data(cells: int, conditions: int):
 
 
 def kgnn_step(cells: int, conditions: int):
-    from kgnn.nn import GEARS, GearsEncoder, gears_loss
+    from kgnn.nn import GEARS, ConditionBatch, GearsEncoder, gears_loss
     from kgnn.ops import Adjacency
 
     graphs, x, y, genes, condition = data(cells, conditions)
@@ -67,7 +67,7 @@ def kgnn_step(cells: int, conditions: int):
     control = x.mean(0)
 
     def loss():
-        change, _ = model(perturbed, offsets, counts)
+        change, _ = model(ConditionBatch(perturbed, offsets, counts))
         return gears_loss(x + change.index_select(0, number), y, control, number, expressed)
 
     return model, loss

@@ -1,10 +1,11 @@
 """Writing whole folders and files or nothing: to a temporary place first, then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,24 @@ def existing_file(path: str | Path) -> Path:
     return path
 
 
-@contextmanager
-def new_folder(path: str | Path, marker: str) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` when the block ends without an error.
-
-    An existing `path` is replaced only if it is empty or holds the file `marker`, so that a mistyped path
-    never costs a user their own files.
-    """
+def check_folder(path: str | Path, *markers: str) -> Path:
+    """Return `path` as a `Path`; raise `InputError` when it holds a user's own files: none of the files `markers`."""
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file of this name exists; give a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
-        raise InputError(f"{path}: the folder holds other files (no {marker}); give a new or an empty folder")
+    if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
+        raise InputError(f"{path}: the folder holds other files (no {markers[0]}); give a new or an empty folder")
+    return path
+
+
+@contextmanager
+def new_folder(path: str | Path, *markers: str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` when the block ends without an error.
+
+    An existing `path` is replaced only if it is empty or holds one of the files `markers`, so that a mistyped path
+    never costs a user their own files.
+    """
+    path = check_folder(path, *markers)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -80,7 +87,14 @@ def new_file(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as JSON to `path`, whole or not at all."""
     with new_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as plain ones."""
+    if not hasattr(value, "tolist"):
+        raise InputError(f"{value!r} ({type(value).__name__}) cannot be written as JSON; give plain values")
+    return value.tolist()
 
 
 def read_json(path: str | Path) -> Any:
@@ -104,6 +118,16 @@ def read_h5ad(path: str | Path) -> Any:
     except Exception as error:  # h5py and anndata raise many kinds for files that are not H5AD
         what = (str(error).splitlines() or [""])[0]
         raise InputError(f"{path}: cannot be read as H5AD ({type(error).__name__}: {what})") from None
+
+
+def content_of(paths: Iterable[str | Path]) -> str:
+    """SHA-256 over the contents of files, and of the files in folders by name."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]:
+            with existing_file(file).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

@@ -23,14 +23,14 @@ def resolve(part: Any, table: Mapping[str, Any], kind: str) -> Any:
         return import_part(part)
     if part not in table:
         raise InputError(
-            f"unknown {kind} {part!r}{did_you_mean(part, table)}; choose {', '.join(table)}, or give your own: a class, "
-            "an instance, or 'package.module:Name'"
+            f"unknown {kind} {part!r}{did_you_mean(part, table)}; choose {', '.join(table)}, or give a class, an "
+            "instance or 'package.module:Name'"
         )
     return table[part]
 
 
 def import_part(text: str) -> Any:
-    """Return the class, function or instance that `"package.module:Name"` names; the working folder is searched last."""
+    """Return the class, function or instance that `"package.module:Name"` names; the working folder comes last."""
     module, _, name = text.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:

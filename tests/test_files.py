@@ -14,7 +14,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "a.json", {"old": 1})
-    with pytest.raises(TypeError):
+    with pytest.raises(InputError, match="object"):
         write_json(tmp_path / "a.json", {"new": object()})
     assert read_json(tmp_path / "a.json") == {"old": 1}
     assert len(list(tmp_path.iterdir())) == 1

@@ -87,6 +87,12 @@ class PairedCells(Sampler):
             part = slice(end - len(batch), end)
             yield drawn[part], paired[part]
 
+    def skip(self, epochs: int) -> None:
+        """Bring the random order and pairing to where they are after so many epochs."""
+        for _ in range(epochs):
+            for _ in self:
+                pass
+
     def _grouped(self, order: np.ndarray, conditions_per_batch: int) -> list[np.ndarray]:
         """Portions of single conditions, in random order, so many to a batch."""
         by_condition = order[np.argsort(self.condition[order], kind="stable")]

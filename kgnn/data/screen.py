@@ -35,6 +35,11 @@ class Screen:
         return sorted(set(self.condition) - {CONTROL})
 
     @property
+    def perturbed(self) -> set[str]:
+        """Genes that are perturbed in some condition."""
+        return {gene for name in self.conditions for gene in perturbed_genes(name)}
+
+    @property
     def controls(self) -> np.ndarray:
         """Row numbers of the control cells."""
         return np.flatnonzero(self.condition == CONTROL)

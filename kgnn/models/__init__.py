@@ -1,43 +1,27 @@
 """What users hold: estimators with fit, predict, save and load; baselines beside them."""
 
-from pathlib import Path
-from typing import Any
-
-from kgnn.errors import InputError
-from kgnn.graph import KnowledgeGraph
-from kgnn.models.baselines import BASELINES, Additive, Baseline, CompositionRidge, Linear, Mean, NoChange
+from kgnn.models.baselines import BASELINES
 from kgnn.models.cells.model import CellModel
+from kgnn.models.cells.training import CellTraining
+from kgnn.models.factory import load_model, make_model
+from kgnn.models.lightning import checkpoints
 from kgnn.models.perturbation.model import PerturbationModel
-from kgnn.models.perturbation.networks import NAMES
-from kgnn.models.storage import load_config
+from kgnn.models.perturbation.predictor import Changes, Predictor, Start, Training
+from kgnn.models.perturbation.table import PREDICTORS
+from kgnn.models.perturbation.training import PerturbationTraining
 
 __all__ = [
     "BASELINES",
-    "Additive",
-    "Baseline",
+    "PREDICTORS",
     "CellModel",
-    "CompositionRidge",
-    "Linear",
-    "Mean",
-    "NoChange",
+    "CellTraining",
+    "Changes",
     "PerturbationModel",
+    "PerturbationTraining",
+    "Predictor",
+    "Start",
+    "Training",
+    "checkpoints",
     "load_model",
     "make_model",
 ]
-
-
-def make_model(name: str, kg: KnowledgeGraph | None = None, **options: Any) -> PerturbationModel | Baseline:
-    """Return an unfitted model by its name: an encoder of `PerturbationModel`, or a baseline (which takes no graph)."""
-    if name in BASELINES:
-        return BASELINES[name](**options)
-    if name not in NAMES:
-        raise InputError(f"unknown model {name!r}; choose {', '.join((*NAMES, *BASELINES))}")
-    return PerturbationModel(kg, encoder=name, **options)
-
-
-def load_model(path: str | Path) -> PerturbationModel | Baseline | CellModel:
-    """Read a saved model of any kind; raises `InputError` for a missing, foreign or damaged folder."""
-    kind = load_config(path)["model"]
-    if kind == "cell":
-        return CellModel.load(path)
-    return (Baseline if kind in BASELINES else PerturbationModel).load(path)

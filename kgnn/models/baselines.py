@@ -1,112 +1,55 @@
-"""The plain models that every claim must beat, with the interface of `PerturbationModel`."""
+"""The plain models that every claim must beat: closed forms over the mean changes of training conditions."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
-from kgnn.data.conditions import ConditionNames
-from kgnn.data.screen import Screen, perturbed_genes, read_screen
-from kgnn.data.splits import Split
-from kgnn.errors import InputError
-from kgnn.models.perturbation.predictions import read_conditions, to_anndata
-from kgnn.models.storage import keep_controls, load_arrays, load_config, save_model
+from kgnn.data.screen import perturbed_genes
+from kgnn.models.perturbation.predictor import Changes, Known, Predictor, Start, Training
 
 
-class Baseline(ABC):
-    """A prediction of mean changes from mean changes of training conditions.
+class Baseline(Predictor):
+    """A prediction of mean changes from mean changes of training conditions; no graph enters.
 
-    Args:
-        condition_key: column of obs with the condition of each cell.
-        control: the label or labels of control cells; by default found among the usual ones.
-
-    Attributes set by `fit`: `genes_`, `control_mean_` [genes], `controls_` (control cells, CSR), `conditions_`
-    (training conditions), `delta_` [training conditions, genes].
+    Attributes set by `fit`: `genes_`, `conditions_` (training conditions), `delta_` [training conditions, genes].
     """
 
-    name: ClassVar[str]
+    uses_graph = False
+    learned: ClassVar[tuple[str, ...]] = ()  # arrays that `_learn` sets
 
-    def __init__(self, *, condition_key: str = "condition", control: str | Iterable[str] | None = None) -> None:
-        self.condition_key, self.control = condition_key, control
+    genes_: pd.Index
+    conditions_: list[str]
+    delta_: np.ndarray
 
-    def fit(self, adata: AnnData, split: Split | None = None, *, seed: int = 0, **_: Any) -> Baseline:
-        """Learn from the training conditions of `split`, or from all conditions; validation is not used.
+    def fit(self, data: Training, *, seed: int = 0) -> None:
+        self.genes_, self.conditions_ = data.screen.genes, data.conditions
+        start = data.screen.control_mean
+        self.delta_ = data.screen.mean(data.conditions).to_numpy() - start
+        self._learn(start)
 
-        Args:
-            adata: the screen, log-normalised; split: see `kgnn.data.split`; seed: which control cells are kept.
-
-        Options of other models' `fit` (such as `max_epochs`) are accepted and have no effect, so that one loop
-        fits all models.
-        """
-        screen = read_screen(adata, condition_key=self.condition_key, control=self.control)
-        conditions = screen.conditions if split is None else list(split["train"])
-        if not conditions:
-            raise InputError("no training condition; the split's train group is empty")
-        self.genes_, self.control_mean_, self.conditions_ = screen.genes, screen.control_mean, conditions
-        self.controls_ = keep_controls(screen, seed)
-        self.delta_ = screen.mean(conditions).to_numpy() - self.control_mean_
-        self._fit(screen)
-        return self
-
-    def _fit(self, screen: Screen) -> None:  # noqa: B027 (three of five need no more)
-        """Learn more than the mean changes."""
+    def _learn(self, start: np.ndarray) -> None:
+        """Learn more than the mean changes; start: control mean [genes]."""
 
     @abstractmethod
     def _delta(self, condition: str) -> np.ndarray:
         """Return the change [genes] that a condition brings."""
 
-    def predict(self, conditions: str | Sequence[str], *, n_cells: int | None = None, seed: int = 0) -> AnnData:
-        """Predict conditions; see `PerturbationModel.predict`. Control is predicted as no change."""
-        if not hasattr(self, "delta_"):
-            raise InputError(f"the {self.name} model is not fitted; call fit first")
-        canonical = read_conditions(conditions, ConditionNames(self.control))
-        delta = np.stack([self._delta(name) if name else np.zeros_like(self.control_mean_) for name in canonical])
-        return to_anndata(
-            conditions,
-            canonical,
-            self.genes_,
-            self.control_mean_,
-            delta,
-            controls=self.controls_,
-            n_cells=n_cells,
-            seed=seed,
-        )
+    def predict(self, conditions: list[str], start: Start) -> Changes:
+        none = np.zeros(len(self.genes_))
+        return Changes(np.stack([self._delta(name) if name else none for name in conditions]))
 
-    def save(self, path: str | Path) -> None:
-        """Write safetensors and JSON into the folder `path`, whole or not at all."""
-        config = {
-            "model": self.name,
-            "condition_key": self.condition_key,
-            "control": self.control if self.control is None or isinstance(self.control, str) else list(self.control),
-            "genes": list(self.genes_),
-            "conditions": self.conditions_,
-        }
-        arrays = {"control_mean": self.control_mean_, "delta": self.delta_} | self._state()
-        save_model(path, config, arrays, self.controls_)
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        arrays = {name: getattr(self, f"{name}_") for name in ("delta", *self.learned)}
+        return {"conditions": self.conditions_}, arrays
 
-    def _state(self) -> dict[str, np.ndarray]:
-        """Return what `_fit` set, beyond the mean changes."""
-        return {}
-
-    @classmethod
-    def load(cls, path: str | Path) -> Baseline:
-        """Read a folder that `save` wrote."""
-        config = load_config(path)
-        if config["model"] not in BASELINES:
-            raise InputError(f"{path}: holds a {config['model']!r} model, not a baseline; use kgnn.models.load_model")
-        model = BASELINES[config["model"]](condition_key=config["condition_key"], control=config["control"])
-        arrays, model.controls_ = load_arrays(path)
-        model.genes_, model.conditions_ = pd.Index(config["genes"], dtype=object), config["conditions"]
-        model.control_mean_, model.delta_ = arrays.pop("control_mean"), arrays.pop("delta")
-        for name, value in arrays.items():
-            setattr(model, f"{name}_", value)
-        return model
+    def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self.genes_, self.conditions_ = known.genes, config["conditions"]
+        for name in ("delta", *self.learned):
+            setattr(self, f"{name}_", arrays[name])
 
     @property
     def perturbed_(self) -> list[str]:
@@ -117,16 +60,12 @@ class Baseline(ABC):
 class NoChange(Baseline):
     """The mean of the control cells, whatever is perturbed."""
 
-    name = "no_change"
-
     def _delta(self, condition: str) -> np.ndarray:
-        return np.zeros_like(self.control_mean_)
+        return np.zeros(len(self.genes_))
 
 
 class Mean(Baseline):
     """Control mean + mean change of the training conditions, whatever is perturbed."""
-
-    name = "mean"
 
     def _delta(self, condition: str) -> np.ndarray:
         return self.delta_.mean(axis=0)
@@ -138,8 +77,6 @@ class Additive(Baseline):
     A gene that was not perturbed alone in training counts with the mean change of those that were (of all
     training conditions when none was).
     """
-
-    name = "additive"
 
     def _delta(self, condition: str) -> np.ndarray:
         single = [len(perturbed_genes(name)) == 1 for name in self.conditions_]
@@ -157,11 +94,11 @@ class Linear(Baseline):
     measured have no row of A and add nothing to b.
     """
 
-    name = "linear"
+    learned = ("embedding", "centre", "map")
     n_components, ridge = 10, 0.1
 
-    def _fit(self, screen: Screen) -> None:
-        bulks = np.vstack([self.delta_, np.zeros_like(self.control_mean_)]).T + self.control_mean_[:, None]
+    def _learn(self, start: np.ndarray) -> None:
+        bulks = np.vstack([self.delta_, np.zeros_like(start)]).T + start[:, None]
         u, s, _ = np.linalg.svd(bulks - bulks.mean(axis=0), full_matrices=False)
         a = u[:, : self.n_components] * s[: self.n_components]
         self.embedding_ = a
@@ -178,9 +115,6 @@ class Linear(Baseline):
     def _delta(self, condition: str) -> np.ndarray:
         return self.embedding_ @ self.map_ @ self._embed(condition) + self.centre_
 
-    def _state(self) -> dict[str, np.ndarray]:
-        return {"embedding": self.embedding_, "centre": self.centre_, "map": self.map_}
-
 
 class CompositionRidge(Baseline):
     """Ridge regression from which genes are perturbed (0/1) to the change; the strongest plain baseline.
@@ -189,10 +123,10 @@ class CompositionRidge(Baseline):
     brings, c = Σ Y / Σ C: W = argmin ‖Y − C(1cᵀ + W)‖² + 0.1 ‖W‖². An unseen gene brings c, a double starts at 2c.
     """
 
-    name = "composition_ridge"
+    learned = ("per_gene", "weights")
     ridge = 0.1
 
-    def _fit(self, screen: Screen) -> None:
+    def _learn(self, start: np.ndarray) -> None:
         c = np.stack([self._compose(name) for name in self.conditions_])
         self.per_gene_ = self.delta_.sum(axis=0) / c.sum()
         residual = self.delta_ - c.sum(axis=1, keepdims=True) * self.per_gene_
@@ -204,10 +138,11 @@ class CompositionRidge(Baseline):
     def _delta(self, condition: str) -> np.ndarray:
         return len(perturbed_genes(condition)) * self.per_gene_ + self._compose(condition) @ self.weights_
 
-    def _state(self) -> dict[str, np.ndarray]:
-        return {"per_gene": self.per_gene_, "weights": self.weights_}
-
 
 BASELINES: dict[str, type[Baseline]] = {
-    model.name: model for model in (NoChange, Mean, Additive, Linear, CompositionRidge)
+    "no_change": NoChange,
+    "mean": Mean,
+    "additive": Additive,
+    "linear": Linear,
+    "composition_ridge": CompositionRidge,
 }

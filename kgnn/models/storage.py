@@ -11,11 +11,11 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from torch import Tensor, nn
 
-import kgnn
 from kgnn.data.screen import Screen
 from kgnn.errors import InputError
-from kgnn.files import new_folder, read_json, write_json
+from kgnn.files import read_json, write_json
 from kgnn.graph import KnowledgeGraph
+from kgnn.version import __version__
 
 FORMAT = "kgnn.model"
 FORMAT_VERSION = 1
@@ -31,30 +31,29 @@ def keep_controls(screen: Screen, seed: int) -> sparse.csr_matrix:
     return screen.x[controls]
 
 
-def save_model(
-    path: str | Path,
+def write_model(
+    folder: Path,
     config: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     controls: sparse.csr_matrix | None,
-    graph: KnowledgeGraph | None = None,
+    graph: KnowledgeGraph | None,
 ) -> None:
-    """Write a model's folder, whole or not at all."""
-    with new_folder(path, CONFIG) as folder:
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
-        controls = sparse.csr_matrix((0, 0), dtype=np.float32) if controls is None else controls
-        parts = {"data": controls.data, "indices": controls.indices, "indptr": controls.indptr}
-        save_file(parts | {"shape": np.array(controls.shape)}, folder / CONTROLS)
-        if graph is not None:
-            graph.save(folder / GRAPH)
-        versions = {
-            "kgnn": kgnn.__version__,
-            "torch": version("torch"),
-            "torch_geometric": version("torch_geometric"),
-        }
-        write_json(
-            folder / CONFIG,
-            {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions} | dict(config),
-        )
+    """Write a model's files into an empty folder."""
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
+    controls = sparse.csr_matrix((0, 0), dtype=np.float32) if controls is None else controls
+    parts = {"data": controls.data, "indices": controls.indices, "indptr": controls.indptr}
+    save_file(parts | {"shape": np.array(controls.shape)}, folder / CONTROLS)
+    if graph is not None:
+        graph.save(folder / GRAPH)
+    versions = {
+        "kgnn": __version__,
+        "torch": version("torch"),
+        "torch_geometric": version("torch_geometric"),
+    }
+    write_json(
+        folder / CONFIG,
+        {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions} | dict(config),
+    )
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

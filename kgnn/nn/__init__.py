@@ -1,5 +1,6 @@
 """What is learned: convolutions, encoders, heads and losses, plain `nn.Module`s and functions."""
 
+from kgnn.nn.conditions import ConditionBatch, TypedGraph
 from kgnn.nn.conv import GATConv, GATv2Conv, GCNConv, GINConv, HGTConv, RGCNConv, SAGEConv, SGConv
 from kgnn.nn.encoders import GearsEncoder
 from kgnn.nn.gears import GEARS
@@ -11,6 +12,7 @@ from kgnn.nn.tokens import GeneTokens, SpecialTokens
 
 __all__ = [
     "GEARS",
+    "ConditionBatch",
     "CountedBatchNorm",
     "CountedMLP",
     "GATConv",
@@ -25,6 +27,7 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "SpecialTokens",
+    "TypedGraph",
     "gears_loss",
     "make_token_encoder",
 ]

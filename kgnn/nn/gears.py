@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kgnn.nn.conditions import ConditionBatch
 from kgnn.nn.heads import GearsDecoder
 
 
@@ -15,8 +16,8 @@ class GEARS(nn.Module):
         channels: the encoder's width.
         uncertainty: also give each gene's log-variance.
 
-    Shapes: perturbed [entries], offsets [conditions + 1], counts [conditions] → change [conditions, genes] and
-    log-variance [conditions, genes] or None. A cell's prediction is its control cell plus its condition's change.
+    Shapes: a `ConditionBatch` → change [conditions, genes] and log-variance [conditions, genes] or None. A cell's
+    prediction is its control cell plus its condition's change. Strengths are not used.
     """
 
     def __init__(self, encoder: nn.Module, n_genes: int, *, channels: int = 64, uncertainty: bool = False) -> None:
@@ -24,9 +25,9 @@ class GEARS(nn.Module):
         self.encoder = encoder
         self.decoder = GearsDecoder(n_genes, channels, uncertainty)
 
-    def forward(self, perturbed: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
-        counts = counts.to(self.decoder.out_bias.dtype)
-        base, shift = self.encoder(perturbed, offsets, counts)
+    def forward(self, batch: ConditionBatch) -> tuple[Tensor, Tensor | None]:
+        counts = batch.counts.to(self.decoder.out_bias.dtype)
+        base, shift = self.encoder(batch.nodes, batch.offsets, counts)
         # batch statistics over genes × cells need float32, also under mixed precision
         with torch.autocast(base.device.type, enabled=False):
             return self.decoder(base.to(counts.dtype), shift.to(counts.dtype), counts)

@@ -1,15 +1,16 @@
 """Peers for comparison: published designs rebuilt on the same graph, inputs and training loop.
 
 Each takes `(gene_graph, perturbation_graph, state, numbers)`: the graphs of `kgnn.models.graphs`, the mean control
-cell [genes], and the node number of each measured gene in the perturbation graph; and maps perturbed genes [entries],
-offsets [conditions + 1], counts [conditions] to (change [conditions, genes], None), zero without a perturbation. The
-basal state is the mean control cell, so that a forward pass costs one row a distinct condition.
+cell [genes], and the node number of each measured gene in the perturbation graph; and maps a `ConditionBatch` to the
+change [conditions, genes], zero without a perturbation. The basal state is the mean control cell, so that a forward
+pass costs one row a distinct condition. Strengths are not used.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kgnn.nn.conditions import ConditionBatch
 from kgnn.nn.conv import GATv2Conv
 from kgnn.ops import Adjacency, dot_attention, spmm
 
@@ -31,8 +32,8 @@ class _Peer(nn.Module):
         self.perturbation_graph = perturbation_graph
         self.embedding = nn.Parameter(0.1 * torch.randn(perturbation_graph.shape[0], channels))
 
-    def summed(self, embedding: Tensor, perturbed: Tensor, offsets: Tensor) -> Tensor:
-        return F.embedding_bag(perturbed, embedding, offsets, mode="sum", include_last_offset=True)
+    def summed(self, embedding: Tensor, batch: ConditionBatch) -> Tensor:
+        return F.embedding_bag(batch.nodes, embedding, batch.offsets, mode="sum", include_last_offset=True)
 
 
 class CPA(_Peer):
@@ -53,10 +54,9 @@ class CPA(_Peer):
         """The vectors of the perturbable genes."""
         return self.embedding
 
-    def forward(self, perturbed: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, None]:
-        shift = self.summed(self.messages(), perturbed, offsets)
-        change = self.decoder(self.basal(self.state) + shift)
-        return change * (offsets.diff() > 0).unsqueeze(1), None
+    def forward(self, batch: ConditionBatch) -> Tensor:
+        change: Tensor = self.decoder(self.basal(self.state) + self.summed(self.messages(), batch))
+        return change * (batch.offsets.diff() > 0).unsqueeze(1)
 
 
 class TxPert(CPA):
@@ -99,26 +99,24 @@ class Transformer(_Peer):
         self.out_bias = nn.Parameter(torch.zeros(len(state)))
         self.edges: Adjacency | None = None
 
-    def marks(self, perturbed: Tensor, offsets: Tensor) -> Tensor:
+    def marks(self, batch: ConditionBatch) -> Tensor:
         """[conditions, genes]: where the condition's perturbed genes are."""
-        condition = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())
-        signal = torch.zeros(self.embedding.shape[0], len(offsets) - 1, device=self.state.device)
-        signal = signal.index_put(
-            (perturbed, condition), torch.ones_like(condition, dtype=signal.dtype), accumulate=True
-        )
+        signal = torch.zeros(self.embedding.shape[0], len(batch.counts), device=self.state.device)
+        ones = torch.ones_like(batch.nodes, dtype=signal.dtype)
+        signal = signal.index_put((batch.nodes, batch.condition), ones, accumulate=True)
         return self.arrive(signal)[self.numbers].T  # type: ignore[index]
 
     def arrive(self, signal: Tensor) -> Tensor:
         return signal
 
-    def forward(self, perturbed: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, None]:
-        marks = self.marks(perturbed, offsets)
+    def forward(self, batch: ConditionBatch) -> Tensor:
+        marks = self.marks(batch)
         genes = self.gene_embedding + self.state.unsqueeze(1) * self.value + marks.unsqueeze(2) * self.mark
-        x = torch.cat([genes, self.summed(self.embedding, perturbed, offsets).unsqueeze(1)], 1)
+        x = torch.cat([genes, self.summed(self.embedding, batch).unsqueeze(1)], 1)
         for layer in self.layers:
             x = layer(x, self.edges)
-        change = (self.out_norm(x[:, :-1]) * self.out_weight).sum(-1) + self.out_bias
-        return change * (offsets.diff() > 0).unsqueeze(1), None
+        change: Tensor = (self.out_norm(x[:, :-1]) * self.out_weight).sum(-1) + self.out_bias
+        return change * (batch.offsets.diff() > 0).unsqueeze(1)
 
 
 class GraphTransformer(Transformer):

@@ -13,7 +13,7 @@ from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph, load_table
 from kgnn.graph.effects import EFFECT
 from kgnn.metrics import evaluate, explained_share
-from kgnn.models import load_model, make_model
+from kgnn.models import Start, load_model, make_model
 from kgnn.models.perturbation.closed_form import read_samples
 
 
@@ -126,7 +126,7 @@ def test_save_and_load_keep_predictions_graph_and_lines(model, screen, parts, tm
     a, b = (m.predict(parts["test"]) for m in (model, again))
     np.testing.assert_array_equal(a.X, b.X)
     np.testing.assert_array_equal(a.layers["uncertainty"], b.layers["uncertainty"])
-    assert EFFECT in again.graph_.relations
+    assert EFFECT in again.kg.relations
     assert again.explain(parts["test"][0]).equals(model.explain(parts["test"][0]))
 
 
@@ -191,7 +191,7 @@ def test_contributions_are_what_an_edge_carries(model, parts):
     number = model.perturbable_.get_indexer([row["source"], row["target"]])
     adjacency = model.network_.propagation.adjacencies[model.network_.propagation.names.index("estimated_effect")]
     edge = ((torch.tensor(number) == adjacency.edge_index.T).all(1)).nonzero().item()
-    bags, state = model.inputs([name])
+    bags, state = model.predictor_.inputs([name], Start(model.control_mean_))
     size = np.sqrt(np.linalg.norm(model.predict([name]).layers["delta"]))
     gene = model.genes_.get_loc(row["gene"])
 
@@ -209,8 +209,8 @@ def test_bad_input_is_told(model, screen, kg):
     with pytest.raises(InputError, match=r"'G01' is neither measured.*did you mean G"):
         model.predict("G01")
     with pytest.raises(InputError, match="explain needs a fitted model of encoder='kg'"):
-        PerturbationModel(kg, encoder="gears").explain("G001")
-    with pytest.raises(InputError, match="explain needs"):
+        PerturbationModel(kg, encoder="mean").fit(screen).explain("G001")
+    with pytest.raises(InputError, match="not fitted"):
         PerturbationModel(kg).explain("G001")
     with pytest.raises(InputError, match="nothing to draw"):
         plotting.explanation(model.explain("G001").iloc[:0])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kgnn.nn import GEARS, GearsEncoder
+from kgnn.nn import GEARS, ConditionBatch, GearsEncoder
 from kgnn.ops import Adjacency
 
 GENES, PERTURBABLE, CHANNELS = 23, 17, 8
@@ -74,8 +74,10 @@ def pair(request):
         }
     )
     for name, buffer in theirs.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.5, 1.5)
+        if name.endswith("running_mean"):
+            buffer.uniform_(-0.1, 0.1)  # means far from those of the input would put every ReLU to zero
+        if name.endswith("running_var"):
+            buffer.uniform_(0.05, 0.2)
     graphs = [
         Adjacency(edges, weight.double(), n_nodes=n, normalization="symmetric", self_loops=True)
         for (edges, weight), n in ((co, GENES), (go, PERTURBABLE))
@@ -114,11 +116,29 @@ def test_one_cell_in_eval_mode_agrees_with_cell_gears(pair, genes):
     x = torch.rand(1, GENES)
     with torch.no_grad():
         expected = theirs(their_batch(x, [genes]))
-        change, log_variance = ours(*bags([genes])[:3])
+        change, log_variance = ours(ConditionBatch(*bags([genes])[:3]))
     if isinstance(expected, tuple):
         torch.testing.assert_close(log_variance, expected[1], atol=1e-5, rtol=1e-5)
         expected = expected[0]
     torch.testing.assert_close(x + change, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
+@pytest.mark.parametrize("which", ["perturbation", "gene_graph", "perturbation_graph"])
+def test_the_perturbation_and_both_graphs_matter(pair, which, training):
+    ours = pair[1].train(training)
+    batch = ConditionBatch(*bags([(3,), (3, 11), (5,), (7, 2), (9,)])[:3])
+    with torch.no_grad():
+        before = ours(batch)[0]
+        if which == "perturbation":
+            after = ours(batch._replace(nodes=(batch.nodes + 1) % PERTURBABLE))[0]
+        else:
+            n = GENES if which == "gene_graph" else PERTURBABLE
+            edges, weight = random_graph(n, torch.Generator().manual_seed(7))
+            options = {"n_nodes": n, "normalization": "symmetric", "self_loops": True}
+            setattr(ours.encoder, which, Adjacency(edges, weight.double(), **options))
+            after = ours(batch)[0]
+    assert ((before - after).abs().amax(1) > 1e-4).all()
 
 
 def test_training_step_agrees_with_cell_gears_on_the_full_batch(pair):
@@ -137,7 +157,7 @@ def test_training_step_agrees_with_cell_gears_on_the_full_batch(pair):
 
     expected = theirs(their_batch(x, cells))
     flat, bag_offsets, counts, condition = bags(cells)
-    change, log_variance = ours(flat, bag_offsets, counts)
+    change, log_variance = ours(ConditionBatch(flat, bag_offsets, counts))
     actual = x + change[condition]
     # a loss that no symmetry makes trivial
     slope = torch.linspace(-1, 1, actual.numel(), dtype=torch.double).reshape(actual.shape)

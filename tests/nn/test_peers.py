@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kgnn.nn import ConditionBatch
 from kgnn.nn.peers import PEERS, GraphTransformer, Transformer
 from kgnn.ops import Adjacency
 
@@ -25,9 +26,8 @@ def make(name, pairs):
 @pytest.mark.parametrize("name", PEERS)
 def test_one_row_a_condition_and_nothing_for_controls(name):
     network = make(name, [(0, 2), (2, 3)])
-    change, variance = network(torch.tensor([0, 1, 4]), torch.tensor([0, 1, 1, 3]), torch.ones(3))
+    change = network(ConditionBatch(torch.tensor([0, 1, 4]), torch.tensor([0, 1, 1, 3]), torch.ones(3)))
     assert change.shape == (3, N)
-    assert variance is None
     assert (change[1] == 0).all()
     assert (change[[0, 2]] != 0).any(1).all()
     change.square().sum().backward()
@@ -48,14 +48,14 @@ def test_attention_along_all_edges_is_full_attention():
     along.load_state_dict(full.state_dict())
     for network in (full, along):
         network.mark.data.zero_()  # the two mark a perturbed gene's surroundings differently
-    call = (torch.tensor([0, 3]), torch.tensor([0, 1, 2]), torch.ones(2))
-    torch.testing.assert_close(full(*call)[0], along(*call)[0], rtol=1e-4, atol=1e-5)
+    batch = ConditionBatch(torch.tensor([0, 3]), torch.tensor([0, 1, 2]), torch.ones(2))
+    torch.testing.assert_close(full(batch), along(batch), rtol=1e-4, atol=1e-5)
     assert isinstance(full, Transformer)
     assert isinstance(along, GraphTransformer)
 
 
 def test_a_perturbed_gene_that_is_not_measured_marks_what_hears_it():
     network = make("graph_transformer", [(0, 2), (1, 4)])
-    marks = network.marks(torch.tensor([0, 1]), torch.tensor([0, 1, 2]))
+    marks = network.marks(ConditionBatch(torch.tensor([0, 1]), torch.tensor([0, 1, 2]), torch.ones(2)))
     assert (marks[0] > 0).nonzero().ravel().tolist() == [0]
     assert (marks[1] > 0).nonzero().ravel().tolist() == [2]

@@ -11,6 +11,7 @@ from scipy import sparse
 from kgnn.graph import KnowledgeGraph, Relation
 from kgnn.graph.edges import SIMILARITIES, is_similarity
 from kgnn.graph.effects import EFFECT
+from kgnn.nn.conditions import TypedGraph
 from kgnn.nn.knowledge import HOPS, Channel
 from kgnn.ops import Adjacency
 
@@ -143,6 +144,31 @@ def gene_relations(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[GeneRelat
         source, target = code[edges["source"]], code[edges["target"]]
         weight, sign = edges["weight"].abs().to_numpy(np.float64), edges["sign"].to_numpy(np.float64)
         if len(source):
-            similarity = is_similarity(relation, kg._table(relation))
+            similarity = is_similarity(relation, kg.tables.table(relation))
             found.append(GeneRelation(relation, source, target, weight, sign, similarity))
     return found
+
+
+def typed_graph(kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index) -> TypedGraph:
+    """The whole graph as networks take it, with all of `nodes` as its genes; `genes`: the measured ones."""
+    names = {"gene": list(nodes)}
+    matrices: dict[Relation, Adjacency] = {}
+    features: dict[str, dict[str, torch.Tensor]] = {}
+    code: dict[str, np.ndarray] = {}
+    for kind in [] if kg is None else kg.node_types:
+        index = kg.nodes(kind).index  # type: ignore[union-attr]
+        names.setdefault(kind, list(index))
+        code[kind] = nodes.get_indexer(index) if kind == "gene" else np.arange(len(index))
+        for name, matrix in kg.features(kind).items():  # type: ignore[union-attr]
+            placed = np.full((len(names[kind]), matrix.shape[1]), np.nan, np.float32)
+            placed[code[kind]] = matrix
+            features.setdefault(kind, {})[name] = torch.from_numpy(placed)
+    for relation in [] if kg is None else kg.relations:
+        edges = kg.edge_arrays(relation)  # type: ignore[union-attr]
+        source, target = code[relation[0]][edges["source"]], code[relation[2]][edges["target"]]
+        weight = edges["weight"].abs().to_numpy(np.float32) * np.where(edges["sign"] < 0, -1, 1).astype(np.float32)
+        sizes = len(names[relation[2]]), len(names[relation[0]])
+        pairs = torch.from_numpy(np.stack([source, target]).astype(np.int64))
+        matrices[relation] = Adjacency(pairs, torch.from_numpy(weight), n_nodes=sizes)
+    measured = torch.from_numpy(nodes.get_indexer(genes).astype(np.int64))
+    return TypedGraph(names, matrices, features, measured)

@@ -1,0 +1,96 @@
+"""Models by name, by class, as an instance, by import string; saved models of any kind."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+from torch import nn
+
+from kgnn.data.splits import Split
+from kgnn.errors import InputError
+from kgnn.graph import KnowledgeGraph
+from kgnn.models.cells.model import CellModel
+from kgnn.models.perturbation.model import PerturbationModel
+from kgnn.models.perturbation.predictor import Predictor, as_prediction
+from kgnn.models.perturbation.table import PREDICTORS
+from kgnn.models.storage import load_config
+from kgnn.parts import check_options, options_of, resolve
+
+NAMING = ("condition_key", "control", "group_key")
+
+
+class OwnModel:
+    """A user's whole model, `fit(adata, split)` and `predict(conditions)`, with the interface of `PerturbationModel`.
+
+    Args:
+        model: a class, made anew with `kg` and those options that its constructor takes; or an instance, copied, whose
+            `kg` is set where it has one.
+    """
+
+    trained = True  # validation conditions are its own to use
+
+    def __init__(self, model: Any, kg: KnowledgeGraph | None, **options: Any) -> None:
+        if not callable(getattr(model, "fit", None)) or not callable(getattr(model, "predict", None)):
+            raise InputError(f"{model!r} is no model: it needs fit(adata, split) and predict(conditions)")
+        if inspect.isclass(model):
+            takes = options_of(model)
+            self.uses_graph = "kg" in takes
+            check_options(options, [*takes, *NAMING], f"model {model.__name__}")
+            given = {"kg": kg} | options
+            self.model: Any = model(**{name: value for name, value in given.items() if name in takes})
+        else:
+            check_options(options, NAMING, f"a model that is made already ({type(model).__name__})")
+            self.model, self.uses_graph = copy.deepcopy(model), hasattr(model, "kg")
+            if self.uses_graph:
+                self.model.kg = kg
+
+    def fit(self, adata: AnnData, split: Split | None = None, **options: Any) -> OwnModel:
+        """Fit on the split; options, `seed` among them, that the model's own `fit` takes are handed on."""
+        takes = options_of(self.model.fit)
+        check_options([name for name in options if name != "seed"], takes, f"fit of {type(self.model).__name__}")
+        self.model.fit(adata, split, **{name: value for name, value in options.items() if name in takes})
+        self.genes_ = pd.Index(adata.var_names.astype(str), dtype=object)
+        return self
+
+    def predict(self, conditions: str | Sequence[str]) -> AnnData:
+        """Predict; arrays become AnnData."""
+        names = [conditions] if isinstance(conditions, str) else list(conditions)
+        return as_prediction(self.model.predict(names), names, self.genes_)
+
+
+def make_model(model: Any, kg: KnowledgeGraph | None = None, **options: Any) -> PerturbationModel | OwnModel:
+    """Return an unfitted model.
+
+    Args:
+        model: name of an encoder of `PerturbationModel` or of a baseline (which takes no graph); an encoder of one's
+            own (`torch.nn.Module` or `Predictor`); a whole model of one's own; an import string of either.
+        kg: the knowledge. options: of the model.
+
+    Raises:
+        InputError: an unknown name, something that is no model, options that it does not take.
+    """
+    found = resolve(model, PREDICTORS, "model")
+    kind = found if inspect.isclass(found) else type(found)
+    if issubclass(kind, Predictor | nn.Module):
+        return PerturbationModel(kg, encoder=model, **options)
+    return OwnModel(found, kg, **options)
+
+
+def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | CellModel:
+    """Read a saved model of any kind.
+
+    Args:
+        encoder: see `PerturbationModel.load`.
+
+    Raises:
+        InputError: a missing, foreign or damaged folder.
+    """
+    return (
+        CellModel.load(path) if load_config(path)["model"] == "cell" else PerturbationModel.load(path, encoder=encoder)
+    )

@@ -1,0 +1,173 @@
+"""What predicts: one shape for the closed-form model, trained encoders, baselines and a user's own class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kgnn.data.screen import Screen
+from kgnn.errors import InputError
+from kgnn.graph import KnowledgeGraph
+
+Strength = float | Mapping[str, float]
+STRONGEST = 10.0  # an activation beyond it is a slip of the pen
+
+
+class Training(NamedTuple):
+    """What a predictor learns from.
+
+    screen: the cells; conditions, validation: canonical names of the training and validation conditions; nodes: every
+    gene that can be perturbed (measured, in the graph, or perturbed in the data); kg: the knowledge.
+    """
+
+    screen: Screen
+    conditions: list[str]
+    validation: list[str]
+    nodes: pd.Index
+    kg: KnowledgeGraph | None
+
+
+class Known(NamedTuple):
+    """What a saved predictor needs besides its own state: measured genes, gene nodes, knowledge, control mean [genes],
+    and the folder, for messages."""
+
+    genes: pd.Index
+    nodes: pd.Index
+    kg: KnowledgeGraph | None
+    control_mean: np.ndarray
+    path: str
+
+
+class Start(NamedTuple):
+    """Where predicted changes start from: mean control expression [genes]; the cell line's name, where one is told."""
+
+    mean: np.ndarray
+    line: str | None = None
+
+
+class Changes(NamedTuple):
+    """Predicted change and its variance (None where there is none), [conditions, genes]."""
+
+    change: np.ndarray
+    variance: np.ndarray | None = None
+
+
+class Predictor(ABC):
+    """One way to predict perturbations. Options come by keyword into the constructor; `fit` sets the rest.
+
+    A class of one's own fits wherever a name does: `PerturbationModel(kg, encoder=Mine)`.
+
+    Attributes:
+        trained: trained by epochs: validation conditions choose the best one, and `fit` takes Lightning's options.
+            Otherwise they may join training (`kgnn.data.merge_validation`).
+        uses_graph: whether the knowledge enters at all.
+        at_once: conditions predicted at a time.
+        history: validation score an epoch, or the loss a step.
+        signal: number of the signal that ended training early.
+    """
+
+    trained: ClassVar[bool] = False
+    uses_graph: ClassVar[bool] = True
+    at_once: int = 256
+    history: Sequence[float] = ()
+    signal: int | None = None
+
+    @abstractmethod
+    def fit(self, data: Training, *, seed: int = 0) -> None:
+        """Learn; further keyword arguments are the options of `PerturbationModel.fit`."""
+
+    @abstractmethod
+    def predict(self, conditions: list[str], start: Start) -> Changes:
+        """Return the changes of canonical conditions; none for control, ''."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what `restore` needs: what can be written as JSON, and arrays."""
+
+    @abstractmethod
+    def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take up a saved state."""
+
+    def graph(self, kg: KnowledgeGraph | None) -> KnowledgeGraph | None:
+        """The graph to keep with a saved model, given the user's."""
+        return kg if self.uses_graph else None
+
+    def unlinked(self) -> set[str]:
+        """Genes of which a graph with edges says nothing."""
+        return set()
+
+    def explain(self, condition: str, n_genes: int) -> pd.DataFrame:
+        """See `PerturbationModel.explain`."""
+        raise InputError("explain needs a fitted model of encoder='kg'; fit one on the same data and graph")
+
+
+def prefixed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def read_strength(strength: Strength) -> Strength:
+    """Check what a perturbation does, −1 knock-out to 10: a number, or one a gene."""
+    single = not isinstance(strength, Mapping)
+    for gene, value in {"": strength}.items() if single else strength.items():  # type: ignore[union-attr]
+        if not -1 <= value <= STRONGEST:  # type: ignore[operator]
+            raise InputError(
+                f"strength {value}{f' of {gene}' if gene else ''}: give −1 for a knock-out, between −1 and 0 for a "
+                f"knock-down, above 0 and at most {STRONGEST:.0f} for an activation"
+            )
+    return float(strength) if single else {gene: float(x) for gene, x in strength.items()}  # type: ignore[arg-type,union-attr]
+
+
+def strengths_of(genes: Sequence[str], strength: Strength) -> np.ndarray:
+    """Strength of each perturbed gene; genes that are not named are knocked out."""
+    of_gene = [strength.get(gene, -1.0) if isinstance(strength, Mapping) else strength for gene in genes]
+    return np.array(of_gene, dtype=np.float64)
+
+
+def check_finite(found: np.ndarray, conditions: Sequence[str], genes: pd.Index, largest: float | None = None) -> None:
+    """Refuse predictions [conditions, genes] that are not finite, or beyond `largest`, with place and remedy."""
+    with np.errstate(invalid="ignore"):
+        wrong = ~np.isfinite(found) if largest is None else ~(np.abs(found) <= largest)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        share = "all" if wrong.all() else f"{int(wrong.sum())} of {wrong.size}"
+        raise InputError(
+            f"{share} predicted changes are NaN, infinite or far beyond the data, first that of {genes[column]!r} "
+            f"under {conditions[row]!r} ({found[row, column]:.3g}): training diverged; lower learning_rate=, or "
+            "look for odd values in the data"
+        )
+
+
+def check_learnable(data: Training) -> None:
+    """Refuse a screen from which nothing can be learned."""
+    if not data.conditions:
+        raise InputError("no training condition; the split's train group is empty")
+    if len(data.conditions) < 2:
+        raise InputError(f"one training condition only ({data.conditions[0]!r}); at least two are needed")
+    if len(data.screen.genes) < 2:
+        raise InputError(f"one gene only is measured ({data.screen.genes[0]!r}); give at least two")
+    if not data.screen.x.nnz or not np.any(data.screen.x.data):
+        raise InputError("X is zero everywhere; put the log-normalised expression there")
+
+
+def as_prediction(found: Any, conditions: Sequence[str], genes: pd.Index) -> AnnData:
+    """What a user's own model predicted as AnnData: an array [conditions, genes] of expression, or an AnnData."""
+    if isinstance(found, AnnData):
+        if "condition" not in found.obs:
+            found = found.copy()
+            found.obs["condition"] = list(conditions) if found.n_obs == len(conditions) else found.obs_names
+        return found
+    found = np.asarray(getattr(found, "values", found), dtype=np.float32)
+    if found.shape != (len(conditions), len(genes)):
+        raise InputError(
+            f"predict returned the shape {found.shape}; expression of {len(conditions)} conditions × {len(genes)} "
+            "genes is expected, or an AnnData with obs['condition']"
+        )
+    check_finite(found, conditions, genes)
+    obs = pd.DataFrame({"condition": list(conditions)}, index=pd.Index(conditions, dtype=object))
+    return AnnData(found, obs=obs, var=pd.DataFrame(index=genes))

@@ -1,0 +1,90 @@
+"""Training samples of the closed-form model: a condition in a cell line each, and their perturbed genes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kgnn.data.screen import Screen, perturbed_genes
+from kgnn.errors import InputError
+from kgnn.models.perturbation.predictor import Strength, strengths_of
+from kgnn.nn.knowledge import Bags
+
+
+class Samples(NamedTuple):
+    """Training samples, a condition in a cell line each.
+
+    names [samples]; line [samples]; change [samples, genes]; cells [samples]; states [lines, genes]; lines, names.
+    """
+
+    names: list[str]
+    line: np.ndarray
+    change: np.ndarray
+    cells: np.ndarray
+    states: np.ndarray
+    lines: list[str]
+
+
+def read_samples(screen: Screen, conditions: Sequence[str]) -> Samples:
+    """Mean change of each condition in each cell line against the control cells of that line."""
+    lines = sorted(set(screen.group))
+    states, names, line, change, cells = [], [], [], [], []
+    for number, group in enumerate(lines):
+        rows = screen.group == group
+        part = Screen(screen.x[rows], screen.genes, screen.condition[rows], screen.group[rows])
+        states.append(part.control_mean)
+        here = [name for name in conditions if name in set(part.condition)]
+        if here:
+            change.append(part.mean(here).to_numpy() - states[-1])
+        names += here
+        line += [number] * len(here)
+        cells += [int((part.condition == name).sum()) for name in here]
+    if not names:
+        raise InputError("no training condition; the split's train group is empty")
+    return Samples(names, np.array(line), np.concatenate(change), np.array(cells), np.stack(states), lines)
+
+
+def make_bags(
+    names: Sequence[str], nodes: pd.Index, strength: Strength, line: np.ndarray, own: np.ndarray | None = None
+) -> Bags:
+    """Perturbed genes of samples with their strengths.
+
+    Args:
+        strength: −1 knock-out, between −1 and 0 knock-down, above 0 activation; a number or one a gene (others: −1).
+        line: [samples], number of the cell line, −1 for one not seen in training.
+        own: [samples, nodes], how much of each gene the line expresses against the mean of the training lines: what a
+            knock-out can take away.
+    """
+    genes = [perturbed_genes(name) for name in names]
+    sample = np.repeat(np.arange(len(names)), [len(perturbed) for perturbed in genes])
+    flat = [gene for perturbed in genes for gene in perturbed]
+    number = nodes.get_indexer(flat).astype(np.int64)
+    value = strengths_of(flat, strength)
+    if own is not None:
+        value = np.where(value < 0, value * own[sample, number], value)
+    offsets = np.cumsum([0, *map(len, genes)])
+    parts = (number, value, offsets, np.asarray(line, np.int64))
+    return Bags(*(torch.from_numpy(part) for part in parts))
+
+
+def own_levels(states: np.ndarray, reference: np.ndarray, measured: np.ndarray, n_nodes: int) -> np.ndarray:
+    """[samples, nodes]: control expression over the training lines' mean, at most 5; 1 where nothing is measured."""
+    own = np.ones((len(states), n_nodes))
+    own[:, measured] = np.where(reference > 1e-6, states / np.maximum(reference, 1e-6), 1.0).clip(0, 5)
+    return own
+
+
+def left_out_blocks(samples: Samples) -> list[Tensor]:
+    """What is left out together: a condition (in all lines); conditions with a gene in common; a cell line."""
+    genes = [set(perturbed_genes(name)) for name in samples.names]
+    same = torch.tensor([[a == b for b in genes] for a in genes])
+    sharing = torch.tensor([[bool(a & b) for b in genes] for a in genes])
+    blocks = [same] + ([sharing] if (sharing != same).any() and not sharing.all(1).any() else [])
+    if len(samples.lines) > 1:
+        blocks.append(torch.from_numpy(samples.line[:, None] == samples.line))
+    return blocks

@@ -1,0 +1,231 @@
+"""Networks trained cell by cell: GEARS, the peers, and a user's own `nn.Module`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from kgnn.data.batches import training_batches
+from kgnn.data.screen import perturbed_genes
+from kgnn.errors import InputError
+from kgnn.graph import KnowledgeGraph
+from kgnn.models.lightning import run_trainer
+from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph, typed_graph
+from kgnn.models.perturbation.losses import autofocus, read_loss
+from kgnn.models.perturbation.predictor import (
+    Changes,
+    Known,
+    Predictor,
+    Start,
+    Strength,
+    Training,
+    prefixed,
+    read_strength,
+    strengths_of,
+)
+from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check_output
+from kgnn.models.storage import load_weights
+from kgnn.nn import GEARS, GearsEncoder
+from kgnn.nn.conditions import ConditionBatch, TypedGraph
+from kgnn.nn.peers import CPA, GraphTransformer, Transformer, TxPert
+from kgnn.parts import check_options, options_of
+
+CLIPPING = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
+
+
+class Trained(Predictor):
+    """An `nn.Module` with `forward(batch)`, where batch is a `kgnn.nn.ConditionBatch`, trained through Lightning.
+
+    Args:
+        encoder: the module; or its class, made as `encoder(graph, **options)` with the `kgnn.nn.TypedGraph`.
+        strength: what a perturbation does, −1 knock-out, between −1 and 0 knock-down, above 0 activation; a number, or
+            one a gene.
+        **options: of the class.
+    """
+
+    trained = True
+    loss: Any = "mse"
+    least_batch: ClassVar[int] = 1
+
+    network: nn.Module
+    typed: TypedGraph
+
+    def __init__(self, encoder: Any, *, strength: Strength = -1.0, **options: Any) -> None:
+        self.encoder, self.options, self.strength = encoder, options, read_strength(strength)
+        if inspect.isclass(encoder):
+            check_options(options, options_of(encoder)[1:], f"encoder {encoder.__name__}")
+        elif options:
+            check_options(options, ["strength"], "an encoder that is made already")
+
+    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
+        """Return the untrained network."""
+        if not inspect.isclass(self.encoder):
+            return copy.deepcopy(self.encoder)
+        make: Any = self.encoder
+        return make(self.typed, **self.options)
+
+    def fit(
+        self,
+        data: Training,
+        *,
+        seed: int = 0,
+        max_epochs: int = 20,
+        batch_size: int = 32,
+        conditions_per_batch: int | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 5e-4,
+        patience: int = 5,
+        loss: Any = None,
+        optimizer: Any = "adam",
+        schedule: Any = "halve",
+        callbacks: Iterable[Callback] = (),
+        ckpt_path: str | Path | None = None,
+        **trainer: Any,
+    ) -> None:
+        if batch_size < self.least_batch or patience < 1:
+            raise InputError(f"batch_size must be at least {self.least_batch}, not {batch_size}; patience at least 1")
+        for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
+            if not 0 <= value < math.inf:
+                raise InputError(f"{name} must be 0 or more, not {value}")
+        loss = read_loss(self.loss if loss is None else loss)
+        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self._set(data.kg, data.nodes, data.screen.genes, data.screen.control_mean)
+            task = PerturbationTraining(
+                self.network,
+                self.inputs,
+                data.screen,
+                data.conditions,
+                data.validation,
+                loss=loss,
+                optimizer=optimizer,
+                schedule=schedule,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+            )
+            self.history, self.signal = run_trainer(
+                task,
+                batches,
+                DataLoader([0]) if data.validation else None,  # type: ignore[arg-type]
+                monitor=SCORE,
+                max_epochs=max_epochs,
+                patience=patience,
+                callbacks=callbacks,
+                ckpt_path=ckpt_path,
+                defaults=CLIPPING,
+                **trainer,
+            )
+        self._settle()
+
+    def _set(self, kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index, control_mean: np.ndarray) -> None:
+        self.nodes, self.typed = nodes, typed_graph(kg, nodes, genes)
+        self._neighbours = perturbation_graph(kg, nodes).indptr.diff().numpy() - 1
+        self.network = self.build(kg, genes, control_mean)
+        if not isinstance(self.network, nn.Module):
+            raise InputError(f"an encoder is a torch.nn.Module; {self.encoder!r} made a {type(self.network).__name__}")
+
+    def _settle(self) -> None:
+        self.network.cpu().eval()
+        self.typed.cpu()
+
+    def inputs(self, conditions: Sequence[str], counts: Tensor, state: Tensor) -> ConditionBatch:
+        """What the network takes, on the device of `state` [genes]."""
+        genes = [perturbed_genes(name) for name in conditions]
+        flat = [gene for perturbed in genes for gene in perturbed]
+        offsets = np.cumsum([0, *map(len, genes)])
+        numbers = self.nodes.get_indexer(flat).astype(np.int64)
+        arrays = (numbers, offsets, strengths_of(flat, self.strength).astype(np.float32))
+        nodes, starts, strengths = (torch.from_numpy(array).to(state.device) for array in arrays)
+        states = state.expand(len(conditions), -1)
+        return ConditionBatch(nodes, starts, counts, strengths, states, self.typed.to(state.device))
+
+    @torch.no_grad()
+    def predict(self, conditions: list[str], start: Start) -> Changes:
+        batch = self.inputs(conditions, torch.ones(len(conditions)), torch.from_numpy(start.mean).float())
+        change, log_variance = check_output(self.network(batch), self.network, len(conditions), len(start.mean))
+        return Changes(change.numpy(), None if log_variance is None else log_variance.exp().numpy())
+
+    def unlinked(self) -> set[str]:
+        return set(self.nodes[self._neighbours == 0]) if self._neighbours.any() else set()
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
+        return {}, weights
+
+    def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        with torch.random.fork_rng():
+            self._set(known.kg, known.nodes, known.genes, known.control_mean)
+        state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
+        load_weights(self.network, state, known.path)
+
+
+class Gears(Trained):
+    """GEARS (Roohani, Huang, Leskovec, Nat Biotechnol 2024): measured genes exchange messages along
+    `("gene", "coexpressed", "gene")`, perturbable genes along all other gene–gene relations.
+
+    Args:
+        channels: width of the embeddings.
+        uncertainty: also predict each gene's log-variance (GEARS' uncertainty mode).
+        direction_weight, uncertainty_weight, soft_sign: see `kgnn.nn.gears_loss`.
+    """
+
+    least_batch = 2  # batch norm over the cells of a batch
+
+    def __init__(
+        self,
+        *,
+        channels: int = 64,
+        uncertainty: bool = False,
+        direction_weight: float = 0.1,
+        uncertainty_weight: float = 1.0,
+        soft_sign: float | None = None,
+    ) -> None:
+        super().__init__(None)
+        self.channels, self.uncertainty = channels, uncertainty
+        self.at_once = 32 if uncertainty else 256  # variances hold arrays of all genes, conditions and channels
+        self.loss = partial(
+            autofocus, direction_weight=direction_weight, uncertainty_weight=uncertainty_weight, soft_sign=soft_sign
+        )
+
+    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
+        encoder = GearsEncoder(gene_graph(kg, genes), perturbation_graph(kg, self.nodes), self.channels)
+        return GEARS(encoder, len(genes), channels=self.channels, uncertainty=self.uncertainty)
+
+
+class Peer(Trained):
+    """Published designs rebuilt on the same graph, inputs and training loop: `kgnn.nn.peers`."""
+
+    design: ClassVar[type[CPA] | type[Transformer]]
+
+    def __init__(self, *, channels: int = 64) -> None:
+        super().__init__(None)
+        self.channels = channels
+
+    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
+        graphs = gene_graph(kg, genes), perturbation_graph(kg, self.nodes)
+        numbers = torch.from_numpy(self.nodes.get_indexer(genes).astype(np.int64))
+        return self.design(*graphs, torch.from_numpy(control_mean).float(), numbers, channels=self.channels)
+
+
+PEERS: dict[str, type[Peer]] = {
+    name: type(design.__name__, (Peer,), {"design": design, "__doc__": design.__doc__})
+    for name, design in {
+        "txpert": TxPert,
+        "transformer": Transformer,
+        "graph_transformer": GraphTransformer,
+        "cpa": CPA,
+    }.items()
+}
