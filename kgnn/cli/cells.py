@@ -1,11 +1,12 @@
 """The command line: `kgnn pretrain | embed`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kgnn.cli.common import Json, console, write_result
+from kgnn.cli.runs import Start, run, stoppable
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
 
@@ -13,8 +14,13 @@ Layer = Annotated[str | None, typer.Option(help="Layer to take instead of X.")]
 
 
 def pretrain(
-    data: Annotated[Path, typer.Argument(help="Cells, H5AD or a Zarr folder; raw counts or log-normalised.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Cells, H5AD or a Zarr folder; raw counts or log-normalised.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the unfinished training of this folder; takes no other options.")
+    ] = None,
     graph: Annotated[Path | None, typer.Option(help="Folder of a saved graph: edges, and gene features.")] = None,
     encoder: Annotated[str, typer.Option(help="transformer, graph_transformer, graph or alternating.")] = "transformer",
     label: Annotated[list[str] | None, typer.Option(help="Column of obs to predict; may be repeated.")] = None,
@@ -40,38 +46,46 @@ def pretrain(
     seed: int = 0,
     json: Json = None,
 ) -> None:
-    """Learn genes and cells from annotated single-cell data; the data may be larger than memory."""
-    from kgnn.graph import KnowledgeGraph, load_cell_ontology
-    from kgnn.graph.ontology import Ontology
-    from kgnn.models import CellModel
+    """Learn genes and cells from annotated single-cell data; the data may be larger than memory.
 
+    Ctrl-C keeps what was learned; `--resume` goes on.
+    """
     classes = label or []
     if ontology is not None and not classes:
         raise InputError("--ontology needs --label, the column whose values are its terms")
+    options = {"encoder": encoder, "classes": classes, "genes": genes, "context": context, "channels": channels}
+    fit = {"max_epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "validation": validation}
+    run(
+        _pretrain,
+        {
+            "data": data,
+            "graph": graph,
+            "ontology": ontology,
+            "options": options | {"layers": layers, "objectives": _weights(objective) if objective else None},
+            "fit": fit | {"layer": layer, "seed": seed},
+        },
+        ("data", "graph", "ontology"),
+        out,
+        resume,
+        json,
+    )
+
+
+def _pretrain(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
+    from kgnn.graph import KnowledgeGraph, Ontology, load_cell_ontology
+    from kgnn.models import CellModel
+
+    found = asked["ontology"]
     model = CellModel(
-        None if graph is None else KnowledgeGraph.load(graph),
-        encoder=encoder,
-        classes=classes,
-        ontology=None if ontology is None else {classes[0]: Ontology(load_cell_ontology(ontology))},
-        objectives=_weights(objective) if objective else None,
-        genes=genes,  # type: ignore[arg-type]
-        context=context,
-        channels=channels,
-        layers=layers,
+        KnowledgeGraph.load(asked["graph"]) if asked["graph"] else None,
+        ontology={asked["options"]["classes"][0]: Ontology(load_cell_ontology(found))} if found else None,
+        **asked["options"],
     )
-    model.fit(
-        data,
-        layer=layer,
-        max_epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        validation=validation,
-        seed=seed,
-    )
-    model.save(out)
-    last = model.history_[-1]
-    console.print(f"{len(model.genes_)} genes, {len(model.history_)} epochs, loss {last:.4f}; model in {out}")
-    write_result(json, {"genes": len(model.genes_), "epochs": len(model.history_), "loss": model.history_})
+    with stoppable(out, model.write, lambda: hasattr(model, "fitted_"), "pretrain"):
+        model.fit(asked["data"], **asked["fit"], **start())
+    epochs = len(model.history_)
+    console.print(f"{len(model.genes_)} genes, {epochs} epochs, loss {model.history_[-1]:.4f}; model in {out}")
+    return {"genes": len(model.genes_), "epochs": epochs, "loss": model.history_}
 
 
 def _weights(objectives: list[str]) -> dict[str, float]:

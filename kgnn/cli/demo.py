@@ -35,8 +35,8 @@ def run_demo(folder: Path, seed: int, report: Callable[[str], None]) -> dict[str
     kg.save(folder / "graph")
 
     scores: dict[str, pd.DataFrame] = {}
-    for name, baseline in BASELINES.items():
-        model = baseline().fit(adata, merge_validation(parts))
+    for name in BASELINES:
+        model = PerturbationModel(encoder=name).fit(adata, merge_validation(parts))
         scores[name] = evaluate(model.predict(parts["test"]), adata, parts, exclude_targets=True)
     graphs: dict[str, KnowledgeGraph | None] = {
         "true graph": kg,

@@ -1,0 +1,166 @@
+"""The command line: `kgnn train | predict | evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kgnn.cli.common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.cli.runs import Start, run, stoppable
+from kgnn.errors import InputError
+from kgnn.files import new_file, read_h5ad
+
+
+def train(
+    data: Annotated[Path | None, typer.Argument(help="Perturbation screen, H5AD, log-normalised.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model and its split.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the unfinished training of this folder; takes no other options.")
+    ] = None,
+    graph: Annotated[Path | None, typer.Option(help="Folder of a saved graph.")] = None,
+    model: Annotated[
+        str, typer.Option(help="kg, gears, txpert, …, a baseline: mean, linear, …, or your own: package.module:Name.")
+    ] = "kg",
+    split: Annotated[str, typer.Option(help="Kind of split, or a split's JSON file.")] = "simulation",
+    held_out: Annotated[str | None, typer.Option(help="Test condition of leave_one_out.")] = None,
+    coexpression: Annotated[bool, typer.Option(help="Add co-expression of the training cells to the graph.")] = True,
+    uncertainty: Annotated[bool, typer.Option(help="GEARS: also predict variances (kg always does).")] = False,
+    strength: Annotated[
+        float | None, typer.Option(help="kg: −1 knock-out, between −1 and 0 knock-down, above 0 activation.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of models that are trained by epochs; 20.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Cells a batch, likewise; 32.")] = None,
+    seed: int = 0,
+    condition_key: ConditionKey = "condition",
+    control: Control = None,
+    group_key: Annotated[str | None, typer.Option(help="Column of obs within which controls are paired.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="cpu, gpu, auto.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, 16-mixed.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
+    json: Json = None,
+) -> None:
+    """Train a model on a screen and save it with its split. Ctrl-C keeps what was learned; `--resume` goes on."""
+    options = {"uncertainty": uncertainty or None, "strength": strength}
+    fit = {"max_epochs": epochs, "batch_size": batch_size, "accelerator": accelerator, "precision": precision}
+    asked = {
+        "data": data,
+        "graph": graph,
+        "split": split if split.endswith(".json") else None,
+        "kind": split,
+        "held_out": held_out,
+        "model": model,
+        "coexpression": coexpression,
+        "names": {"condition_key": condition_key, "control": control},
+        "options": {"group_key": group_key} | {name: value for name, value in options.items() if value is not None},
+        "fit": {name: value for name, value in fit.items() if value is not None},
+        "progress": progress,
+        "seed": seed,
+    }
+    run(_train, asked, ("data", "graph", "split"), out, resume, json)
+
+
+def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
+    from kgnn.data import load_split, save_split, training_cells
+    from kgnn.data import split as make_split
+    from kgnn.graph import KnowledgeGraph, load_coexpression
+    from kgnn.models import PerturbationModel
+    from kgnn.models.perturbation.graphs import COEXPRESSED
+
+    names, options = asked["names"], asked["options"] | asked["names"]
+    blank = PerturbationModel(encoder=asked["model"], **options)  # what is unknown ends here
+    adata, seed = read_h5ad(asked["data"]), asked["seed"]
+    if asked["split"]:
+        parts = load_split(asked["split"])
+    else:
+        parts = make_split(adata, asked["kind"], seed=seed, held_out=asked["held_out"], **names)
+    kg = KnowledgeGraph.load(asked["graph"]) if asked["graph"] else None
+    if blank.uses_graph and asked["coexpression"] and (kg is None or COEXPRESSED not in kg.relations):
+        learned = load_coexpression(training_cells(adata, parts, **names))
+        kg = learned if kg is None else kg | learned
+    model = PerturbationModel(kg, encoder=asked["model"], **options)
+    fit = asked["fit"] | ({} if asked["progress"] or not model.trained else {"enable_progress_bar": False})
+
+    def write(folder: Path) -> None:
+        model.write(folder)
+        save_split(parts, folder / "split.json")
+
+    checkpoints = start()
+    with stoppable(out, write, lambda: hasattr(model, "predictor_"), "train"):
+        model.fit(adata, parts, seed=seed, **fit, **(checkpoints if model.trained else {}))
+    sizes = {part: len(parts[part]) for part in ("train", "val", "test", "unused")}
+    told = ", ".join(f"{n} {part}" for part, n in sizes.items())
+    console.print(f"saved {asked['model']} to {out}; conditions: {told}", markup=False)
+    return {"model": asked["model"], "conditions": sizes, "history": list(model.history_)}
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    conditions: Annotated[list[str] | None, typer.Argument(help="Such as KLF1 KLF1+MAP2K6.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="H5AD to write.")] = Path("predictions.h5ad"),
+    split: Annotated[Path | None, typer.Option(help="Predict the test conditions of this split.")] = None,
+    n_cells: Annotated[int | None, typer.Option(help="Cells a condition instead of its mean.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="package.module:Name of the class, for a model with an encoder of your own.")
+    ] = None,
+    seed: int = 0,
+    json: Json = None,
+) -> None:
+    """Predict conditions with a saved model."""
+    from kgnn.data import load_split
+    from kgnn.models import CellModel, load_model
+
+    wanted = [*(conditions or []), *(load_split(split)["test"] if split else [])]
+    if not wanted:
+        raise InputError("no condition to predict; name some, or give --split")
+    loaded = load_model(model, encoder=encoder)
+    if isinstance(loaded, CellModel):
+        raise InputError(f"{model}: holds a cell model, which predicts no perturbations; use kgnn embed")
+    prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed)
+    with new_file(out) as file:
+        prediction.write_h5ad(file)
+    console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}", markup=False)
+    write_result(json, {"conditions": wanted, "rows": prediction.n_obs, "genes": prediction.n_vars, "file": str(out)})
+
+
+def evaluate(
+    prediction: Annotated[
+        str, typer.Argument(help="H5AD that `kgnn predict` wrote; or a model, also package.module:Name, with --split.")
+    ],
+    data: Annotated[Path, typer.Argument(help="The screen with the real cells, H5AD.")],
+    split: Annotated[Path | None, typer.Option(help="Score the test conditions of this split only.")] = None,
+    exclude_targets: Annotated[bool, typer.Option(help="Leave the perturbed genes out of the scores.")] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Of the table of metrics, or package.module:name; may be repeated.")
+    ] = None,
+    graph: Annotated[Path | None, typer.Option(help="Folder of a saved graph, for a model.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, one row a condition.")] = None,
+    condition_key: ConditionKey = "condition",
+    control: Control = None,
+    json: Json = None,
+) -> None:
+    """Score predictions against real cells; a model is fitted on the split's training conditions first."""
+    from kgnn.data import load_split
+    from kgnn.evaluation.metrics import evaluate as score
+    from kgnn.evaluation.metrics import summarize
+    from kgnn.graph import KnowledgeGraph
+    from kgnn.models import make_model
+
+    names: dict[str, Any] = {"condition_key": condition_key, "control": control}
+    parts, adata = load_split(split) if split else None, read_h5ad(data)
+    if Path(prediction).exists() or prediction.endswith(".h5ad"):
+        predicted = read_h5ad(prediction)
+    elif parts is None:
+        raise InputError(f"{prediction}: no such file; to fit a model of this name give --split")
+    else:
+        model = make_model(prediction, KnowledgeGraph.load(graph) if graph else None, **names)
+        predicted = model.fit(adata, parts).predict(parts["test"])
+    scores = score(predicted, adata, parts, metrics=metric, exclude_targets=exclude_targets, **names)
+    summary = summarize(scores)
+    table = new_table(f"{len(scores)} conditions", ["score", "mean", "95 % interval over conditions"])
+    for name, row in summary.iterrows():
+        table.add_row(str(name), f"{row['mean']:.4f}", f"{row['low']:.4f} – {row['high']:.4f}")
+    console.print(table)
+    if out:
+        with new_file(out) as file:
+            scores.to_csv(file)
+    write_result(json, {"summary": summary.to_dict("index"), "conditions": scores.to_dict("index")})

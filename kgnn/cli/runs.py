@@ -1,0 +1,87 @@
+"""A training's folder: what it was asked for, its checkpoints, and at the end the model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copytree, rmtree
+from typing import Any
+
+import typer
+
+from kgnn.cli.common import console, write_result
+from kgnn.errors import InputError
+from kgnn.files import check_folder, content_of, new_folder, read_json, write_json
+from kgnn.models.storage import CONFIG
+
+ASKED, CHECKPOINTS = "training.json", "checkpoints"
+Start = Callable[[], dict[str, Any]]  # writes down what was asked for; the options that write and read checkpoints
+
+
+def run(
+    train: Callable[[dict[str, Any], Path, Start], dict[str, Any]],
+    asked: dict[str, Any],
+    inputs: Sequence[str],
+    out: Path | None,
+    resume: Path | None,
+    json: Path | None,
+) -> None:
+    """Train as asked into `out`, or go on with what the folder `resume` was asked for; write the result as JSON.
+
+    Args:
+        train: called with what was asked for, the folder, and what is to be called before the first step.
+        asked: everything that the result depends on; `data` among it. inputs: names of the files in it.
+
+    Raises:
+        InputError: neither data and folder nor a folder to go on with; no unfinished training there; data that changed.
+    """
+    if (asked["data"] is None or out is None) == (resume is None):
+        raise InputError("give the data and --out; or --resume with the folder of an unfinished training, nothing else")
+    folder: Path = resume or out  # type: ignore[assignment]
+    if resume is not None:
+        if not (folder / ASKED).is_file():
+            raise InputError(f"{folder}: no unfinished training there (no {ASKED}); has it ended?")
+        asked, content = read_json(folder / ASKED).values()
+    else:
+        check_folder(folder, CONFIG, ASKED)
+        asked |= {name: str(Path(asked[name]).resolve()) for name in inputs if asked[name]}
+    found = content_of(asked[name] for name in inputs if asked[name])
+    if resume is not None and found != content:
+        raise InputError(f"{folder}: data or graph changed since that training began; start it anew")
+
+    def start() -> dict[str, Any]:
+        from kgnn.models import checkpoints
+
+        last = folder / CHECKPOINTS / "last.ckpt"
+        if resume is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            write_json(folder / ASKED, {"asked": asked, "content": found})
+        return {"callbacks": [checkpoints(folder / CHECKPOINTS)], "ckpt_path": last if last.is_file() else None}
+
+    write_result(json, train(asked, folder, start))
+
+
+@contextmanager
+def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bool], command: str) -> Iterator[None]:
+    """Write the model when the block ends, or when it is stopped by Ctrl-C or SIGTERM: then say how to go on.
+
+    A stopped training ends with exit status 130 or 143; its folder keeps the checkpoints beside the best model so far.
+    """
+    status = 0
+    try:
+        yield
+    except KeyboardInterrupt:
+        status = 130
+    except SystemExit as end:
+        status = int(end.code or 0)
+    if learned():
+        with new_folder(out, CONFIG, ASKED) as folder:
+            write(folder)
+            if status and (out / ASKED).is_file():
+                write_json(folder / ASKED, read_json(out / ASKED))
+                if (out / CHECKPOINTS).is_dir():
+                    copytree(out / CHECKPOINTS, folder / CHECKPOINTS)
+    if status:
+        kept = "the best epoch so far is in" if learned() else "nothing was learned yet; what was asked for is in"
+        console.print(f"stopped; {kept} {out}. Go on with: kgnn {command} --resume {out}", soft_wrap=True, markup=False)
+        raise typer.Exit(status)
