@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint types notebooks test-scatter fuzz bench clean
+.PHONY: demo test install lint types notebooks test-scatter fuzz mutants bench clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -39,6 +39,10 @@ test-scatter:  ## with torch-scatter and torch-sparse, built from source into an
 
 fuzz: install  ## a thousand mutated files for every parser; `MUTATIONS=10000 make fuzz` for more
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --mutations $(or $(MUTATIONS),1000)
+
+mutants: install  ## which changes of a file the tests miss; `make mutants FILES="kgnn/data/*.py" N=40 SEED=0 PROCESSES=1`
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(or $(FILES),$(error FILES="kgnn/data/splits.py ..." is missing)) \
+	-n $(or $(N),40) --seed $(or $(SEED),0) --processes $(or $(PROCESSES),1) $(TESTS:%=--tests %) $(JSON:%=--json %)
 
 bench: install  ## the committed figures; needs the real data, see benchmarks/README.md
 	$(BIN)/python -m benchmarks.gears_step

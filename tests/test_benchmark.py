@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from kgnn.evaluation import benchmark
+from kgnn import benchmark
 from kgnn.data import simulate
 from kgnn.errors import InputError
 from kgnn.evaluation.report import paired_table, summary_table

@@ -19,8 +19,11 @@ def benchmark(
     """Compare models on data sets and splits; what is done is not done again."""
     from kgnn.evaluation.benchmark import run_benchmark
     from kgnn.evaluation.report import paired_table, summary_table
+    from kgnn.plotting.report import write_report
 
-    scores = run_benchmark(config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"))
+    scores = run_benchmark(
+        config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"), page=write_report
+    )
     summary = summary_table(scores)
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=False):
         table = new_table(f"{dataset}, {split}", ["model", "Pearson Δ", "95 % interval", "MSE", "discrimination"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -23,17 +24,20 @@ from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation,
 from kgnn.data.splits import split as make_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate
-from kgnn.files import existing_file, new_file, new_folder, read_h5ad, read_json, write_json
+from kgnn.files import content_of, existing_file, new_file, new_folder, read_h5ad, read_json, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression
 from kgnn.graph.storage import read_manifest
-from kgnn.models import BASELINES, make_model
+from kgnn.models import PerturbationModel, make_model
 from kgnn.models.perturbation.graphs import COEXPRESSED
+from kgnn.models.perturbation.trained import Trained
+from kgnn.parts import name_of, options_of
+from kgnn.progress import silent, track
 
 logger = logging.getLogger("kgnn")
 
 RUN, PREDICTIONS, SCORES = "run.json", "predictions.h5ad", "scores.csv"
 GRAPHS = ("true", "rewired", "none")
-UNTRAINED = {"kg", *BASELINES}  # nothing to select: validation conditions join training
+FIT_OPTIONS = set(options_of(Trained.fit)) - {"data", "seed"}  # of a grid; the others are the model's
 
 
 class Task(NamedTuple):
@@ -48,85 +52,98 @@ class Task(NamedTuple):
     content: str
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Read and check a benchmark's TOML file.
+ENTRIES = {
+    "datasets": {
+        "name",
+        "path",
+        "graph",
+        "coexpression",
+        "exclude_targets",
+        "condition_key",
+        "control",
+        "group_key",
+    },
+    "splits": {"name", "kind", "path", "test_fraction", "val_fraction"},
+    "models": {"name", "type", "graph", "options", "fit", "grid"},
+}
+
+
+def read_config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Read and check a benchmark's TOML file, or the same as a dictionary.
 
     `seeds` (list), `tuning_budget` (combinations of a model's `grid` tried on validation conditions, default 8),
     `[[datasets]]` with `name`, `path` (H5AD, relative to the file), `graph` (saved graph, optional), `coexpression`
     (default true), `condition_key`, `control`, `group_key`, `exclude_targets`; `[[splits]]` with `kind` and the
-    options of `kgnn.data.split`, or `path` of a split; `[[models]]` with `name`, `type` (encoder or baseline), `graph`
+    options of `kgnn.data.split`, or `path` of a split; `[[models]]` with `name`, `type` (encoder, baseline, or a model
+    or encoder of one's own as `"package.module:Name"`, in a dictionary also the class or an instance), `graph`
     (`true`, `rewired`, `none`), `options`, `fit`, and `grid`: option → values to choose from.
 
     Raises:
         InputError: unreadable, or an entry is missing or unknown.
     """
-    path = existing_file(path)
+    if isinstance(config, Mapping):
+        return _check(copy.deepcopy(dict(config)), Path(), "the configuration")
+    path = existing_file(config)
     try:
-        config = tomllib.loads(path.read_text())
+        return _check(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.parent, str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as TOML: {error}") from None
-    known = {
-        "datasets": {
-            "name",
-            "path",
-            "graph",
-            "coexpression",
-            "exclude_targets",
-            "condition_key",
-            "control",
-            "group_key",
-        },
-        "splits": {"name", "kind", "path", "test_fraction", "val_fraction"},
-        "models": {"name", "type", "graph", "options", "fit", "grid"},
-    }
-    unknown = set(config) - {*known, "seeds", "tuning_budget"}
-    if unknown:
-        raise InputError(
-            f"{path}: unknown entry {sorted(unknown)[0]!r}; known are seeds, tuning_budget, {', '.join(known)}"
-        )
-    for table, entries in known.items():
-        if not config.get(table):
-            raise InputError(f"{path}: no [[{table}]]; give at least one")
-        for number, row in enumerate(config[table], 1):
-            wrong = set(row) - entries
-            if wrong:
-                where = f"{path}: [[{table}]] {number}"
-                raise InputError(f"{where}: unknown entry {sorted(wrong)[0]!r}; known are {', '.join(sorted(entries))}")
+
+
+def _check(config: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    _check_entries(config, where)
     for row in config["models"]:
         row.setdefault("type", row.get("name"))
-        row.setdefault("name", row["type"])
-        if row["name"] is None:
-            raise InputError(f"{path}: a [[models]] entry has neither type nor name")
+        if row["type"] is None:
+            raise InputError(f"{where}: a [[models]] entry has neither type nor name")
+        row.setdefault("name", name_of(row["type"]))
         if row.setdefault("graph", "true") not in GRAPHS:
-            raise InputError(f"{path}: model {row['name']!r}: graph must be one of {', '.join(GRAPHS)}")
-        make_model(row["type"])  # an unknown type ends here
+            raise InputError(f"{where}: model {row['name']!r}: graph must be one of {', '.join(GRAPHS)}")
+        make_model(row["type"], **row.get("options", {}))  # an unknown type ends here
     for row in config["datasets"]:
         for entry in ("name", "path"):
             if entry not in row:
-                raise InputError(f"{path}: a [[datasets]] entry lacks {entry!r}")
-        row["path"] = str(path.parent / row["path"])
-        row["graph"] = str(path.parent / row["graph"]) if "graph" in row else None
+                raise InputError(f"{where}: a [[datasets]] entry lacks {entry!r}")
+        row["path"] = str(folder / row["path"])
+        row["graph"] = str(folder / row["graph"]) if row.get("graph") else None
     for row in config["splits"]:
         if "path" in row:
-            row["path"] = str(path.parent / row["path"])
+            row["path"] = str(folder / row["path"])
         elif "kind" not in row:
-            raise InputError(f"{path}: a [[splits]] entry has neither kind nor path")
+            raise InputError(f"{where}: a [[splits]] entry has neither kind nor path")
         row.setdefault("name", row.get("kind") or Path(row["path"]).stem)
-    for table in known:
+    for table in ENTRIES:
         names = [row["name"] for row in config[table]]
         if len(set(names)) < len(names):
-            raise InputError(f"{path}: two [[{table}]] have the same name; give each its own")
-    config.setdefault("seeds", [0])
-    config.setdefault("tuning_budget", 8)
-    return config
+            raise InputError(f"{where}: two [[{table}]] have the same name; give each its own")
+    return {"seeds": [0], "tuning_budget": 8} | config
+
+
+def _check_entries(config: dict[str, Any], where: str) -> None:
+    unknown = set(config) - {*ENTRIES, "seeds", "tuning_budget"}
+    if unknown:
+        raise InputError(
+            f"{where}: unknown entry {sorted(unknown)[0]!r}; known are seeds, tuning_budget, {', '.join(ENTRIES)}"
+        )
+    for table, entries in ENTRIES.items():
+        if not config.get(table):
+            raise InputError(f"{where}: no [[{table}]]; give at least one")
+        for number, row in enumerate(config[table], 1):
+            wrong = set(row) - entries
+            if wrong:
+                known = ", ".join(sorted(entries))
+                raise InputError(
+                    f"{where}: [[{table}]] {number}: unknown entry {sorted(wrong)[0]!r}; known are {known}"
+                )
 
 
 def run_benchmark(
-    config: str | Path | dict[str, Any],
+    config: str | Path | Mapping[str, Any],
     out: str | Path,
     *,
     processes: int = 1,
     report: Callable[[str], None] | None = None,
+    page: Callable[[pd.DataFrame, dict[str, Any], Path], None] | None = None,
 ) -> pd.DataFrame:
     """Run what is not done yet, write the folder, return all scores.
 
@@ -135,26 +152,28 @@ def run_benchmark(
     again. `out/` holds `scores.csv`, `summary.csv`, `paired.csv`, figures and `report.html`.
 
     Args:
-        config: the TOML file, see `read_config`, or what `read_config` returned.
+        config: the TOML file, or the same as a dictionary; see `read_config`.
         out: the folder.
         processes: fits side by side, one thread each.
         report: is told what happens.
+        page: writes the tables, figures and the page, given scores, configuration and folder;
+            `kgnn.benchmark.run_benchmark` brings `kgnn.plotting.report.write_report`.
 
     Raises:
         InputError: an unusable configuration or data set.
     """
-    from kgnn.evaluation.report import write_report
-
-    settings = config if isinstance(config, dict) else read_config(config)
+    settings = read_config(config)
     out, say = Path(out), report or logger.info
     tasks = [task for dataset in settings["datasets"] for task in _tasks(dataset, settings, out)]
     waiting = [task for task in tasks if not _is_done(task)]
     say(f"{len(tasks)} fits, {len(tasks) - len(waiting)} of them done before")
     jobs = (delayed(_run)(task) for task in waiting)
-    for number, name in enumerate(Parallel(n_jobs=processes, return_as="generator_unordered")(jobs), 1):
+    done = Parallel(n_jobs=processes, return_as="generator_unordered")(jobs)
+    for number, name in enumerate(track(done, "fitting", len(waiting)), 1):
         say(f"{number} of {len(waiting)}: {name}")
     scores = pd.concat([_read_scores(task) for task in tasks], ignore_index=True)
-    write_report(scores, settings, out)
+    if page is not None:
+        page(scores, settings, out)
     return scores
 
 
@@ -185,18 +204,14 @@ def _content(dataset: dict[str, Any]) -> str:
     files = [Path(dataset["path"])]
     if dataset["graph"]:
         read_manifest(Path(dataset["graph"]))  # a folder that is none ends here
-        files += sorted(path for path in Path(dataset["graph"]).iterdir() if path.is_file())
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+        files += [Path(dataset["graph"])]
+    return content_of(files)
 
 
 def _key(task: Task) -> str:
     """What the result depends on: the task, the data's content and the graph's."""
     parts = [task.content, task.dataset, task.split, task.model, task.seed, task.budget]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=name_of).encode()).hexdigest()
 
 
 def _is_done(task: Task) -> bool:
@@ -206,10 +221,10 @@ def _is_done(task: Task) -> bool:
 
 def _run(task: Task) -> str:
     adata = read_h5ad(task.dataset["path"])
-    with threadpool_limits(1), warnings.catch_warnings(), _quiet():
+    with threadpool_limits(1), warnings.catch_warnings(), silent(), _quiet():
         if task.model["graph"] != "true":
             warnings.simplefilter("ignore", DataWarning)  # genes without neighbours are the point of these graphs
-        kg = None if task.model["type"] in BASELINES else _graph(task, adata)
+        kg = _graph(task, adata) if make_model(task.model["type"], **task.model.get("options", {})).uses_graph else None
         tried, chosen = _tune(task, adata, kg)
         prediction, scores = _fit(task, adata, kg, task.split, chosen, "test")
     with new_folder(task.folder, RUN) as folder:
@@ -266,22 +281,17 @@ def _fit(
     task: Task, adata: AnnData, kg: KnowledgeGraph | None, parts: Split, chosen: Mapping[str, Any], on: str
 ) -> tuple[AnnData, pd.DataFrame]:
     """Fit on training conditions and predict those of the group `on`."""
-    keys = (
-        ("condition_key", "control") if task.model["type"] in BASELINES else ("condition_key", "control", "group_key")
-    )
-    names = {key: task.dataset[key] for key in keys if key in task.dataset}
-    fit_options = dict(task.model.get("fit", {}))
-    options = dict(task.model.get("options", {}))
+    names = {key: task.dataset[key] for key in ("condition_key", "control", "group_key") if key in task.dataset}
+    fit_options, options = dict(task.model.get("fit", {})), dict(task.model.get("options", {}))
     for name, value in chosen.items():
         (fit_options if name in FIT_OPTIONS else options)[name] = value
-    if task.model["type"] in UNTRAINED:
-        fitting = merge_validation(parts) if on == "test" else parts
-    else:
-        fitting = parts
-        fit_options = {"enable_progress_bar": False, "accelerator": "cpu"} | fit_options
     model = make_model(task.model["type"], kg, **options, **names)
+    if isinstance(model, PerturbationModel) and model.trained:
+        fit_options = {"enable_progress_bar": False, "accelerator": "cpu"} | fit_options
+    fitting = parts if model.trained or on == "val" else merge_validation(parts)
     model.fit(adata, fitting, seed=task.seed, **fit_options)
-    prediction = model.predict(["control", *parts[on]])  # with control, as cell-eval and other tools expect
+    own = not isinstance(model, PerturbationModel)
+    prediction = model.predict(parts[on] if own else ["control", *parts[on]])  # control: as cell-eval expects
     scored = parts | {"test": parts[on]}
     scores = evaluate(
         prediction,
@@ -291,9 +301,6 @@ def _fit(
         **{key: value for key, value in names.items() if key != "group_key"},
     )
     return prediction, scores
-
-
-FIT_OPTIONS = {"max_epochs", "batch_size", "learning_rate", "weight_decay", "patience", "conditions_per_batch"}
 
 
 def _read_scores(task: Task) -> pd.DataFrame:

@@ -19,6 +19,8 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate, summarize
 from kgnn.graph import KnowledgeGraph
 from kgnn.models import make_model
+from kgnn.parts import name_of
+from kgnn.progress import silent, track
 
 KINDS = ("true", "rewired", "none", "complete", "without", "only", "random", "removed")
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -97,7 +99,7 @@ def ablate(
     adata: AnnData,
     splits: Split | Sequence[Split],
     *,
-    model: str = "kg",
+    model: Any = "kg",
     kinds: Sequence[str] = KINDS,
     shares: Sequence[float] = SHARES,
     seeds: Sequence[int] = range(5),
@@ -113,7 +115,8 @@ def ablate(
         kg: the true graph, without edges learned from test conditions.
         adata: the screen.
         splits: one split, or several (folds), of which the test conditions are pooled.
-        model: name of an encoder of `PerturbationModel`.
+        model: an encoder of `PerturbationModel` or a model of one's own, by name, class, instance or import string, see
+            `kgnn.models.make_model`.
         kinds, shares: see `variants`.
         seeds: each draws its own random graphs and its own model; variants without randomness share their graph.
         prepare: is called on each changed graph, to add what follows from its edges (`estimate_effects` on a time
@@ -130,12 +133,18 @@ def ablate(
     genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}
     options, fit_options = dict(options or {}), dict(fit_options or {})
     settings = {"model": model, "prepare": prepare, "exclude_targets": exclude_targets}
+    if not make_model(model, kg, **options).uses_graph:
+        message = (
+            f"the model {name_of(model)} takes no graph (no parameter or attribute kg): all variants will be the same"
+        )
+        warnings.warn(message, DataWarning, stacklevel=2)
     tasks = []
     for seed in seeds:
         for name, graph in variants(kg, genes, kinds, shares=shares, seed=seed).items():
             tasks += [(name, graph, seed, number, fold) for number, fold in enumerate(folds)]
     jobs = (delayed(_fit)(task, adata, settings, options, fit_options) for task in tasks)
-    return pd.concat(Parallel(n_jobs=processes)(jobs), ignore_index=True)
+    done = track(Parallel(n_jobs=processes, return_as="generator")(jobs), "fitting", len(tasks))
+    return pd.concat(list(done), ignore_index=True)
 
 
 def _fit(
@@ -148,11 +157,11 @@ def _fit(
     name, graph, seed, number, fold = task
     if graph is not None and settings["prepare"] is not None:
         graph = settings["prepare"](graph)
-    with threadpool_limits(1), warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings(), silent():
         if name != TRUE:
             warnings.simplefilter("ignore", DataWarning)  # a changed graph leaves genes without neighbours on purpose
         fitted = make_model(settings["model"], graph, **options)
-        parts = merge_validation(fold) if settings["model"] == "kg" else fold
+        parts = fold if fitted.trained else merge_validation(fold)
         fitted.fit(adata, parts, seed=seed, **fit_options)
         keys = {key: options[key] for key in ("condition_key", "control") if key in options}
         scores = evaluate(

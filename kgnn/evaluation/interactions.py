@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 from scipy.spatial.distance import pdist, squareform
 from sklearn.linear_model import TheilSenRegressor
 
 from kgnn.data.conditions import ConditionNames
 from kgnn.errors import InputError
-from kgnn.models import Baseline, PerturbationModel
-from kgnn.nn.knowledge import Bags, KnowledgeNetwork
+from kgnn.models import PerturbationModel
+from kgnn.models.perturbation.predictions import check_known
 
 MAX_GENES = 1_000  # genes that distance correlations are taken over, those that change most
+
+
+class Predicts(Protocol):
+    """Anything that predicts conditions: a row each, in their order, with the change in `layers["delta"]`."""
+
+    def predict(self, conditions: Sequence[str]) -> AnnData: ...
 
 
 def distance_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -61,14 +69,13 @@ def interaction_scores(a: np.ndarray, b: np.ndarray, ab: np.ndarray, *, seed: in
     }
 
 
-def interaction_table(
-    model: PerturbationModel | Baseline, genes: Sequence[str], *, scores: bool = True, seed: int = 0
-) -> pd.DataFrame:
+def interaction_table(model: Predicts, genes: Sequence[str], *, scores: bool = True, seed: int = 0) -> pd.DataFrame:
     """All pairs of `genes`, ranked by how far the predicted pair is from the sum of its predicted singles.
 
     Columns: `epistasis` ‖δ_ab − δ_a − δ_b‖, expression units; `relative`, the same over ‖δ_a + δ_b‖; `uncertainty`,
-    √Σ variances of the pair's prediction, where the model gives variances; `seen`, whether the pair was in training;
-    and with `scores` what `interaction_scores` returns (a tenth of a second a pair and 500 genes).
+    √Σ variances of the pair's prediction, where the model gives variances; `seen`, whether the pair was in training,
+    where the model has `conditions_`; and with `scores` what `interaction_scores` returns (a tenth of a second a pair
+    and 500 genes).
 
     Raises:
         InputError: fewer than two genes, or one that the model does not know.
@@ -79,9 +86,9 @@ def interaction_table(
     pairs = list(combinations(names, 2))
     labels = ["+".join(pair) for pair in pairs]
     prediction = model.predict([*names, *labels])
-    delta = pd.DataFrame(prediction.layers["delta"], index=prediction.obs_names)
-    seen = set(model.conditions_)
-    canonical = ConditionNames(model.control).canonical
+    delta = pd.DataFrame(prediction.layers["delta"], index=[*names, *labels])
+    seen = getattr(model, "conditions_", None)
+    canonical = ConditionNames(getattr(model, "control", None)).canonical
     variance = prediction.layers.get("uncertainty")
     rows = {}
     for number, (label, (a, b)) in enumerate(zip(labels, pairs, strict=True), len(names)):
@@ -89,7 +96,8 @@ def interaction_table(
         gap, expected = (float(np.linalg.norm(part)) for part in (both - first - second, first + second))
         row: dict[str, float | bool] = {"epistasis": gap, "relative": gap / max(expected, 1e-12)}
         row["uncertainty"] = float(np.sqrt(variance[number].sum())) if variance is not None else np.nan
-        row["seen"] = canonical(label) in seen
+        if seen is not None:
+            row["seen"] = canonical(label) in seen
         rows[label] = row | (interaction_scores(first, second, both, seed=seed) if scores else {})
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("pair")
     return table.sort_values("epistasis", ascending=False, kind="stable")
@@ -112,18 +120,16 @@ def next_to_measure(model: PerturbationModel, candidates: Sequence[str], n: int 
         One row a chosen condition, in order: `gain`, the share of the variance at the start that it removes; `left`,
         the share that is left after it.
     """
-    network = getattr(model, "network_", None)
-    if not isinstance(network, KnowledgeNetwork):
+    posterior = getattr(getattr(model, "predictor_", None), "posterior", None)
+    if posterior is None:
         raise InputError("what to measure next needs a fitted model of encoder='kg', which knows its covariance")
     names = list(dict.fromkeys(ConditionNames(model.control).canonical(name) for name in candidates))
     names = [name for name in names if name and name not in set(model.conditions_)]
     if not names:
         raise InputError("no candidate that was not measured already; give conditions besides those of training")
-    from kgnn.models.perturbation.predictions import check_known
-
     check_known(names, model.perturbable_)
-    covariance = _posterior(network, model.inputs(names)[0])
-    noise, start = float(network.kernel.noise), float(covariance.diagonal().sum())
+    covariance, noise = posterior(names)
+    start = float(covariance.diagonal().sum())
     rows: dict[str, dict[str, float]] = {}
     for _ in range(min(n, len(names))):
         gain = covariance.square().sum(0) / (covariance.diagonal() + noise)
@@ -133,14 +139,6 @@ def next_to_measure(model: PerturbationModel, candidates: Sequence[str], n: int 
         covariance = covariance - torch.outer(column, column) / (column[best] + noise)
         rows[names[best]] = {"gain": float(gain[best]) / start, "left": float(covariance.diagonal().sum()) / start}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
-
-
-def _posterior(network: KnowledgeNetwork, bags: Bags) -> torch.Tensor:
-    """Covariance of conditions after training, [conditions, conditions]."""
-    training = network.training_bags
-    reached, of_training = network.propagation.reached(bags), network.propagation.reached(training)
-    cross = network.kernel(bags, training, reached, of_training)
-    return network.kernel(bags, bags, reached, reached) - cross @ network.inverse @ cross.T
 
 
 def _centred(x: np.ndarray) -> np.ndarray:

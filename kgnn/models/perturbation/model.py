@@ -110,7 +110,7 @@ class PerturbationModel:
         if not self.trained:
             check_options(options, [name for name in known if name not in ("data", "seed")], f"fit of {self._name!r}")
         screen = read_screen(adata, condition_key=self.condition_key, control=self.control, group_key=self.group_key)
-        train, held = (screen.conditions, []) if split is None else (list(split["train"]), list(split["val"]))
+        train, held = (screen.conditions, []) if split is None else (list(split["train"]), list(split.get("val", [])))
         data = Training(screen, train, held, self._nodes(screen), self.kg if self.uses_graph else None)
         check_learnable(data)
         predictor = make_predictor(self.encoder, self.options)

@@ -7,8 +7,9 @@ from matplotlib.colors import to_hex
 from kgnn import plotting
 from kgnn.data import read_screen, split, top_de_genes
 from kgnn.errors import InputError
-from kgnn.metrics import summarize
-from kgnn.models import Additive
+from kgnn.metrics import metric, summarize
+from kgnn.models import make_model
+from kgnn.plotting.style import TARGET
 
 
 @pytest.fixture(autouse=True)
@@ -20,14 +21,14 @@ def close():
 def test_predicted_dots_stand_at_the_predicted_changes(screen):
     parts = split(screen, "simulation", seed=1)
     name = next(name for name in parts["test"] if "+" in name)
-    prediction = Additive().fit(screen, parts).predict(parts["test"])
+    prediction = make_model("additive").fit(screen, parts).predict(parts["test"])
     ax = plotting.predicted_vs_observed(prediction, screen, "+".join(reversed(name.split("+"))), n_top=9)
     genes = screen.var_names[top_de_genes(read_screen(screen), [name], 9)[name]]
     assert [label.get_text() for label in ax.get_xticklabels()] == genes.tolist()
     dots = ax.collections[0].get_offsets()
     expected = prediction[prediction.obs["condition"] == name, genes].layers["delta"][0]
     np.testing.assert_allclose(dots[:, 1], expected, atol=1e-6)
-    coloured = [t.get_text() for t in ax.get_xticklabels() if to_hex(t.get_color()) == plotting.TARGET]
+    coloured = [t.get_text() for t in ax.get_xticklabels() if to_hex(t.get_color()) == TARGET]
     assert set(coloured) == set(genes) & set(name.split("+"))
     with pytest.raises(InputError, match="no prediction of 'G999'"):
         plotting.predicted_vs_observed(prediction, screen, "G999")
@@ -54,3 +55,11 @@ def test_models_are_sorted_with_the_best_at_the_top(score, top):
     }
     ax = plotting.model_scores(summaries, score, highlight=["a"])
     assert [label.get_text() for label in ax.get_yticklabels()][-1] == top
+
+
+def test_a_metric_of_one_s_own_says_what_is_best():
+    error = metric(larger_is_better=False)(lambda predicted, observed, reference: 0)
+    summaries = {name: summarize(pd.DataFrame({error.name: [value] * 2})) for name, value in (("a", 1.0), ("b", 2.0))}
+    ax = plotting.model_scores(summaries, error)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    assert "lower is better" in ax.get_xlabel()

@@ -1,14 +1,29 @@
+"""Scores against hand calculation, SciPy, scikit-learn and cell-eval; one's own metrics beside ours."""
+
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scipy.stats import pearsonr, ttest_ind
+from scipy.stats import norm, pearsonr, ttest_ind
 from sklearn.metrics import average_precision_score, mean_absolute_error, mean_squared_error
 
 from kgnn.data import read_screen, split, top_de_genes
+from kgnn.data.differential import significant_genes
 from kgnn.errors import InputError
-from kgnn.metrics import evaluate, explained_share, noise_ceiling, paired_difference, summarize
-from kgnn.models import Additive, Mean, NoChange
+from kgnn.evaluation.metrics.table import choose, larger_is_better
+from kgnn.metrics import (
+    METRICS,
+    Metric,
+    evaluate,
+    explained_share,
+    metric,
+    noise_ceiling,
+    paired_difference,
+    summarize,
+)
+from kgnn.models import make_model
 
 
 @pytest.fixture
@@ -18,12 +33,167 @@ def parts(screen):
 
 @pytest.fixture
 def prediction(screen, parts):
-    return Additive().fit(screen, parts).predict([*parts["test"], *parts["val"]])
+    return make_model("additive").fit(screen, parts).predict([*parts["test"], *parts["val"]])
 
 
 def observed(screen, name):
     x, labels = screen.X.toarray(), screen.obs["condition"].astype(str).to_numpy()
     return x[labels == name].mean(axis=0), x[labels == "control"].mean(axis=0)
+
+
+PREDICTED, OBSERVED, CONTROL = np.array([[3.0, 0, 2, 5], [1, 1, 4, 5], [2, 0, 3, 1]])  # δ̂ = 1 0 -1 4, δ = -1 1 1 4
+PANEL = np.array([PREDICTED, OBSERVED, [3, 1, 2, 5], [9, 9, 9, 9]])  # distances to the prediction: 0, 5, 1, 26
+SIGNIFICANT = np.array([False, True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("name", "further", "expected"),
+    [
+        ("mse", {}, 9 / 4),
+        ("mae", {}, 5 / 4),
+        ("pearson", {}, pearsonr(PREDICTED, OBSERVED).statistic),
+        ("pearson_delta", {}, pearsonr(PREDICTED - CONTROL, OBSERVED - CONTROL).statistic),
+        ("wrong_direction", {}, 2 / 4),
+        ("retrieval_rank", {"panel": PANEL, "own": 0}, 0),
+        ("retrieval_rank", {"panel": PANEL, "own": 1}, 2 / 3),
+        ("retrieval_rank", {"panel": PANEL, "own": 3}, 3 / 3),
+        ("retrieval_rank", {"panel": PANEL[[1, 2, 1, 2, 1]], "own": 0}, 3 / 4),  # two are better, two are equal
+        ("retrieval_rank", {"panel": PANEL[[1]], "own": 0}, 0),
+        ("discrimination", {"panel": PANEL, "own": 0}, 1),
+        ("discrimination", {"panel": PANEL, "own": 1}, 2 / 4),
+        ("discrimination", {"panel": PANEL, "own": 3}, 1 / 4),
+        ("de_overlap", {"strongest": np.array([3, 1])}, 1 / 2),  # 3 0 are predicted
+        ("de_overlap", {"strongest": np.array([1, 2, 3])}, 2 / 3),  # 3 0 2
+        ("de_auprc", {"significant": SIGNIFICANT}, 3 / 4),  # precision 1 at recall 1/2, 2/4 at recall 1
+        ("de_auprc", {"significant": SIGNIFICANT & False}, np.nan),
+        ("de_auprc", {"significant": SIGNIFICANT | True}, np.nan),
+        ("coverage_90", {"variance": np.array([1.21, 0.6, 1.22, 0]) ** 2}, 2 / 4),
+        ("coverage_90", {"variance": np.array([1.21, 0.61, 1.22, 0]) ** 2}, 3 / 4),
+    ],
+)
+def test_metrics_by_hand(name, further, expected):
+    assert METRICS[name](PREDICTED, OBSERVED, CONTROL, **further) == pytest.approx(expected, nan_ok=True)
+
+
+def test_coverage_is_that_of_a_normal_distribution():
+    rng = np.random.default_rng(0)
+    sd, error = rng.random(500) + 0.5, rng.standard_normal(500)
+    low, high = norm.interval(0.9, scale=sd)
+    found = METRICS["coverage_90"](error, np.zeros(500), np.zeros(500), variance=sd**2)
+    assert found == np.mean((low <= error) & (error <= high))
+
+
+@pytest.mark.parametrize("own", METRICS.values(), ids=METRICS)
+def test_the_truth_has_the_best_value_and_no_other_leaves_the_limits(own):
+    rng = np.random.default_rng(0)
+    control, *panel = rng.random((9, 30))
+    order = np.argsort(-np.abs(panel[2] - control))
+    inputs = {"panel": np.array(panel), "own": 2, "strongest": order[:5], "variance": rng.random(30)}
+    inputs["significant"] = np.isin(np.arange(30), order[:7])
+    best = own(panel[2], panel[2], control, **inputs)
+    assert best == pytest.approx(own.limits[own.larger_is_better])
+    for predicted in rng.random((20, 30)):
+        found = own(predicted, panel[2], control, **inputs)
+        assert own.limits[0] <= found <= own.limits[1]
+        assert found <= best if own.larger_is_better else found >= best
+
+
+def bias(predicted, observed, reference):
+    return (predicted - observed).mean()
+
+
+@metric(larger_is_better=False, genes="both")
+def n_genes(predicted, observed, reference):
+    return len(predicted)
+
+
+def test_ones_own_metrics_stand_beside_ours(screen, prediction):
+    bias_size = metric(name="bias_size", larger_is_better=False)(lambda y_hat, y, start: abs(bias(y_hat, y, start)))
+    scores = evaluate(
+        prediction, screen, metrics=["mae", bias, bias_size, f"{__name__}:n_genes"], n_top=5, exclude_targets=True
+    )
+    columns = ["mae", "mae_top5", "bias", "bias_size", "n_genes", "n_genes_top5", "n_cells"]
+    assert scores.columns.tolist() == columns
+    ours = evaluate(prediction, screen, n_top=5, exclude_targets=True)
+    pd.testing.assert_frame_equal(scores[["mae", "mae_top5", "n_cells"]], ours[["mae", "mae_top5", "n_cells"]])
+    for name, row in scores.iterrows():
+        keep = ~np.isin(screen.var_names, name.split("+"))
+        error = prediction[prediction.obs["condition"] == name].X[0] - observed(screen, name)[0]
+        assert row["bias"] == pytest.approx(error[keep].mean(), abs=1e-6)
+        assert row["bias_size"] == abs(row["bias"])
+        assert (row["n_genes"], row["n_genes_top5"]) == (keep.sum(), 5)
+    pd.testing.assert_frame_equal(
+        evaluate(prediction, screen, metrics=bias), evaluate(prediction, screen, metrics=[bias])
+    )
+
+
+def test_directions_of_ones_own_metrics():
+    def plain(predicted, observed, reference): ...
+
+    def marked(predicted, observed, reference): ...
+
+    marked.larger_is_better = False
+    records = choose([plain, marked, n_genes, "mse"], 20)
+    assert [(record.name, record.larger_is_better) for record in records] == [
+        ("plain", True),
+        ("marked", False),
+        ("n_genes", False),
+        ("mse", False),
+    ]
+    assert [larger_is_better(name) for name in ("mse", "mse_top7", "pearson_top20", "plain")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_metric_gets_what_it_asks_for(screen, prediction):
+    given = []
+
+    def curious(predicted, observed, reference, own, panel, significant, strongest, variance, *, power=1):
+        given.append((predicted, observed, reference, own, panel, significant, strongest, variance))
+        return power
+
+    prediction.layers["uncertainty"] = prediction.X**2
+    read, name = read_screen(screen), next(name for name in prediction.obs["condition"] if "+" in name)
+    one = prediction[prediction.obs["condition"] == name]
+    for genes in ("all", "top"):
+        record = Metric("curious", curious, genes=genes)
+        scores = evaluate(one, screen, metrics=[record], n_top=6, exclude_targets=True)
+        assert scores.columns.tolist() == ["curious_top6", "n_cells"]
+    order = [gene for gene in top_de_genes(read, [name], 40)[name] if screen.var_names[gene] not in name.split("+")]
+    for found, rows in zip(given, (sorted(order), order[:6]), strict=True):
+        predicted, real, reference, own, panel, significant, strongest, variance = found
+        np.testing.assert_array_equal(predicted, one.X[0, rows])
+        np.testing.assert_allclose(real, observed(screen, name)[0][rows], rtol=1e-5)
+        np.testing.assert_allclose(reference, observed(screen, name)[1][rows], rtol=1e-5)
+        np.testing.assert_array_equal(panel, read.mean(read.conditions).to_numpy()[:, rows])
+        np.testing.assert_array_equal(panel[own], real)
+        np.testing.assert_array_equal(significant, significant_genes(read, [name])[name][rows])
+        np.testing.assert_array_equal(np.array(rows)[strongest], order[:6])
+        np.testing.assert_allclose(variance, one.X[0, rows] ** 2)
+    del prediction.layers["uncertainty"]
+    assert evaluate(prediction, screen, metrics=[curious]).columns.tolist() == ["n_cells"], "no variances, no column"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "match"),
+    [
+        ("pearson_dleta", "unknown metric 'pearson_dleta'; did you mean pearson_delta"),
+        ([lambda y_hat, y, start, weight: 0], "asks for 'weight'; .* variance, significant, panel, own, strongest"),
+        ([lambda y_hat, y: 0], "'<lambda>' is no function of"),
+        ([3], "metric 'int' is no function of"),
+        (["kgnn.metrics:nothing"], "cannot be imported"),
+        ([bias, metric(name="bias")(bias)], "two columns are called 'bias'"),
+        ([metric(name="n_cells")(bias)], "two columns are called 'n_cells'"),
+        ([metric(name="wrong")(lambda y_hat, y, start: y)], "'wrong' returned ndarray; a metric returns one number"),
+        ([metric(name="wrong")(lambda y_hat, y, start: None)], "'wrong' returned NoneType"),
+    ],
+)
+def test_metrics_that_cannot_be_used_are_refused(screen, prediction, chosen, match):
+    with pytest.raises(InputError, match=match):
+        evaluate(prediction, screen, metrics=chosen)
 
 
 @pytest.mark.parametrize("exclude", [False, True])
@@ -72,14 +242,14 @@ def test_the_truth_scores_best_and_no_change_scores_chance(screen):
     assert scores["pearson_delta"].min() > 0.999
     assert (scores["retrieval_rank"] == 0).all()
     assert (scores["wrong_direction_top20"] == 0).all()
-    nothing = evaluate(NoChange().fit(screen).predict(read.conditions), screen)
+    nothing = evaluate(make_model("no_change").fit(screen).predict(read.conditions), screen)
     assert (nothing["pearson_delta"] == 0).all()
     assert (nothing["retrieval_rank"] == 0.5).all()
     assert (nothing["wrong_direction_top20"] == 0).all(), "no change is not the wrong direction"
 
 
 def test_cells_are_averaged_and_order_of_genes_does_not_matter(screen, prediction, parts):
-    cells = Additive().fit(screen, parts).predict(parts["test"], n_cells=4, seed=0)
+    cells = make_model("additive").fit(screen, parts).predict(parts["test"], n_cells=4, seed=0)
     name = parts["test"][0]
     mean = cells[cells.obs["condition"] == name].X.mean(axis=0)
     expected = mean_squared_error(observed(screen, name)[0], mean)
@@ -100,6 +270,21 @@ def test_predictions_that_cannot_be_scored_are_refused(screen, prediction):
     other.obs["condition"] = "control"
     with pytest.raises(InputError, match="holds none besides control"):
         evaluate(other, screen)
+    other = prediction.copy()
+    other.X[1, 3] = np.nan
+    with pytest.raises(
+        InputError, match=f"1 conditions is NaN or infinite, first '{re.escape(prediction.obs['condition'].iloc[1])}'"
+    ):
+        evaluate(other, screen)
+    other = prediction.copy()
+    other.layers["uncertainty"] = np.full(prediction.shape, np.inf)
+    with pytest.raises(InputError, match="is NaN or infinite"):
+        evaluate(other, screen)
+    other.obs["condition"] = "G999"
+    with pytest.raises(InputError, match="has no cells in the data"):
+        explained_share(other, screen)
+    with pytest.raises(InputError, match="'G999' has no cells in the data"):
+        noise_ceiling(screen, ["G999"])
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():
@@ -114,6 +299,9 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     assert summary.index.tolist() == ["a"]
     assert summary.loc["a", ["mean", "n"]].tolist() == [2, 3]
     assert summarize(scores).equals(summarize(scores))
+    coin = pd.DataFrame({"a": [0.0, 1.0]})  # a mean of two draws is 0, 1/2, 1 with probability 1/4, 1/2, 1/4
+    assert summarize(coin, confidence=0.6).loc["a", ["low", "high"]].tolist() == [0, 1]
+    assert summarize(coin, confidence=0.4).loc["a", ["low", "high"]].tolist() == [0.5, 0.5]
 
 
 def test_differential_expression_scores_are_those_of_scipy_and_scikit_learn(screen, prediction):
@@ -180,7 +368,7 @@ def test_the_ceiling_of_data_with_known_noise():
 
 def test_differences_are_paired_by_condition(screen, prediction, parts):
     ours = evaluate(prediction, screen)
-    mean = evaluate(Mean().fit(screen, parts).predict(list(ours.index)), screen).iloc[::-1]
+    mean = evaluate(make_model("mean").fit(screen, parts).predict(list(ours.index)), screen).iloc[::-1]
     found = paired_difference(ours, mean)
     gap = ours["pearson_delta"] - mean["pearson_delta"]
     assert found["mean"] == pytest.approx(gap.mean())
@@ -192,7 +380,7 @@ def test_cell_eval_agrees_where_both_define_a_score(screen, tmp_path):
     cell_eval = pytest.importorskip("cell_eval", reason="needs the [bench] extra")
     read = read_screen(screen)
     singles = [name for name in read.conditions if "+" not in name]
-    model = Additive().fit(screen, {"train": [name for name in read.conditions if "+" in name]})
+    model = make_model("additive").fit(screen, {"train": [name for name in read.conditions if "+" in name], "val": []})
     prediction = model.predict(["control", *singles])
     real = screen[screen.obs["condition"].isin(["control", *singles])].copy()
     pair = cell_eval._types.PerturbationAnndataPair(real, prediction, pert_col="condition", control_pert="control")

@@ -9,7 +9,7 @@ from kgnn.data import simulate
 from kgnn.errors import InputError
 from kgnn.graph import load_table
 from kgnn.interactions import distance_correlation, interaction_scores, interaction_table, next_to_measure
-from kgnn.models import make_model
+from kgnn.models import Start, make_model
 
 
 def dcor_by_definition(x, y):
@@ -81,6 +81,19 @@ def test_an_additive_model_has_no_interactions():
         next_to_measure(additive, ["G000"])
 
 
+def test_anything_that_predicts_has_interactions(model):
+    class Tripled:
+        def predict(self, conditions):
+            prediction = model.predict(conditions)
+            prediction.layers["delta"] = 3 * prediction.layers["delta"]
+            return prediction
+
+    genes = [name for name in model.conditions_ if "+" not in name][:3]
+    ours, theirs = (interaction_table(each, genes, scores=False) for each in (model, Tripled()))
+    np.testing.assert_allclose(theirs["epistasis"], 3 * ours.loc[theirs.index, "epistasis"], rtol=1e-5)
+    assert "seen" not in theirs, "it does not say what it was trained on"
+
+
 def test_the_first_choice_is_the_one_whose_measurement_tells_most(model):
     genes = [gene for gene in model.perturbable_ if gene not in model.conditions_][:5]
     candidates = [*genes, f"{genes[0]}+{genes[1]}"]
@@ -91,7 +104,7 @@ def test_the_first_choice_is_the_one_whose_measurement_tells_most(model):
 
     import torch
 
-    network, (bags, _) = model.network_, model.inputs(candidates)
+    network, (bags, _) = model.network_, model.predictor_.inputs(candidates, Start(model.control_mean_))
     reached, known = network.propagation.reached(bags), network.propagation.reached(network.training_bags)
     with torch.no_grad():
         cross = network.kernel(bags, network.training_bags, reached, known)

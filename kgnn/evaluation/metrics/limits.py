@@ -1,0 +1,89 @@
+"""How much of the data can be predicted at all, given its sampling noise."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kgnn.data.screen import read_screen
+from kgnn.evaluation.metrics.means import check_measured, condition_means, scored_genes
+from kgnn.evaluation.metrics.pearson import correlation
+
+
+def noise_ceiling(
+    adata: AnnData,
+    conditions: Iterable[str] | None = None,
+    *,
+    n_repeats: int = 20,
+    seed: int = 0,
+    condition_key: str = "condition",
+    control: str | Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """How well the data could be predicted at all: one row a condition.
+
+    `split_half`: Pearson correlation of the changes from two random halves of the condition's cells against two halves
+    of the control cells, mean over `n_repeats`; `ceiling`: what a noise-free prediction would reach against all cells,
+    √(2 r / (1 + r)) (Spearman–Brown). A negative r counts as 0. NaN for a condition of one cell.
+
+    Raises:
+        InputError: a condition without cells.
+    """
+    screen = read_screen(adata, condition_key=condition_key, control=control)
+    rng = np.random.default_rng(seed)
+    x, rows = screen.x, {}
+
+    def halves(cells: np.ndarray) -> list[np.ndarray]:
+        order = rng.permutation(cells)
+        return [np.asarray(x[part].mean(axis=0)).ravel() for part in np.array_split(order, 2)]
+
+    conditions = screen.conditions if conditions is None else list(conditions)
+    check_measured(conditions, screen)
+    for name in conditions:
+        cells = screen.cells([name])
+        if len(cells) < 2:
+            rows[name] = {"split_half": np.nan, "ceiling": np.nan}
+            continue
+        r = []
+        for _ in range(n_repeats):
+            (a, b), (c, d) = halves(cells), halves(screen.controls)
+            r.append(correlation(a - c, b - d))
+        mean = max(float(np.mean(r)), 0.0)
+        rows[name] = {"split_half": float(np.mean(r)), "ceiling": float(np.sqrt(2 * mean / (1 + mean)))}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
+
+
+def explained_share(
+    prediction: AnnData,
+    adata: AnnData,
+    *,
+    exclude_targets: bool = True,
+    condition_key: str = "condition",
+    control: str | Iterable[str] | None = None,
+) -> float:
+    """Share of the explainable variance of all predicted conditions' changes: 1 − (E − N) / (D − N).
+
+    E = Σ (δ̂ − δ)², D = Σ δ², N = the part of both that is sampling noise of the means, Σ s²/n of the condition's cells
+    and of the controls. 1: all but noise; 0: no better than predicting no change.
+    """
+    screen = read_screen(adata, condition_key=condition_key, control=control)
+    predicted = condition_means(prediction, screen.genes, control)
+    check_measured(predicted.index, screen)
+    start = screen.control_mean
+    error = size = noise = 0.0
+    of_control = _variance_of_mean(screen.x[screen.controls])
+    for name, y_hat in predicted.iterrows():
+        keep = scored_genes(str(name), screen.genes, exclude_targets)
+        cells = screen.x[screen.cells([str(name)])]
+        y = np.asarray(cells.mean(axis=0)).ravel()
+        error += float(np.square(y_hat.to_numpy() - y)[keep].sum())
+        size += float(np.square(y - start)[keep].sum())
+        noise += float((_variance_of_mean(cells) + of_control)[keep].sum())
+    return 1 - (error - noise) / max(size - noise, 1e-12)
+
+
+def _variance_of_mean(x: sparse.csr_matrix) -> np.ndarray:
+    n = x.shape[0]
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    return (np.asarray(x.multiply(x).mean(axis=0)).ravel() - np.square(mean)) / max(n - 1, 1)

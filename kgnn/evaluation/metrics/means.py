@@ -1,0 +1,53 @@
+"""What is compared: the mean predicted expression of each condition, on the genes that count."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.screen import Screen, perturbed_genes
+from kgnn.errors import InputError
+
+
+def condition_means(
+    prediction: AnnData, genes: pd.Index, control: str | Iterable[str] | None, layer: str | None = None
+) -> pd.DataFrame:
+    """Mean predicted expression, or of a layer, [conditions, genes], without control.
+
+    Raises:
+        InputError: no obs['condition'], a gene is missing, a value is not finite.
+    """
+    if "condition" not in prediction.obs:
+        raise InputError("the prediction has no obs['condition']; give the AnnData that predict returned")
+    missing = genes.difference(prediction.var_names)
+    if len(missing):
+        raise InputError(
+            f"the prediction lacks {len(missing)} genes of the data, first {missing[0]!r}; score on the genes that "
+            "the model was fitted to: adata[:, prediction.var_names]"
+        )
+    names = ConditionNames(control)
+    known = {label: CONTROL if label == "control" else names.canonical(label) for label in prediction.obs["condition"]}
+    rows = prediction[:, genes]
+    x = rows.X if layer is None else rows.layers[layer]
+    frame = pd.DataFrame(x.toarray() if hasattr(x, "toarray") else x, columns=genes)
+    means = frame.groupby(prediction.obs["condition"].map(known).astype(str).to_numpy(), sort=False).mean()
+    means = means.drop(index=CONTROL, errors="ignore")
+    wrong = means.index[~np.isfinite(means).all(axis=1)]
+    if len(wrong):
+        raise InputError(f"the prediction of {len(wrong)} conditions is NaN or infinite, first {wrong[0]!r}")
+    return means
+
+
+def scored_genes(condition: str, genes: pd.Index, exclude_targets: bool) -> np.ndarray:
+    """Mask [genes] of those that a condition is scored on."""
+    return ~(genes.isin(perturbed_genes(condition)) & exclude_targets)
+
+
+def check_measured(conditions: Iterable[str], screen: Screen) -> None:
+    """Refuse conditions without cells."""
+    measured = set(screen.conditions)
+    unknown = [name for name in conditions if name not in measured]
+    if unknown:
+        raise InputError(f"condition {unknown[0]!r} has no cells in the data; it cannot be scored")

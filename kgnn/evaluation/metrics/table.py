@@ -1,0 +1,52 @@
+"""All metrics by name, in the order of the columns, and how one's own join them."""
+
+import re
+from collections.abc import Callable, Iterable
+
+from kgnn.errors import InputError
+from kgnn.evaluation.metrics.coverage_90 import coverage_90
+from kgnn.evaluation.metrics.de_auprc import de_auprc
+from kgnn.evaluation.metrics.de_overlap import de_overlap
+from kgnn.evaluation.metrics.discrimination import discrimination
+from kgnn.evaluation.metrics.mae import mae
+from kgnn.evaluation.metrics.mse import mse
+from kgnn.evaluation.metrics.pearson import pearson
+from kgnn.evaluation.metrics.pearson_delta import pearson_delta
+from kgnn.evaluation.metrics.record import Metric
+from kgnn.evaluation.metrics.retrieval_rank import retrieval_rank
+from kgnn.evaluation.metrics.wrong_direction import wrong_direction
+from kgnn.parts import resolve
+
+_OURS = [mse, mae, pearson, pearson_delta, wrong_direction]
+_OURS += [retrieval_rank, discrimination, de_overlap, de_auprc, coverage_90]
+METRICS = {metric.name: metric for metric in _OURS}
+
+Choice = str | Metric | Callable[..., float]
+
+
+def choose(metrics: Choice | Iterable[Choice] | None, n_top: int) -> list[Metric]:
+    """Return the records of names, import strings, functions and records; of None, the table's.
+
+    Raises:
+        InputError: an unknown name, no function of the right parameters, two of one column.
+    """
+    chosen = METRICS if metrics is None else [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
+    found = [_record(resolve(part, METRICS, "metric")) for part in chosen]
+    columns = ["n_cells", "subgroup", *(column for metric in found for column in metric.columns(n_top))]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise InputError(f"two columns are called {column!r}; name one's own otherwise: metric(name=…)(function)")
+    return found
+
+
+def _record(part: Choice) -> Metric:
+    if isinstance(part, Metric):
+        return part
+    name = getattr(part, "__name__", type(part).__name__)
+    return Metric(name, part, getattr(part, "larger_is_better", True))  # type: ignore[arg-type]
+
+
+def larger_is_better(column: str) -> bool:
+    """Whether larger is better in a column of the scores; so it is of one that is not the table's."""
+    metric = METRICS.get(re.sub(r"_top\d+$", "", column))
+    return metric is None or metric.larger_is_better
