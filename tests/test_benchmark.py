@@ -6,9 +6,10 @@ import shutil
 import pandas as pd
 import pytest
 
-from kgnn import benchmark
+from kgnn.benchmark import run_benchmark
 from kgnn.data import simulate
 from kgnn.errors import InputError
+from kgnn.evaluation import benchmark
 from kgnn.evaluation.report import paired_table, summary_table
 from kgnn.graph import KnowledgeGraph, load_table
 from kgnn.metrics import summarize
@@ -52,7 +53,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(folder):
-    return benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+    return run_benchmark(folder / "bench.toml", folder / "out")
 
 
 def test_every_fit_leaves_predictions_scores_and_its_choice(folder, scores):
@@ -74,16 +75,16 @@ def test_what_is_done_is_not_done_again_and_a_killed_run_goes_on(folder, scores,
     done = []
     run = benchmark._run
     monkeypatch.setattr(benchmark, "_run", lambda task: done.append(task.folder.name) or run(task))
-    pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+    pd.testing.assert_frame_equal(run_benchmark(folder / "bench.toml", folder / "out"), scores)
     assert done == []
     shutil.rmtree(folder / "out/runs/sim/random_condition-seed1/mean")  # a killed run leaves no folder
-    pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+    pd.testing.assert_frame_equal(run_benchmark(folder / "bench.toml", folder / "out"), scores)
     assert done == ["mean"]
     KnowledgeGraph.load(folder / "kg").save(folder / "kg")  # the same graph, in new files
-    benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+    run_benchmark(folder / "bench.toml", folder / "out")
     assert done == ["mean"]
     (folder / "bench.toml").write_text(CONFIG.replace("max_epochs = 1", "max_epochs = 2"))
-    benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+    run_benchmark(folder / "bench.toml", folder / "out")
     assert done == ["mean", "cpa", "cpa"]
     (folder / "bench.toml").write_text(CONFIG)
 
@@ -98,9 +99,9 @@ def test_a_fit_that_dies_while_writing_leaves_nothing(folder, scores, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, "save_split", fail)
         with pytest.raises(KeyboardInterrupt):
-            benchmark.run_benchmark(folder / "bench.toml", folder / "out")
+            run_benchmark(folder / "bench.toml", folder / "out")
     assert not broken.exists()
-    pd.testing.assert_frame_equal(benchmark.run_benchmark(folder / "bench.toml", folder / "out"), scores)
+    pd.testing.assert_frame_equal(run_benchmark(folder / "bench.toml", folder / "out"), scores)
 
 
 def test_summary_and_pairs_are_means_over_conditions_of_means_over_seeds(scores):

@@ -56,8 +56,8 @@ def test_the_whole_way(run, files):
     assert (files / "kg.png").stat().st_size > 10_000
 
     status, out, _ = run(
-        "train", files / "screen.h5ad", "--graph", files / "kg", "-o", files / "run", "--epochs", 1, "--uncertainty",
-        "--accelerator", "cpu", "--no-progress", "--json", files / "train.json", "--seed", 1,
+        "train", files / "screen.h5ad", "--graph", files / "kg", "-o", files / "run", "--epochs", 1,
+        "--no-progress", "--json", files / "train.json", "--seed", 1,
     )  # fmt: skip
     assert status == 0
     parts = load_split(files / "run" / "split.json")
@@ -214,8 +214,6 @@ def test_models_and_graphs_that_do_not_fit_end_with_one_line(run, files):
         "--no-progress",
         "--epochs",
         1,
-        "--accelerator",
-        "cpu",
     ]
     status, _, err = run("train", files / "screen.h5ad", "--graph", files / "mouse", "-o", files / "m", *options)
     assert status == 1

@@ -17,7 +17,9 @@ def test_the_ten_lines_run(monkeypatch):
     fit = kgnn.PerturbationModel.fit
     quick = {"max_epochs": 1, "enable_progress_bar": False, "accelerator": "cpu"}
     monkeypatch.setattr(
-        kgnn.PerturbationModel, "fit", lambda self, *args, **options: fit(self, *args, **options | quick)
+        kgnn.PerturbationModel,
+        "fit",
+        lambda self, *args, **options: fit(self, *args, **options | (quick if self.trained else {})),
     )
     names: dict = {}
     exec(code, names)

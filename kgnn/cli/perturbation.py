@@ -63,11 +63,13 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
     from kgnn.data import load_split, save_split, training_cells
     from kgnn.data import split as make_split
     from kgnn.graph import KnowledgeGraph, load_coexpression
-    from kgnn.models import PerturbationModel
+    from kgnn.models import PerturbationModel, make_model
     from kgnn.models.perturbation.graphs import COEXPRESSED
 
     names, options = asked["names"], asked["options"] | asked["names"]
-    blank = PerturbationModel(encoder=asked["model"], **options)  # what is unknown ends here
+    blank = make_model(asked["model"], **options)  # what is unknown ends here
+    if not isinstance(blank, PerturbationModel):
+        raise InputError(f"{asked['model']}: a whole model of your own is not saved here; see kgnn evaluate, benchmark")
     adata, seed = read_h5ad(asked["data"]), asked["seed"]
     if asked["split"]:
         parts = load_split(asked["split"])

@@ -66,6 +66,7 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
     """Write the model when the block ends, or when it is stopped by Ctrl-C or SIGTERM: then say how to go on.
 
     A stopped training ends with exit status 130 or 143; its folder keeps the checkpoints beside the best model so far.
+    One that fails leaves nothing behind.
     """
     status = 0
     try:
@@ -74,6 +75,12 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
         status = 130
     except SystemExit as end:
         status = int(end.code or 0)
+    except Exception:
+        (out / ASKED).unlink(missing_ok=True)
+        rmtree(out / CHECKPOINTS, ignore_errors=True)
+        if not any(out.iterdir()):
+            out.rmdir()
+        raise
     if learned():
         with new_folder(out, CONFIG, ASKED) as folder:
             write(folder)

@@ -72,8 +72,7 @@ def run_trainer(
             that diverged.
     """
     check_options(trainer, options_of(pl.Trainer), "fit")
-    if max_epochs < 1:
-        raise InputError(f"max_epochs must be at least 1, not {max_epochs}")
+    check_epochs(max_epochs)
     best, stop, resume = KeepBest(monitor), StopOnSignal(), Resume()
     callbacks = [*callbacks, stop, resume]
     if validation is not None:
@@ -105,6 +104,13 @@ def run_trainer(
             best.put_back(task)
     check_weights(task.network)
     return Run(best.history, stop.signal)
+
+
+def check_epochs(max_epochs: int) -> int:
+    """Return how many epochs there may be at most, at least 1."""
+    if max_epochs < 1:
+        raise InputError(f"max_epochs must be at least 1, not {max_epochs}")
+    return max_epochs
 
 
 def epochs_done(path: str | Path) -> int:

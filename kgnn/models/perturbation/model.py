@@ -19,7 +19,7 @@ from kgnn.data.splits import Split
 from kgnn.errors import DataWarning, InputError
 from kgnn.files import new_folder
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.lightning import stop_again
+from kgnn.models.lightning import check_epochs, stop_again
 from kgnn.models.perturbation.predictions import check_known, read_conditions, read_controls, some, to_anndata
 from kgnn.models.perturbation.predictor import Known, Predictor, Start, Training, check_finite, check_learnable
 from kgnn.models.perturbation.table import PREDICTORS, make_predictor
@@ -88,11 +88,12 @@ class PerturbationModel:
             adata: the screen, cells × genes, log-normalised; not changed.
             split: from `kgnn.data.split`; None trains on all conditions without validation.
             seed: same seed, same result on the same machine.
-            **options: for models that are trained by epochs (all but `"kg"` and the baselines, which are solved and
-                take none; there validation conditions may join training, `kgnn.data.merge_validation`):
-                `max_epochs` (20): the epoch with the smallest validation error (mean squared error of the condition
-                means on their top 20 DE genes) is kept, and training stops after `patience` (5) epochs without a better
-                one; without validation conditions the last epoch is kept.
+            **options: for models that are trained by epochs (all but `"kg"` and the baselines, which are solved, need
+                no epoch and take no other option; there validation conditions may join training,
+                `kgnn.data.merge_validation`):
+                `max_epochs` (20), at most so many: the epoch with the smallest validation error (mean squared error of
+                the condition means on their top 20 DE genes) is kept, and training stops after `patience` (5) epochs
+                without a better one; without validation conditions the last epoch is kept.
                 `batch_size` (32): cells a batch.
                 `conditions_per_batch`: let a batch hold cells of at most so many conditions. A step costs what its
                 distinct conditions cost: 256 cells of 16 conditions cost half of 32 cells of 32.
@@ -106,9 +107,9 @@ class PerturbationModel:
                 that the model does not have, training that diverged.
             KeyboardInterrupt: Ctrl-C; a model that is trained by epochs has ended its step, and holds the best epoch.
         """
-        known = options_of(self._blank.fit)
-        if not self.trained:
-            check_options(options, [name for name in known if name not in ("data", "seed")], f"fit of {self._name!r}")
+        if not self.trained and check_epochs(options.pop("max_epochs", 1)):
+            takes = [name for name in options_of(self._blank.fit) if name not in ("data", "seed")]
+            check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
         screen = read_screen(adata, condition_key=self.condition_key, control=self.control, group_key=self.group_key)
         train, held = (screen.conditions, []) if split is None else (list(split["train"]), list(split.get("val", [])))
         data = Training(screen, train, held, self._nodes(screen), self.kg if self.uses_graph else None)
@@ -280,10 +281,6 @@ class PerturbationModel:
         return self.predictor_.network  # type: ignore[attr-defined]
 
     # helpers
-
-    @property
-    def _name(self) -> str:
-        return name_of(self.encoder)
 
     def _nodes(self, screen: Screen) -> pd.Index:
         """Which genes can be perturbed: those of the graph, of the data's conditions, and the measured ones."""
