@@ -8,10 +8,15 @@ from kgnn.version import __version__ as __version__
 if TYPE_CHECKING:
     from kgnn import benchmark, controls, data, graph, interactions, metrics, models, nn, ops, plotting
     from kgnn.graph import KnowledgeGraph
-    from kgnn.models import CellModel, PerturbationModel
+    from kgnn.models import CellModel, PerturbationModel, load_model
 
 _MODULES = ("benchmark", "controls", "data", "graph", "interactions", "metrics", "models", "nn", "ops", "plotting")
-_NAMES = {"CellModel": "kgnn.models", "KnowledgeGraph": "kgnn.graph", "PerturbationModel": "kgnn.models"}
+_NAMES = {
+    "CellModel": "kgnn.models",
+    "KnowledgeGraph": "kgnn.graph",
+    "PerturbationModel": "kgnn.models",
+    "load_model": "kgnn.models",
+}
 __all__ = [
     "CellModel",
     "KnowledgeGraph",
@@ -21,6 +26,7 @@ __all__ = [
     "data",
     "graph",
     "interactions",
+    "load_model",
     "metrics",
     "models",
     "nn",

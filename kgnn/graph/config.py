@@ -96,7 +96,7 @@ def build(
     else:
         graph = _merge(path, settings, cells, cells_key, progress)
     if out is not None:
-        graph.save(out, build=key)
+        graph.save(out, {"build": key})
     return graph
 
 

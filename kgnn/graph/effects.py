@@ -10,6 +10,7 @@ from kgnn.errors import InputError
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.tables import GraphTables
+from kgnn.progress import track
 
 EFFECT = ("gene", "estimated_effect", "gene")
 MAX_CELLS = 20_000
@@ -104,7 +105,8 @@ def edge_strengths(
     cross = covariance if y is None else x.T @ y / n
     strength = np.zeros(len(source))
     order = np.argsort(target, kind="stable")
-    for edges in np.split(order, np.flatnonzero(np.diff(target[order])) + 1):
+    of_target = np.split(order, np.flatnonzero(np.diff(target[order])) + 1)
+    for edges in track(of_target, "estimating effects of edges"):
         gene = target[edges[0]]
         regulators = source[edges] if y is None else np.append(source[edges], gene)
         gram = covariance[np.ix_(regulators, regulators)] + ridge * np.eye(len(regulators))

@@ -1,5 +1,6 @@
 """A `KnowledgeGraph` on disk: Parquet tables, feature arrays and a JSON manifest in one folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ FORMAT_VERSION = 2  # 1 had neither confidences, features nor a history
 MANIFEST = "manifest.json"
 
 
-def save(graph: GraphTables, path: str | Path, **extra: Any) -> None:
+def save(graph: GraphTables, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
     """Write Parquet tables and `manifest.json` into the folder `path`, whole or not at all.
 
     `extra` goes into the manifest.
@@ -48,7 +49,7 @@ def save(graph: GraphTables, path: str | Path, **extra: Any) -> None:
             "account": list(graph.account),
             "history": list(graph.history),
         }
-        write_json(folder / MANIFEST, manifest | extra)
+        write_json(folder / MANIFEST, manifest | dict(extra or {}))
 
 
 def load(path: str | Path) -> GraphTables:

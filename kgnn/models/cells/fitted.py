@@ -22,6 +22,7 @@ from kgnn.models.cells.training import OBJECTIVES, Genes, choose_genes, make_tok
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import MIXES, make_token_encoder
 from kgnn.nn.tokens import GeneTokens, SpecialTokens, Value
+from kgnn.progress import track
 
 KINDS: dict[Kind, str] = {"counts": "raw counts", "log": "log-normalised values"}
 
@@ -127,7 +128,8 @@ class FittedCells:
         self.check_kind(source)
         rows, no_labels, species = usable_cells(source), np.zeros((len(source), 0), np.int64), self.species_of(source)
         device = self.network.tokens.embedding.device
-        for part in ShuffledCells(source, rows, no_labels, species, batch_size=batch_size, shuffle=False):
+        cells = ShuffledCells(source, rows, no_labels, species, batch_size=batch_size, shuffle=False)
+        for part in track(cells, "batches of cells", len(cells)):
             yield part.rows.numpy(), part.x.to(device), part.species.to(device) if self.species else None
 
     def tokens(self, x: Tensor, species: Tensor | None) -> CellTokens:

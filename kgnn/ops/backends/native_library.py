@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kgnn.files import cache_folder
 from kgnn.ops.csr import Csr
+from kgnn.progress import progress
 
 SOURCES = Path(__file__).parent / "cpp"
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-march=native"]
@@ -85,8 +86,10 @@ def _compile(compiler: tuple[str, ...], scratch: Path, library: Path) -> None:
         for suffix, out in zip(SUFFIX.values(), objects, strict=True)
     ]
     options: dict[str, Any] = {"capture_output": True, "check": True, "text": True}
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda command: subprocess.run(command, **options), commands))
+    what = "compiling the CPU kernels (once, about 8 s)"
+    with ThreadPoolExecutor() as pool, progress(what, len(commands), delay=0) as advance:
+        for _ in pool.map(lambda command: subprocess.run(command, **options), commands):
+            advance(1)
     subprocess.run([*compiler, *FLAGS, "-shared", "-o", str(library), *objects], **options)
 
 
