@@ -93,11 +93,14 @@ def run_trainer(
             warnings.filterwarnings("ignore", message)
         try:
             runner = pl.Trainer(max_epochs=max_epochs, callbacks=callbacks, **(options | dict(defaults) | trainer))
-            if ckpt_path is not None:
-                skip_epochs(batches, epochs_done(ckpt_path))
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise InputError(f"lightning.pytorch.Trainer: {error}") from None
+        if ckpt_path is not None:
+            skip_epochs(batches, epochs_done(ckpt_path))
+        try:
             runner.fit(task, batches, validation, ckpt_path=ckpt_path, weights_only=True)
         except MisconfigurationException as error:
-            raise InputError(str(error)) from None
+            raise InputError(f"lightning.pytorch.Trainer: {error}") from None
         except (Stopped, SIGTERMException):
             if not runner.global_step:
                 stop.again()
