@@ -65,6 +65,21 @@ def options_of(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "self"]
 
 
+def taken(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that a function takes by name: all, where it has `**options` of its own."""
+    parameters = inspect.signature(function).parameters.values()
+    takes = options if any(p.kind is p.VAR_KEYWORD for p in parameters) else options_of(function)
+    return {name: value for name, value in options.items() if name in takes}
+
+
+def check_call(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Refuse a class or function of one's own that cannot be called so, before it is."""
+    try:
+        inspect.signature(function).bind(*arguments, **options)
+    except TypeError as error:
+        raise InputError(f"{name_of(function)} cannot be called as it must be: {error}; see docs/extend.md") from None
+
+
 def check_options(options: Iterable[str], known: Collection[str], owner: str) -> None:
     """Refuse an option that its owner would not use.
 

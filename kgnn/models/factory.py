@@ -20,7 +20,7 @@ from kgnn.models.perturbation.model import PerturbationModel
 from kgnn.models.perturbation.predictor import Predictor, as_prediction
 from kgnn.models.perturbation.table import PREDICTORS
 from kgnn.models.storage import load_config
-from kgnn.parts import check_options, options_of, resolve
+from kgnn.parts import check_call, check_options, options_of, resolve, taken
 
 NAMING = ("condition_key", "control", "group_key")
 
@@ -39,11 +39,11 @@ class OwnModel:
         if not callable(getattr(model, "fit", None)) or not callable(getattr(model, "predict", None)):
             raise InputError(f"{model!r} is no model: it needs fit(adata, split) and predict(conditions)")
         if inspect.isclass(model):
-            takes = options_of(model)
-            self.uses_graph = "kg" in takes
-            check_options(options, [*takes, *NAMING], f"model {model.__name__}")
-            given = {"kg": kg} | options
-            self.model: Any = model(**{name: value for name, value in given.items() if name in takes})
+            given = taken(model, {"kg": kg} | options)
+            check_options(set(options) - {*given, *NAMING}, options_of(model), f"model {model.__name__}")
+            check_call(model, **given)
+            self.uses_graph = "kg" in given
+            self.model: Any = model(**given)
         else:
             check_options(options, NAMING, f"a model that is made already ({type(model).__name__})")
             self.model, self.uses_graph = copy.deepcopy(model), hasattr(model, "kg")
@@ -52,9 +52,10 @@ class OwnModel:
 
     def fit(self, adata: AnnData, split: Split | None = None, **options: Any) -> OwnModel:
         """Fit on the split; options, `seed` among them, that the model's own `fit` takes are handed on."""
-        takes = options_of(self.model.fit)
-        check_options([name for name in options if name != "seed"], takes, f"fit of {type(self.model).__name__}")
-        self.model.fit(adata, split, **{name: value for name, value in options.items() if name in takes})
+        fit, given = self.model.fit, taken(self.model.fit, options)
+        check_options(set(options) - {*given, "seed"}, options_of(fit), f"fit of {type(self.model).__name__}")
+        check_call(fit, adata, split, **given)
+        fit(adata, split, **given)
         self.genes_ = pd.Index(adata.var_names.astype(str), dtype=object)
         return self
 

@@ -237,7 +237,6 @@ class StopOnSignal(Callback):
     def give_back(self) -> None:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        self.handlers = {}
 
     def note(self, number: int, _: FrameType | None) -> None:
         self.signal = number

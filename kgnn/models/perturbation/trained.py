@@ -40,7 +40,7 @@ from kgnn.models.storage import load_weights
 from kgnn.nn import GEARS, GearsEncoder
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
 from kgnn.nn.peers import CPA, GraphTransformer, Transformer, TxPert
-from kgnn.parts import check_options, options_of
+from kgnn.parts import check_call, check_options, options_of
 
 CLIPPING = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
 
@@ -66,6 +66,7 @@ class Trained(Predictor):
         self.encoder, self.options, self.strength = encoder, options, read_strength(strength)
         if inspect.isclass(encoder):
             check_options(options, options_of(encoder)[1:], f"encoder {encoder.__name__}")
+            check_call(encoder, None, **options)
         elif options:
             check_options(options, ["strength"], "an encoder that is made already")
 
