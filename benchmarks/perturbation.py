@@ -123,7 +123,7 @@ def unseen_line(seed: int) -> pd.DataFrame:
     from kgnn.data import read_screen
     from kgnn.metrics import evaluate, explained_share
     from kgnn.models import PerturbationModel
-    from kgnn.models.perturbation.closed_form import read_samples
+    from kgnn.models.perturbation.samples import read_samples
 
     torch.set_num_threads(1)
     adata, kg, _ = tasks.simulated(seed, n_lines=4)
