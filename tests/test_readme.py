@@ -19,7 +19,7 @@ def test_the_ten_lines_run(monkeypatch):
     monkeypatch.setattr(
         kgnn.PerturbationModel,
         "fit",
-        lambda self, *args, **options: fit(self, *args, **options | (quick if self.trained else {})),
+        lambda self, *args, **options: fit(self, *args, **options | (quick if self.by_epochs else {})),
     )
     names: dict = {}
     exec(code, names)

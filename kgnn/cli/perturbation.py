@@ -80,7 +80,7 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
         learned = load_coexpression(training_cells(adata, parts, **names))
         kg = learned if kg is None else kg | learned
     model = PerturbationModel(kg, encoder=asked["model"], **options)
-    fit = asked["fit"] | ({} if asked["progress"] or not model.trained else {"enable_progress_bar": False})
+    fit = asked["fit"] | ({} if asked["progress"] or not model.by_epochs else {"enable_progress_bar": False})
 
     def write(folder: Path) -> None:
         model.write(folder)
@@ -88,7 +88,7 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
 
     checkpoints = start()
     with stoppable(out, write, lambda: hasattr(model, "predictor_"), "train"):
-        model.fit(adata, parts, seed=seed, **fit, **(checkpoints if model.trained else {}))
+        model.fit(adata, parts, seed=seed, **fit, **(checkpoints if model.by_epochs else {}))
     sizes = {part: len(parts[part]) for part in ("train", "val", "test", "unused")}
     told = ", ".join(f"{n} {part}" for part, n in sizes.items())
     console.print(f"saved {asked['model']} to {out}; conditions: {told}", markup=False)

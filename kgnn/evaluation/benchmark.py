@@ -286,9 +286,9 @@ def _fit(
     for name, value in chosen.items():
         (fit_options if name in FIT_OPTIONS else options)[name] = value
     model = make_model(task.model["type"], kg, **options, **names)
-    if isinstance(model, PerturbationModel) and model.trained:
+    if isinstance(model, PerturbationModel) and model.by_epochs:
         fit_options = {"enable_progress_bar": False, "accelerator": "cpu"} | fit_options
-    fitting = parts if model.trained or on == "val" else merge_validation(parts)
+    fitting = parts if model.by_epochs or on == "val" else merge_validation(parts)
     model.fit(adata, fitting, seed=task.seed, **fit_options)
     own = not isinstance(model, PerturbationModel)
     prediction = model.predict(parts[on] if own else ["control", *parts[on]])  # control: as cell-eval expects

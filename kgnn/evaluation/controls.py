@@ -161,7 +161,7 @@ def _fit(
         if name != TRUE:
             warnings.simplefilter("ignore", DataWarning)  # a changed graph leaves genes without neighbours on purpose
         fitted = make_model(settings["model"], graph, **options)
-        parts = fold if fitted.trained else merge_validation(fold)
+        parts = fold if fitted.by_epochs else merge_validation(fold)
         fitted.fit(adata, parts, seed=seed, **fit_options)
         keys = {key: options[key] for key in ("condition_key", "control") if key in options}
         scores = evaluate(

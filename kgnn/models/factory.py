@@ -33,7 +33,7 @@ class OwnModel:
             `kg` is set where it has one.
     """
 
-    trained = True  # validation conditions are its own to use
+    by_epochs = True  # validation conditions are its own to use
 
     def __init__(self, model: Any, kg: KnowledgeGraph | None, **options: Any) -> None:
         if not callable(getattr(model, "fit", None)) or not callable(getattr(model, "predict", None)):

@@ -79,7 +79,7 @@ class PerturbationModel:
         self.condition_key, self.group_key = condition_key, group_key
         self.control = control if control is None or isinstance(control, str) else list(control)
         self._blank = make_predictor(encoder, options)
-        self.trained, self.uses_graph = self._blank.trained, self._blank.uses_graph
+        self.by_epochs, self.uses_graph = self._blank.by_epochs, self._blank.uses_graph
 
     def fit(self, adata: AnnData, split: Split | None = None, *, seed: int = 0, **options: Any) -> PerturbationModel:
         """Learn from the training conditions and control cells; a fit that fails leaves the model as it was.
@@ -107,7 +107,7 @@ class PerturbationModel:
                 that the model does not have, training that diverged.
             KeyboardInterrupt: Ctrl-C; a model that is trained by epochs has ended its step, and holds the best epoch.
         """
-        if not self.trained and check_epochs(options.pop("max_epochs", 1)):
+        if not self.by_epochs and check_epochs(options.pop("max_epochs", 1)):
             takes = [name for name in options_of(self._blank.fit) if name not in ("data", "seed")]
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
         screen = read_screen(adata, condition_key=self.condition_key, control=self.control, group_key=self.group_key)
@@ -121,7 +121,7 @@ class PerturbationModel:
         found = predictor.predict(some_trained, start)
         check_finite(found.change, some_trained, screen.genes, FAR * float(np.abs(screen.x.data).max()))
         lonely = predictor.unlinked()
-        if predictor.trained:
+        if predictor.by_epochs:
             lonely -= self._warn(lonely, screen.perturbed, "their embeddings learn from their own conditions alone")
         vars(self).update(
             genes_=screen.genes,

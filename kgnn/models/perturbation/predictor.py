@@ -63,7 +63,7 @@ class Predictor(ABC):
     A class of one's own fits wherever a name does: `PerturbationModel(kg, encoder=Mine)`.
 
     Attributes:
-        trained: trained by epochs: validation conditions choose the best one, and `fit` takes Lightning's options.
+        by_epochs: trained by epochs: validation conditions choose the best one, and `fit` takes Lightning's options.
             Otherwise they may join training (`kgnn.data.merge_validation`).
         uses_graph: whether the knowledge enters at all.
         at_once: conditions predicted at a time.
@@ -71,7 +71,7 @@ class Predictor(ABC):
         signal: number of the signal that ended training early.
     """
 
-    trained: ClassVar[bool] = False
+    by_epochs: ClassVar[bool] = False
     uses_graph: ClassVar[bool] = True
     at_once: int = 256
     history: Sequence[float] = ()

@@ -55,7 +55,7 @@ class Trained(Predictor):
         **options: of the class.
     """
 
-    trained = True
+    by_epochs = True
     loss: Any = "mse"
     least_batch: ClassVar[int] = 1
 
