@@ -112,7 +112,7 @@ def check_output(found: Any, network: nn.Module, conditions: int, genes: int) ->
     shapes = [
         list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts if part is not None
     ]
-    if len(parts) != 2 or not shapes or any(shape != [conditions, genes] for shape in shapes):
+    if len(parts) != 2 or parts[0] is None or any(shape != [conditions, genes] for shape in shapes):
         raise InputError(
             f"{type(network).__name__}.forward returned {' and '.join(map(str, shapes))}; it must return the change of "
             f"each gene in each condition, [conditions, genes] = [{conditions}, {genes}], or a pair of that and a "
