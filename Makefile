@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint types notebooks test-scatter fuzz mutants kills bench clean
+.PHONY: demo test install lint types notebooks test-scatter fuzz mutants deliberate kills bench clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -43,6 +43,9 @@ fuzz: install  ## a thousand mutated files for every parser; `MUTATIONS=10000 ma
 mutants: install  ## which changes of a file the tests miss; `make mutants FILES="kgnn/data/*.py" N=40 SEED=0 PROCESSES=1`
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(or $(FILES),$(error FILES="kgnn/data/splits.py ..." is missing)) \
 	-n $(or $(N),40) --seed $(or $(SEED),0) --processes $(or $(PROCESSES),1) $(TESTS:%=--tests %) $(JSON:%=--json %)
+
+deliberate: install  ## mutants made on purpose over the interface of whatever predicts
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deliberate
 
 kills: install  ## trainings stopped at random moments and gone on with; `TRIALS=100 make kills` for more
 	$(BIN)/python -m tests.kills --trials $(or $(TRIALS),20)
