@@ -1,9 +1,9 @@
 """Peers for comparison: published designs rebuilt on the same graph, inputs and training loop.
 
-Each takes `(gene_graph, perturbation_graph, state, numbers)`: the graphs of `kgnn.models.graphs`, the mean control
-cell [genes], and the node number of each measured gene in the perturbation graph; and maps a `ConditionBatch` to the
-change [conditions, genes], zero without a perturbation. The basal state is the mean control cell, so that a forward
-pass costs one row a distinct condition. Strengths are not used.
+Each takes `(gene_graph, perturbation_graph, state, numbers)`: the graphs of `kgnn.models.perturbation.graphs`, the mean
+control cell [genes], and the node number of each measured gene in the perturbation graph; and maps a `ConditionBatch`
+to the change [conditions, genes], zero without a perturbation. The basal state is the mean control cell, so that a
+forward pass costs one row a distinct condition. Strengths are not used.
 """
 
 import torch

@@ -1,6 +1,5 @@
 """Predictions as AnnData: what every model returns."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import sparse
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
+from kgnn.parts import did_you_mean
 
 
 def read_conditions(conditions: str | Sequence[str], names: ConditionNames) -> list[str]:
@@ -26,8 +26,7 @@ def check_known(conditions: Iterable[str], perturbable: pd.Index) -> None:
     for name in conditions:
         for gene in perturbed_genes(name):
             if gene not in perturbable:
-                close = difflib.get_close_matches(gene, perturbable, n=3, cutoff=0.75)
-                hint = f"; did you mean {' or '.join(close)}?" if close else "; check its name, or add it to the graph"
+                hint = did_you_mean(gene, perturbable) or "; check its name, or add it to the graph"
                 raise InputError(
                     f"condition {name!r}: the gene {gene!r} is neither measured, nor perturbed in the data, "
                     f"nor in the graph{hint}"
