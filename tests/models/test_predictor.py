@@ -1,25 +1,24 @@
-"""The one interface: every predictor uses the perturbation, and the graph where it takes one; encoders of one's own."""
+"""One interface for whatever predicts: every name of the table, one's own class, what a fit leaves behind."""
 
-import json
-import sys
+import functools
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
-import kgnn
-from kgnn import KnowledgeGraph, PerturbationModel, load_model
-from kgnn.data import split, training_cells
+from kgnn import PerturbationModel
+from kgnn.data import read_screen, split, training_cells
 from kgnn.errors import InputError
 from kgnn.graph import load_coexpression, load_table
-from kgnn.models import PREDICTORS, Changes, Predictor, make_model
-from kgnn.models.perturbation.predictor import read_strength
+from kgnn.models import PREDICTORS, Changes, Predictor, Start, load_model
+from kgnn.models.perturbation.predictor import Known, read_strength, strengths_of
+from kgnn.models.perturbation.table import make_predictor
+from tests.models.own import QUICK, SMALL, TRAINED, Own, OwnMean
 
-QUICK = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
-ALONG_A_GRAPH = [name for name, kind in PREDICTORS.items() if kind.uses_graph and name not in ("cpa", "transformer")]
-PERTURBED = [name for name in PREDICTORS if name not in ("no_change", "mean")]
+ALIKE = ("no_change", "mean")  # whatever is perturbed
+ON_GRAPH = ("gears", "txpert", "graph_transformer")  # through their weights; "kg" is tested apart
+BY_NAME = ("additive", "composition_ridge")  # to them one gene that was never perturbed is like another
 
 
 @pytest.fixture(scope="module")
@@ -28,318 +27,458 @@ def parts(_screen):
 
 
 @pytest.fixture(scope="module")
-def graph(_screen, parts):
-    true = load_table(_screen.uns["network"], relation="regulates", origin="truth")
-    return true | load_coexpression(training_cells(_screen, parts))
+def kg(_screen, parts):
+    known = load_table(_screen.uns["network"], relation="regulates", origin="truth")
+    return known | load_coexpression(training_cells(_screen, parts))
 
 
 @pytest.fixture(scope="module")
-def fitted(_screen, parts, graph):
-    """Every model of the table, fitted on the same."""
-    found = {}
-    for name, kind in PREDICTORS.items():
-        options = {} if not kind.by_epochs else QUICK
-        found[name] = make_model(name, graph).fit(_screen, parts, seed=0, **options)
-    return found
+def fitted(_screen, parts, kg):
+    """Each predictor, fitted once."""
+
+    @functools.cache
+    def fit(name):
+        model = PerturbationModel(kg, encoder=name, **SMALL.get(name, {}))
+        return model.fit(_screen, parts, **QUICK if name in TRAINED else {})
+
+    return fit
+
+
+def delta(model, names):
+    return model.predict(names).layers["delta"]
+
+
+# every name of the table
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
-def test_a_saved_model_predicts_the_same(fitted, parts, tmp_path, name):
-    model = fitted[name]
+def test_save_and_load_give_the_same(fitted, name, tmp_path):
+    model, wanted = fitted(name), ["ctrl", "G000", "G003+G007", "G011", "G001+G002+G011"]
     model.save(tmp_path / "m")
     again = load_model(tmp_path / "m")
-    wanted = [*parts["test"], "control"]
     assert type(again.predictor_) is PREDICTORS[name]
-    expected, found = model.predict(wanted), again.predict(wanted)
-    assert (expected.X == found.X).all()
+    for options in ({}, {"n_cells": 3, "seed": 1}):
+        expected, found = (m.predict(wanted, **options) for m in (model, again))
+        np.testing.assert_array_equal(found.X, expected.X)
+        assert found.obs.equals(expected.obs)
+        assert list(found.layers) == list(expected.layers)
+        for layer in expected.layers:
+            np.testing.assert_array_equal(found.layers[layer], expected.layers[layer])
+    for attribute in ("conditions_", "options", "encoder", "by_epochs", "uses_graph"):
+        assert getattr(again, attribute) == getattr(model, attribute), attribute
     assert list(again.history_) == list(model.history_)
-    assert again.conditions_ == model.conditions_
-    for layer in expected.layers:
-        assert (expected.layers[layer] == found.layers[layer]).all()
+    assert again.genes_.equals(model.genes_)
+    assert again.perturbable_.equals(model.perturbable_)
+    assert again.kg == (model.predictor_.graph(model.kg) if model.uses_graph else None)
 
 
-@pytest.mark.parametrize("name", PERTURBED)
-def test_every_model_looks_at_the_perturbation(fitted, parts, name):
-    """Different genes, different predictions; a double is not its single."""
-    change = fitted[name].predict(parts["train"]).layers["delta"]
-    if name == "linear":  # a row of the principal components a gene: genes that are measured alike are alike
-        assert np.abs(change - change[0]).max() > 1e-6
-        return
-    apart = np.abs(change[:, None] - change[None]).max(2)
-    assert (apart[~np.eye(len(change), dtype=bool)] > 1e-6).all()
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_the_prediction_depends_on_the_perturbation(fitted, name):
+    seen, unseen = ["G000", "G002", "G000+G004", "G009+G002"], ["G003", "G007", "G003+G007"]
+    wanted = [*seen, *(unseen[:1] if name in BY_NAME else unseen)]
+    found = delta(fitted(name), wanted)
+    apart = np.abs(found[:, None] - found).max(2) + np.eye(len(wanted))
+    assert (apart == np.eye(len(wanted))).all() if name in ALIKE else apart.min() > 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name, kind in PREDICTORS.items() if kind.by_epochs])
-def test_networks_look_at_the_perturbation_while_they_train_too(fitted, parts, name):
-    predictor = fitted[name].predictor_
-    names, state = parts["train"][:5], torch.from_numpy(fitted[name].control_mean_).float()
-    batch = predictor.inputs(names, torch.ones(5), state)
-    turned = batch._replace(nodes=batch.nodes.roll(1))
-    before = {key: value.clone() for key, value in predictor.network.state_dict().items()}
-    predictor.network.train()
-    found = [predictor.network(part) for part in (batch, turned)]
-    predictor.network.eval()
-    predictor.network.load_state_dict(before)
-    first, second = (part[0] if isinstance(part, tuple) else part for part in found)
-    assert float((first - second).abs().max()) > 1e-6
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_each_row_belongs_to_its_condition(fitted, name):
+    names = ["G002", "ctrl", "G007", "G004+G000"]
+    found = delta(fitted(name), names)
+    np.testing.assert_allclose(delta(fitted(name), names[::-1])[::-1], found, rtol=1e-4, atol=1e-5)
+    for number, one in enumerate(names):
+        np.testing.assert_allclose(delta(fitted(name), one)[0], found[number], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ALONG_A_GRAPH)
-def test_graph_models_look_at_the_graph(screen, parts, graph, fitted, name):
-    """Another graph, another prediction, also of conditions that were seen; the same weights, other edges: likewise."""
-    options = QUICK if PREDICTORS[name].by_epochs else {}
-    other = make_model(name, graph.rewire(seed=0)).fit(screen, parts, seed=0, **options)
-    for wanted in (parts["test"], parts["train"]):
-        assert np.abs(fitted[name].predict(wanted).X - other.predict(wanted).X).max() > 1e-6
-    if PREDICTORS[name].by_epochs:
-        other.network_.load_state_dict(fitted[name].network_.state_dict())
-        assert np.abs(fitted[name].predict(parts["test"]).X - other.predict(parts["test"]).X).max() > 1e-7
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_many_conditions_are_predicted_part_by_part(fitted, name, monkeypatch):
+    model, asked = fitted(name), ["G000", "G001", "G002", "ctrl", "G000+G001"]
+    expected = model.predict(asked)
+    sizes, predict = [], model.predictor_.predict
+    monkeypatch.setattr(model.predictor_, "at_once", 2, raising=False)
+    monkeypatch.setattr(model.predictor_, "predict", lambda c, s: sizes.append(len(c)) or predict(c, s), raising=False)
+    found = model.predict(asked)
+    assert sizes == [2, 2, 1]
+    for layer in ("delta", *({"uncertainty"} & set(expected.layers))):
+        np.testing.assert_allclose(found.layers[layer], expected.layers[layer], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["transformer", "cpa"])
-def test_models_without_a_graph_do_not(screen, parts, graph, fitted, name):
-    other = make_model(name, graph.rewire(seed=0)).fit(screen, parts, seed=0, **QUICK)
-    assert (fitted[name].predict(parts["test"]).X == other.predict(parts["test"]).X).all()
+def test_trained_networks_have_learned_what_each_condition_does(screen):
+    """Of two conditions of training each is nearer to its own cells than to the other's."""
+    read, pair = read_screen(screen), ["G000", "G006"]
+    observed = read.mean(pair).to_numpy() - read.control_mean
+    split = {"train": pair, "val": [], "test": []}
+    options = {"max_epochs": 12, "schedule": "constant", "learning_rate": 0.05}
+    for encoder in ("cpa", "txpert", Own):
+        model = PerturbationModel(encoder=encoder, channels=8).fit(screen, split, **QUICK | options)
+        errors = np.square(delta(model, pair)[:, None] - observed).mean(2)
+        assert (np.diag(errors) < 0.5 * np.diag(errors[::-1])).all(), encoder
 
 
-def test_the_kernel_of_the_default_model_takes_strengths(screen, parts, graph):
-    wanted = parts["test"]
-    full, half = (PerturbationModel(graph, strength=s).fit(screen, parts).predict(wanted).X for s in (-1.0, -0.5))
-    named = PerturbationModel(graph, strength=dict.fromkeys(screen.var_names, -0.5)).fit(screen, parts)
-    assert np.abs(full - half).max() > 1e-4
-    assert (half == named.predict(wanted).X).all()
+def along(model, graph):
+    """The weights of a model along another graph."""
+    predictor = make_predictor(model.encoder, model.options)
+    known = Known(model.genes_, model.perturbable_, graph, model.control_mean_, "the model")
+    predictor.restore(known, *model.predictor_.state())
+    return predictor
 
 
-def test_strengths_are_checked():
-    assert read_strength({"A": np.float32(0.5), "B": -1}) == {"A": 0.5, "B": -1.0}
-    for wrong in (99, -1.5, float("nan"), float("inf"), {"A": 1.0, "B": 11}):
-        with pytest.raises(InputError, match="give −1 for a knock-out"):
-            read_strength(wrong)
-    with pytest.raises(InputError, match="strength 11 of B"):
-        read_strength({"A": 1.0, "B": 11})
-    assert (read_strength(-1), read_strength(10)) == (-1.0, 10.0)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", ON_GRAPH)
+def test_the_same_weights_say_something_else_along_another_graph(fitted, kg, name, training):
+    """Of every condition: in training and in evaluation."""
+    model, found = fitted(name), []
+    for graph in (kg, kg, kg.rewire(0), None):
+        predictor = along(model, graph)
+        batch = predictor.inputs(
+            ["G000", "G003+G007", "G009"], torch.ones(3), torch.from_numpy(model.control_mean_).float()
+        )
+        predictor.network.train(training)
+        output = predictor.network(batch)
+        found.append((output[0] if isinstance(output, tuple) else output).detach().numpy())
+    true, again, rewired, none = found
+    np.testing.assert_array_equal(true, again)
+    for other in (rewired, none):
+        assert (np.abs(true - other).max(1) > 1e-5).all()
+
+
+def test_the_closed_form_says_something_else_along_another_graph(fitted):
+    model, wanted = fitted("kg"), ["G000", "G003+G007", "G009"]
+    own = model.predictor_.graph(model.kg)
+    start = Start(model.control_mean_)
+    true, again, rewired = (along(model, graph).predict(wanted, start) for graph in (own, own, own.rewire(0)))
+    np.testing.assert_array_equal(true.change, again.change)
+    assert (np.abs(true.change - rewired.change).max(1) > 1e-5).all()
+    assert (np.abs(true.variance - rewired.variance).max(1) > 1e-8).all()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_what_a_neighbour_in_the_perturbation_graph_is_reaches_the_prediction_of_gears(fitted, training):
+    """The predictions of G000 and G011 move with the vectors of their neighbours and of none else."""
+    predictor = along(fitted("gears"), fitted("gears").kg)
+    network, nodes = predictor.network.train(training), predictor.nodes
+    source, target = network.encoder.perturbation_graph.edge_index.numpy()
+    own = nodes.get_indexer(["G000", "G011"])
+    near = np.setdiff1d(source[np.isin(target, own)], own)
+    far = np.setdiff1d(np.arange(len(nodes)), [*near, *own])
+    assert len(near)
+    assert len(far)
+    state = torch.from_numpy(fitted("gears").control_mean_).float()
+    batch = predictor.inputs(["G000", "G011"], torch.full((2,), 5.0), state)
+    embedding = network.encoder.perturbation_embedding
+
+    @torch.no_grad()
+    def moved(number):
+        before = network(batch)[0]
+        embedding[number] *= -1
+        after = network(batch)[0]
+        embedding[number] *= -1
+        return float((after - before).abs().max())
+
+    assert min(map(moved, near)) > 1e-5
+    assert max(map(moved, far)) < 1e-6
+
+
+def test_strength_matters_to_the_closed_form_when_predicting(screen, fitted, parts, kg):
+    model = fitted("kg")
+    strong = delta(model, ["G003", "G002+G006"])
+    predictor = along(model, model.predictor_.graph(kg))
+    predictor.strength = {"G003": -0.5}
+    weak = predictor.predict(["G003", "G002+G006"], Start(model.control_mean_)).change
+    assert np.abs(weak[0] - strong[0]).max() > 1e-3
+    np.testing.assert_allclose(weak[1], strong[1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_state_matters_to_the_closed_form(fitted, screen):
+    model, wanted = fitted("kg"), ["G000", "G003"]
+    controls = screen[screen.obs["condition"] == "control"].copy()
+    same = model.predict(wanted, control_cells=controls)
+    np.testing.assert_allclose(same.layers["delta"], delta(model, wanted), rtol=1e-3, atol=1e-4)
+    controls.X = controls.X * 0.5
+    other = model.predict(wanted, control_cells=controls)
+    assert (np.abs(other.layers["delta"] - same.layers["delta"]).max(1) > 1e-3).all()
+
+
+# one's own
+
+
+MODULE = """
+from pathlib import Path
+from tests.models.own import OwnMean
+
+Path("imported").touch()
+
+class Mine(OwnMean):
+    pass
+
+ready = Mine(scale=2.0)
+"""
+
+
+@pytest.mark.parametrize("how", ["class", "instance", "string of a class", "string of an instance"])
+def test_a_predictor_of_one_s_own(screen, parts, kg, module, tmp_path, how):
+    module("my_predictor", MODULE)
+    encoder = {
+        "class": OwnMean,
+        "instance": OwnMean(scale=2.0),
+        "string of a class": "my_predictor:Mine",
+        "string of an instance": "my_predictor:ready",
+    }[how]
+    options = {} if "instance" in how else {"scale": 2.0}
+    model = PerturbationModel(kg, encoder=encoder, **options)
+    assert (model.by_epochs, model.uses_graph) == (False, True)
+    model.fit(screen, parts)
+    read = read_screen(screen)
+    changes = read.mean(parts["train"]) - read.control_mean
+    expected = 2 * changes.loc[["G000", "G000+G004"]].mean()
+    np.testing.assert_allclose(delta(model, "G000")[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(delta(model, "G011")[0], 2 * changes.mean(), rtol=1e-4, atol=1e-5)
+    assert model.history_ == [pytest.approx(np.square(changes.to_numpy()).mean())]
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m", encoder=encoder)
+    np.testing.assert_array_equal(again.predict(parts["test"]).X, model.predict(parts["test"]).X)
+    assert (again.history_, again.conditions_, again.kg) == (model.history_, model.conditions_, kg)
+
+
+def test_nothing_that_a_folder_names_is_imported(screen, module, tmp_path):
+    module("my_predictor", MODULE)
+    PerturbationModel(encoder="my_predictor:Mine").fit(screen).save(tmp_path / "m")
+    import sys
+
+    del sys.modules["my_predictor"]
+    (tmp_path / "imported").unlink()
+    with pytest.raises(InputError, match=r"was saved with my_predictor:Mine, which is not kgnn's; give it as encoder="):
+        load_model(tmp_path / "m")
+    assert not (tmp_path / "imported").exists()
+    assert "my_predictor" not in sys.modules
+    load_model(tmp_path / "m", encoder="my_predictor:Mine")
+    assert (tmp_path / "imported").exists()
+
+
+def test_a_class_is_named_by_its_module(screen, tmp_path):
+    PerturbationModel(encoder=OwnMean(scale=3.0)).fit(screen).save(tmp_path / "m")
+    with pytest.raises(InputError, match=r"was saved with tests.models.own:OwnMean"):
+        load_model(tmp_path / "m")
+
+
+def test_an_instance_stays_as_it_is(screen, parts):
+    own = OwnMean(scale=2.0)
+    model = PerturbationModel(encoder=own).fit(screen, parts)
+    assert vars(own) == {"scale": 2.0}
+    first = delta(model, parts["test"])
+    np.testing.assert_array_equal(delta(model.fit(screen, parts), parts["test"]), first)
+
+
+def test_options_of_its_own_fit_are_handed_on(screen, parts):
+    plain, more = (PerturbationModel(encoder=OwnMean).fit(screen, parts, **o) for o in ({}, {"more": 0.5}))
+    np.testing.assert_allclose(delta(more, "G000"), delta(plain, "G000") + 0.5, rtol=1e-5)
+    with pytest.raises(InputError, match=r"fit of 'tests.models.own:OwnMean' has no option 'mor'; .*; it takes more"):
+        PerturbationModel(encoder=OwnMean).fit(screen, parts, mor=0.5)
+
+
+class Unfinished(Predictor):
+    def fit(self, data, *, seed=0):
+        pass
+
+
+@pytest.mark.parametrize("encoder", [Unfinished, Predictor])
+def test_a_class_that_lacks_methods_is_refused(encoder):
+    with pytest.raises(InputError, match=r"predict.*restore.*state"):
+        PerturbationModel(encoder=encoder)
 
 
 @pytest.mark.parametrize(
-    ("encoder", "options", "message"),
+    ("encoder", "options", "match"),
     [
-        ("kg", {"channels": 4}, "encoder 'kg' has no option 'channels'; it takes strength"),
-        ("gears", {"strength": 1.0}, "encoder 'gears' has no option 'strength'"),
-        ("gears", {"chanels": 4}, "did you mean channels?"),
-        ("mean", {"uncertainty": True}, "it takes none"),
-        (nn.ReLU(), {"channels": 4}, "made already has no option 'channels'"),
-        (dict, {}, "neither a Predictor nor a torch.nn.Module"),
+        (OwnMean, {"scal": 1}, "encoder 'tests.models.own:OwnMean' has no option 'scal'; did you mean scale"),
+        (OwnMean(), {"scale": 1}, "an encoder that is made already has no option 'scale'; it takes none"),
     ],
 )
-def test_options_of_another_encoder_are_refused(encoder, options, message):
-    with pytest.raises(InputError, match=message.replace("?", r"\?")):
-        PerturbationModel(None, encoder=encoder, **options)
+def test_options_that_it_does_not_have_are_refused(encoder, options, match):
+    with pytest.raises(InputError, match=match):
+        PerturbationModel(encoder=encoder, **options)
 
 
-class Probe(nn.Module):
-    """Keeps what it is given; the change is a learned number a gene times the summed strength."""
+class Says(OwnMean):
+    """`make(change)` in place of its prediction."""
 
-    seen: list = []  # noqa: RUF012 (of the class: the module itself is copied)
-
-    def __init__(self, graph=None, *, start=0.5, n_genes=40):
+    def __init__(self, *, make):
         super().__init__()
-        self.size = nn.Parameter(torch.full((n_genes,), float(start)))
-        self.dropout = nn.Dropout(0.1)
+        self.make = make
 
-    def forward(self, batch):
-        Probe.seen.append(batch)
-        summed = torch.zeros(len(batch.counts)).index_add(0, batch.condition, batch.strengths)
-        return summed.unsqueeze(1) * self.dropout(self.size)
-
-
-@pytest.fixture
-def typed(network):
-    """The network with signs, a second node type, and gene features that some genes lack."""
-    member = KnowledgeGraph(
-        {"gene": ["G000", "G001", "G002"], "complex": ["X", "Y"]},
-        {
-            ("gene", "member_of", "complex"): pd.DataFrame(
-                {"source": ["G001", "G002", "G002"], "target": ["X", "X", "Y"]}
-            )
-        },
-    )
-    signed = load_table(pd.DataFrame({"source": ["G000"], "target": ["G005"], "sign": [-1], "weight": [2.0]}),
-                        weight="weight", sign="sign", relation="acts")  # fmt: skip
-    vectors = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=["G001", "G003"])
-    return (network | member | signed).with_features("v", vectors)
-
-
-def test_an_encoder_of_ones_own_sees_conditions_state_and_the_typed_graph(screen, parts, typed):
-    Probe.seen.clear()
-    model = PerturbationModel(typed, encoder=Probe, strength={"G001": 0.5}, start=1.0).fit(screen, parts, **QUICK)
-    Probe.seen.clear()
-    model.predict(["G001+G002", "control", "G003"])
-    (batch,) = Probe.seen
-    nodes = model.perturbable_
-    assert nodes[batch.nodes.numpy()].tolist() == ["G001", "G002", "G003"]
-    assert batch.strengths.tolist() == [0.5, -1.0, -1.0]
-    assert batch.offsets.tolist() == [0, 2, 2, 3]
-    assert batch.condition.tolist() == [0, 0, 2]
-    assert batch.counts.tolist() == [1, 1, 1]
-    control = screen[screen.obs["condition"] == "control"].X.toarray().mean(axis=0)
-    np.testing.assert_allclose(batch.state, np.tile(control, (3, 1)), atol=1e-6)
-    graph = batch.graph
-    assert nodes[graph.measured.numpy()].tolist() == list(screen.var_names)
-    assert graph.n_nodes == {"gene": len(nodes), "complex": 2}
-    assert graph.nodes["complex"] == ["X", "Y"]
-    assert set(graph.adjacencies) == set(typed.relations)
-    for relation, adjacency in graph.adjacencies.items():
-        dense = kgnn.ops.spmm(adjacency, torch.eye(adjacency.shape[1])).numpy()
-        edges = typed.edges(relation)
-        sources = nodes if relation[0] == "gene" else pd.Index(graph.nodes[relation[0]])
-        targets = nodes if relation[2] == "gene" else pd.Index(graph.nodes[relation[2]])
-        expected = np.zeros((len(targets), len(sources)), np.float32)
-        for row in edges.itertuples():
-            sign = -1 if row.sign < 0 else 1
-            expected[targets.get_loc(row.target), sources.get_loc(row.source)] = row.weight * sign
-        np.testing.assert_array_equal(dense, expected)
-    features = graph.features["gene"]["v"]
-    assert features[nodes.get_loc("G003")].tolist() == [2.0, 4.0]
-    assert features[nodes.get_loc("G002")].isnan().all()
-
-
-def test_the_same_graph_as_pyg(screen, parts, typed):
-    Probe.seen.clear()
-    PerturbationModel(typed, encoder=Probe).fit(screen, parts, **QUICK)
-    data, expected = Probe.seen[0].hetero, typed.to_hetero()
-    assert data is Probe.seen[1].hetero, "made once"
-    assert data.validate()
-    assert set(data.edge_types) == set(expected.edge_types)
-    for relation in expected.edge_types:
-        ours, theirs = (
-            {
-                (graph.node_names[relation[0]][a], graph.node_names[relation[2]][b]): (float(w), int(s))
-                for a, b, w, s in zip(
-                    *graph[relation].edge_index.tolist(),
-                    graph[relation].edge_weight,
-                    graph[relation].edge_sign,
-                    strict=True,
-                )
-            }
-            for graph in (data, expected)
-        )
-        assert ours.keys() == theirs.keys()
-        assert all(ours[pair][0] == theirs[pair][0] for pair in theirs)
-        assert all(ours[pair][1] == -1 for pair in theirs if theirs[pair][1] == -1)
-    row = data.node_names["gene"].index("G003")
-    assert data["gene"].x[row].tolist() == [2.0, 4.0]
-    assert data["gene"].v.isfinite().all()
-
-
-def test_by_class_by_instance_and_by_import_string(screen, parts, network, tmp_path, monkeypatch):
-    instance = Probe(start=0.5)
-    (tmp_path / "probe_of_ones_own.py").write_text("from tests.models.test_predictor import Probe as Mine\n")
-    monkeypatch.chdir(tmp_path)
-    models = [
-        PerturbationModel(network, encoder=encoder).fit(screen, parts, seed=0, **QUICK)
-        for encoder in (Probe, instance, instance, "probe_of_ones_own:Mine")
-    ]
-    predictions = [model.predict(parts["test"]).X for model in models]
-    assert all((prediction == predictions[0]).all() for prediction in predictions)
-    assert (instance.size == 0.5).all(), "the given one is copied"
-    assert not (models[0].network_.size == 0.5).any()
-    models[3].save(tmp_path / "m")
-    again = load_model(tmp_path / "m", encoder="probe_of_ones_own:Mine")
-    assert (predictions[0] == again.predict(parts["test"]).X).all()
-
-
-def test_a_folder_imports_nothing(screen, parts, network, tmp_path, monkeypatch):
-    PerturbationModel(network, encoder=Probe).fit(screen, parts, **QUICK).save(tmp_path / "m")
-    config = tmp_path / "m" / "config.json"
-    (tmp_path / "trap_of_a_stranger.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nMine = None\n")
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"encoder": "trap_of_a_stranger:Mine"}))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"was saved with trap_of_a_stranger:Mine.*give it as encoder="):
-        load_model(tmp_path / "m")
-    assert "trap_of_a_stranger" not in sys.modules
-    assert not (tmp_path / "sprung").exists()
-
-
-class Returns(nn.Module):
-    def __init__(self, make):
-        super().__init__()
-        self.weight, self.make = nn.Parameter(torch.zeros(())), make
-
-    def forward(self, batch):
-        return self.make(torch.zeros(len(batch.counts), 40) + self.weight)
+    def predict(self, conditions, start):
+        return self.make(super().predict(conditions, start).change)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda x: x.T,
-        lambda x: x[:1],
-        lambda x: x.sum(),
+        lambda x: Changes(x.T),
+        lambda x: Changes(x[0]),
+        lambda x: Changes(x[:-1]),
+        lambda x: Changes(x, x[:, 0]),
+        lambda x: x,
         lambda x: None,
-        lambda x: (x, x, x),
-        lambda x: (x, x[:, :3]),
-        lambda x: "x",
-        lambda x: (None, x),
+    ],
+    ids=["transposed", "one row", "a row missing", "variance of another shape", "an array", "nothing"],
+)
+def test_another_shape_is_refused_with_the_one_that_is_expected(screen, parts, make):
+    with pytest.raises(InputError, match=r"\[conditions, genes\]"):
+        PerturbationModel(encoder=Says, make=make).fit(screen, parts).predict(parts["test"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_changes_and_variances_that_are_not_finite_are_refused(screen, parts, value):
+    for make in (lambda x: Changes(x * value), lambda x: Changes(x, x * value)):
+        with pytest.raises(InputError, match="NaN, infinite"):
+            PerturbationModel(encoder=Says, make=make).fit(screen, parts).predict(parts["test"])
+
+
+# what a fit leaves behind
+
+
+@pytest.mark.parametrize("name", ["kg", "cpa", "mean", OwnMean])
+def test_a_split_that_names_a_condition_without_cells_is_refused(screen, parts, name):
+    for part in ("train", "val")[: 1 + (name == "cpa")]:
+        with pytest.raises(InputError, match="no cell of the condition 'TP53' in the data"):
+            PerturbationModel(encoder=name).fit(screen, parts | {part: [*parts[part], "TP53"]})
+
+
+def bad_cells(screen):
+    cells = screen.copy()
+    cells.X[0, 0] = np.nan
+    return cells
+
+
+@pytest.mark.parametrize("name", ["kg", "mean", OwnMean, Own])
+def test_a_fit_that_fails_leaves_the_model_as_it_was(screen, parts, name):
+    options = QUICK if name is Own else {}
+    model = PerturbationModel(encoder=name).fit(screen, parts, **options)
+    before, kept = model.predict(parts["test"], n_cells=2), dict(vars(model))
+    fewer = screen[:, 1:].copy()
+    wrong = {"bad cells": (bad_cells(fewer), parts), "nothing to train on": (fewer, parts | {"train": []})}
+    for cells, fold in wrong.values():
+        with pytest.raises(InputError):
+            model.fit(cells, fold, **options)
+        assert vars(model) == kept
+        np.testing.assert_array_equal(model.predict(parts["test"], n_cells=2).X, before.X)
+
+
+def test_a_prediction_that_is_no_number_ends_the_fit(screen, parts):
+    model = PerturbationModel(encoder=Says, make=lambda x: Changes(x))
+    model.fit(screen, parts)
+    before = model.predict("G000").X
+    model._blank.make = model.options["make"] = lambda x: Changes(x * np.nan)
+    with pytest.raises(InputError, match="NaN"):
+        model.fit(screen[:, 1:].copy(), parts)
+    np.testing.assert_array_equal(model.predict("G000").X, before)
+    assert len(model.genes_) == screen.n_vars
+
+
+def test_a_second_fit_forgets_the_first(screen, parts, kg):
+    fewer, options = screen[:, 3:].copy(), {"encoder": "cpa", "channels": 8}
+    twice = PerturbationModel(kg, **options).fit(screen, parts, **QUICK).fit(fewer, parts, **QUICK)
+    once = PerturbationModel(kg, **options).fit(fewer, parts, **QUICK)
+    np.testing.assert_array_equal(twice.predict(parts["test"], n_cells=2).X, once.predict(parts["test"], n_cells=2).X)
+    assert list(twice.genes_) == list(once.genes_)
+    assert twice.history_ == once.history_
+
+
+@pytest.mark.parametrize("name", ["txpert", "cpa", Own])
+def test_training_that_diverges_is_refused(screen, parts, kg, name):
+    model = PerturbationModel(kg, encoder=name, channels=4)
+    with pytest.raises(InputError, match=r"training diverged.*lower learning_rate="):
+        model.fit(screen, parts, **QUICK | {"max_epochs": 1, "learning_rate": 1e12})
+
+
+@pytest.mark.parametrize("name", ["kg", "cpa", OwnMean])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda s: s[s.obs["condition"].isin(["control", "G000"])].copy(), "one training condition only .'G000'.; at"),
+        (lambda s: s[:, ["G007"]].copy(), "one gene only is measured .'G007'."),
+        (lambda s: s[:, :0].copy(), "gene"),
+        (lambda s: (setattr(s, "X", s.X * 0), s)[1], "X is zero everywhere"),
+        (bad_cells, "X holds NaN or infinite values, first for gene 'G000'"),
+    ],
+    ids=["one condition", "one gene", "no gene", "zeros", "NaN"],
+)
+def test_ascreen_from_which_nothing_can_be_learned_is_refused(screen, name, change, match):
+    with pytest.raises(InputError, match=match):
+        PerturbationModel(encoder=name).fit(change(screen))
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("gears", {"learning_rat": 1}, "fit has no option 'learning_rat'; did you mean learning_rate"),
+        ("gears", {"batchsize": 8}, "fit has no option 'batchsize'; did you mean batch_size"),
+        ("gears", {"acelerator": "cpu"}, "fit has no option 'acelerator'; did you mean accelerator"),
+        ("kg", {"batch_size": 8}, "fit of 'kg' has no option 'batch_size'"),
+        ("mean", {"learning_rate": 1}, "fit of 'mean' has no option 'learning_rate'"),
+        ("mean", {"max_epochs": 0}, "max_epochs must be at least 1, not 0"),
+        ("gears", {"devices": 0}, "lightning.pytorch.Trainer:.*devices"),
+        ("gears", {"max_epochs": 2.5}, "max_epochs"),
+        ("gears", {"max_epochs": "2"}, "max_epochs"),
+        ("gears", {"batch_size": "8"}, "batch_size"),
+        ("gears", {"learning_rate": "fast"}, "learning_rate"),
     ],
 )
-def test_outputs_of_another_shape_are_refused(screen, parts, make):
-    with pytest.raises(InputError, match=r"Returns.forward returned .*\[conditions, genes\] = \[\d+, 40\]"):
-        PerturbationModel(None, encoder=Returns(make)).fit(screen, parts, **QUICK)
+def test_options_of_fit_that_cannot_be_are_refused_before_any_training(screen, name, options, match):
+    model = PerturbationModel(encoder=name)
+    with pytest.raises(InputError, match=match):
+        model.fit(screen, **{"accelerator": "cpu"} | options if name == "gears" else options)
 
 
-def test_a_log_variance_becomes_an_uncertainty(screen, parts):
-    model = PerturbationModel(None, encoder=Returns(lambda x: (x, x.detach() + 2.0))).fit(screen, parts, **QUICK)
-    prediction = model.predict(parts["test"])
-    expected = np.exp(2.0 + float(model.network_.weight.detach()))
-    np.testing.assert_allclose(prediction.layers["uncertainty"], expected, rtol=1e-5)
+def test_a_patience_of_0_is_said_without_the_batch_size(screen):
+    with pytest.raises(InputError, match=r"^patience must be at least 1, not 0"):
+        PerturbationModel(encoder="gears").fit(screen, patience=0)
 
 
-def test_a_network_that_predicts_nan_is_refused(screen, parts):
-    with pytest.raises(InputError, match="NaN"):
-        PerturbationModel(None, encoder=Returns(lambda x: x * torch.nan)).fit(screen, parts, **QUICK)
+def test_models_that_are_solved_take_max_epochs_and_need_none(screen, fitted, parts, kg):
+    model = PerturbationModel(kg).fit(screen, parts, max_epochs=3)
+    np.testing.assert_array_equal(delta(model, parts["test"]), delta(fitted("kg"), parts["test"]))
 
 
-class Halved(Predictor):
-    """Half of the mean change, less what the state of a held-out line says."""
-
-    def __init__(self, *, factor=0.5):
-        self.factor = factor
-
-    def fit(self, data, *, seed=0, noise=0.0):
-        mean = data.screen.mean(data.conditions).to_numpy().mean(0)
-        self.change = mean - data.screen.control_mean + noise * np.random.default_rng(seed).normal(size=len(mean))
-
-    def predict(self, conditions, start):
-        return Changes(np.stack([self.factor * self.change * (name != "") for name in conditions]))
-
-    def state(self):
-        return {"made": "by hand"}, {"change": self.change}
-
-    def restore(self, known, config, arrays):
-        assert config == {"made": "by hand"}
-        assert len(known.genes) == len(known.control_mean)
-        self.change = arrays["change"]
+@pytest.mark.parametrize(
+    ("encoder", "options", "match"),
+    [
+        ("gears", {"strength": -1}, "encoder 'gears' has no option 'strength'.*it takes channels, uncertainty"),
+        ("cpa", {"uncertainty": True}, "encoder 'cpa' has no option 'uncertainty'.*it takes channels"),
+        ("gearz", {}, "unknown encoder 'gearz'; did you mean gears.; choose kg, gears"),
+        ("GEARS", {}, "unknown encoder 'GEARS'; did you mean gears"),
+        ("kg", {"strength": {"G001": -1.0, "G002": float("nan")}}, "strength nan of G002"),
+        ("kg", {"strength": "strong"}, "strength"),
+        ("kg", {"strength": None}, "strength"),
+    ],
+)
+def test_options_of_another_encoder_and_odd_strengths_are_refused(encoder, options, match):
+    with pytest.raises(InputError, match=match):
+        PerturbationModel(None, encoder=encoder, **options)
 
 
-def test_a_predictor_of_ones_own(screen, parts, tmp_path):
-    model = PerturbationModel(None, encoder=Halved, factor=0.25).fit(screen, parts, noise=0.0)
-    mean = make_model("mean").fit(screen, parts).predict(parts["test"]).layers["delta"]
-    np.testing.assert_allclose(model.predict(parts["test"]).layers["delta"], mean / 4, atol=1e-6)
-    model.save(tmp_path / "m")
-    again = PerturbationModel.load(tmp_path / "m", encoder=Halved)
-    assert (again.predict(parts["test"]).X == model.predict(parts["test"]).X).all()
-    with pytest.raises(InputError, match=r"fit of '.*:Halved' has no option 'nois'; did you mean noise\?"):
-        model.fit(screen, parts, nois=1.0)
-    by_instance = PerturbationModel(None, encoder=Halved(factor=0.25)).fit(screen, parts)
-    assert (by_instance.predict(parts["test"]).X == model.predict(parts["test"]).X).all()
-    with pytest.raises(InputError, match="explain needs a fitted model of encoder='kg'"):
-        by_instance.explain(parts["test"][0])
+def test_strengths_by_hand():
+    assert (read_strength(0), read_strength({"A": 2, "B": -1})) == (0.0, {"A": 2.0, "B": -1.0})
+    assert strengths_of(["A", "B", "A"], {"A": 0.5}).tolist() == [0.5, -1.0, 0.5]
+    assert strengths_of(["A", "B"], 3.0).tolist() == [3.0, 3.0]
+    assert strengths_of([], -1.0).shape == (0,)
 
 
-def test_where_changes_start_from_is_the_control_cells(screen, parts):
-    """The mean of other control cells takes the place of the training's, for every model alike."""
-    other = screen[screen.obs["condition"] == "control"][:5].copy()
-    model = make_model("mean").fit(screen, parts)
-    here, there = model.predict("G001"), model.predict("G001", control_cells=other)
-    np.testing.assert_allclose(there.layers["delta"], here.layers["delta"], atol=1e-6)
-    np.testing.assert_allclose(there.X - there.layers["delta"], other.X.toarray().mean(0)[None], atol=1e-5)
+# the rest of the facade
+
+
+def test_only_one_predictor_explains(fitted):
+    for name in PREDICTORS:
+        if name != "kg":
+            with pytest.raises(InputError, match="explain needs a fitted model of encoder='kg'"):
+                fitted(name).explain("G000")
+    assert isinstance(fitted("kg").explain("G000"), pd.DataFrame)
+
+
+def test_warnings_of_genes_without_neighbours_come_from_graphs_alone(screen, parts, kg):
+    without = kg.subset([gene for gene in kg.nodes("gene").index if gene != "G000"])
+    for name in ("mean", "composition_ridge", OwnMean):
+        PerturbationModel(without, encoder=name).fit(screen, parts).predict("G000")  # a DataWarning is an error here

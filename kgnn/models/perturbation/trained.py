@@ -37,9 +37,8 @@ from kgnn.models.perturbation.predictor import (
 )
 from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check_output
 from kgnn.models.storage import load_weights
-from kgnn.nn import GEARS, GearsEncoder
+from kgnn.nn import GEARS, GearsEncoder, peers
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
-from kgnn.nn.peers import CPA, GraphTransformer, Transformer, TxPert
 from kgnn.parts import check_call, check_options, options_of
 
 CLIPPING = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
@@ -209,7 +208,7 @@ class Gears(Trained):
 class Peer(Trained):
     """Published designs rebuilt on the same graph, inputs and training loop: `kgnn.nn.peers`."""
 
-    design: ClassVar[type[CPA] | type[Transformer]]
+    design: ClassVar[type[peers.CPA] | type[peers.Transformer]]
 
     def __init__(self, *, channels: int = 64) -> None:
         super().__init__(None)
@@ -223,10 +222,5 @@ class Peer(Trained):
 
 PEERS: dict[str, type[Peer]] = {
     name: type(design.__name__, (Peer,), {"design": design, "__doc__": design.__doc__})
-    for name, design in {
-        "txpert": TxPert,
-        "transformer": Transformer,
-        "graph_transformer": GraphTransformer,
-        "cpa": CPA,
-    }.items()
+    for name, design in peers.PEERS.items()
 }
