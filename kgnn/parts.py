@@ -32,16 +32,20 @@ def resolve(part: Any, table: Mapping[str, Any], kind: str) -> Any:
 def import_part(text: str) -> Any:
     """Return the class, function or instance that `"package.module:Name"` names; the working folder comes last."""
     module, _, name = text.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    search_too(Path.cwd())
     try:
         found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{text!r} cannot be imported: {error}; write package.module:Name") from None
     return found
+
+
+def search_too(folder: str | Path) -> None:
+    """Let import strings be found in a folder, after everything else."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def name_of(part: Any) -> str:

@@ -14,7 +14,7 @@ from tests.mutants import LEAVE, ROOT, Mutant, examine, report, unmutated_second
 
 MODELS, ROOM = "kgnn/models", "kgnn/models/perturbation"
 PREDICTOR, GEARS, LIGHTNING = (
-    "tests.models.test_interface.py",
+    "tests/models/test_interface.py",
     "tests/nn/test_gears.py",
     "tests/models/test_lightning.py",
 )

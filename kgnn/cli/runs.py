@@ -7,6 +7,7 @@ from shutil import copytree, rmtree
 from typing import Any
 
 import typer
+from click.core import ParameterSource
 
 from kgnn.cli.common import console, write_result
 from kgnn.errors import InputError
@@ -18,6 +19,7 @@ Start = Callable[[], dict[str, Any]]  # writes down what was asked for; the opti
 
 
 def run(
+    context: typer.Context,
     train: Callable[[dict[str, Any], Path, Start], dict[str, Any]],
     asked: dict[str, Any],
     inputs: Sequence[str],
@@ -28,13 +30,14 @@ def run(
     """Train as asked into `out`, or go on with what the folder `resume` was asked for; write the result as JSON.
 
     Args:
-        train: called with what was asked for, the folder, and what is to be called before the first step.
+        context: of the command. train: called with what was asked for, the folder, and what is to be called before the first step.
         asked: everything that the result depends on; `data` among it. inputs: names of the files in it.
 
     Raises:
         InputError: neither data and folder nor a folder to go on with; no unfinished training there; data that changed.
     """
-    if (asked["data"] is None or out is None) == (resume is None):
+    given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+    if given - {"resume", "json"} if resume is not None else not {"data", "out"} <= given:
         raise InputError("give the data and --out; or --resume with the folder of an unfinished training, nothing else")
     folder: Path = resume or out  # type: ignore[assignment]
     if resume is not None:
@@ -89,6 +92,6 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
                 if (out / CHECKPOINTS).is_dir():
                     copytree(out / CHECKPOINTS, folder / CHECKPOINTS)
     if status:
-        kept = "the best epoch so far is in" if learned() else "nothing was learned yet; what was asked for is in"
+        kept = "what was learned so far is in" if learned() else "nothing was learned yet; what was asked for is in"
         console.print(f"stopped; {kept} {out}. Go on with: kgnn {command} --resume {out}", soft_wrap=True, markup=False)
         raise typer.Exit(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
 import logging
 import tomllib
@@ -14,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -30,7 +32,7 @@ from kgnn.graph.storage import read_manifest
 from kgnn.models import PerturbationModel, make_model
 from kgnn.models.perturbation.graphs import COEXPRESSED
 from kgnn.models.perturbation.trained import Trained
-from kgnn.parts import name_of, options_of
+from kgnn.parts import name_of, options_of, search_too
 from kgnn.progress import silent, track
 
 logger = logging.getLogger("kgnn")
@@ -50,6 +52,7 @@ class Task(NamedTuple):
     seed: int
     budget: int
     content: str
+    home: str  # where import strings are found
 
 
 ENTRIES = {
@@ -195,7 +198,9 @@ def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list
             for name, fold in parts.items():
                 for model in settings["models"]:
                     folder = out / "runs" / dataset["name"] / f"{name}-seed{seed}" / model["name"]
-                    tasks.append(Task(folder, dataset, fold, model, seed, settings["tuning_budget"], content))
+                    tasks.append(
+                        Task(folder, dataset, fold, model, seed, settings["tuning_budget"], content, str(Path.cwd()))
+                    )
     return tasks
 
 
@@ -211,7 +216,12 @@ def _content(dataset: dict[str, Any]) -> str:
 def _key(task: Task) -> str:
     """What the result depends on: the task, the data's content and the graph's."""
     parts = [task.content, task.dataset, task.split, task.model, task.seed, task.budget]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=name_of).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_identity).encode()).hexdigest()
+
+
+def _identity(part: Any) -> list[str]:
+    """What tells one's own part from others: its name, and what an instance holds."""
+    return [name_of(part), "" if inspect.isclass(part) or inspect.isfunction(part) else joblib.hash(part)]
 
 
 def _is_done(task: Task) -> bool:
@@ -220,6 +230,7 @@ def _is_done(task: Task) -> bool:
 
 
 def _run(task: Task) -> str:
+    search_too(task.home)
     adata = read_h5ad(task.dataset["path"])
     with threadpool_limits(1), warnings.catch_warnings(), silent(), _quiet():
         if task.model["graph"] != "true":

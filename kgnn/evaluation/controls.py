@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from math import factorial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate, summarize
 from kgnn.graph import KnowledgeGraph
 from kgnn.models import make_model
-from kgnn.parts import name_of
+from kgnn.parts import name_of, search_too
 from kgnn.progress import silent, track
 
 KINDS = ("true", "rewired", "none", "complete", "without", "only", "random", "removed")
@@ -133,6 +134,7 @@ def ablate(
     genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}
     options, fit_options = dict(options or {}), dict(fit_options or {})
     settings = {"model": model, "prepare": prepare, "exclude_targets": exclude_targets}
+    settings["home"] = str(Path.cwd())
     if not make_model(model, kg, **options).uses_graph:
         message = (
             f"the model {name_of(model)} takes no graph (no parameter or attribute kg): all variants will be the same"
@@ -155,6 +157,7 @@ def _fit(
     fit_options: dict[str, Any],
 ) -> pd.DataFrame:
     name, graph, seed, number, fold = task
+    search_too(settings["home"])
     if graph is not None and settings["prepare"] is not None:
         graph = settings["prepare"](graph)
     with threadpool_limits(1), warnings.catch_warnings(), silent():

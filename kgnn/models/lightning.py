@@ -99,13 +99,23 @@ def run_trainer(
             skip_epochs(batches, epochs_done(ckpt_path))
         try:
             runner.fit(task, batches, validation, ckpt_path=ckpt_path, weights_only=True)
+        except (RuntimeError, KeyError) as error:
+            if ckpt_path is None or (runner.state.stage is not None and runner.global_step):
+                raise
+            what = str(error).splitlines()[0]
+            raise InputError(f"{ckpt_path}: the checkpoint is of another network or training ({what})") from None
         except MisconfigurationException as error:
             raise InputError(f"lightning.pytorch.Trainer: {error}") from None
         except (Stopped, SIGTERMException):
             if not runner.global_step:
                 stop.again()
             best.put_back(task)
-    check_weights(task.network)
+    try:
+        check_weights(task.network)
+    except InputError:
+        if stop.signal is not None:
+            stop.again()
+        raise
     return Run(best.history, stop.signal)
 
 

@@ -14,7 +14,7 @@ from kgnn.models import Changes, Predictor
 
 TRAINED = ("gears", "txpert", "transformer", "graph_transformer", "cpa")
 SMALL = {name: {"channels": 8} for name in TRAINED}
-QUICK = {"max_epochs": 2, "batch_size": 32, "learning_rate": 0.01, "enable_progress_bar": False, "accelerator": "cpu"}
+QUICK = {"max_epochs": 2, "batch_size": 64, "learning_rate": 0.01, "enable_progress_bar": False, "accelerator": "cpu"}
 
 
 class Sum(nn.Module):

@@ -65,7 +65,7 @@ class Needy(nn.Module):
         (
             Own,
             {"chanels": 3},
-            "encoder Own has no option 'chanels'; did you mean channels.; it takes channels, dropout",
+            "Own has no option 'chanels'; did you mean channels.; it takes channels, dropout",
         ),
         (Own, {"uncertainty": True}, "encoder Own has no option 'uncertainty'"),
         (Own, {"graph": None}, "encoder Own has no option 'graph'"),

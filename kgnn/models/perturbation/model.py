@@ -250,7 +250,9 @@ class PerturbationModel:
         """
         config = load_config(path)
         if config["model"] != "perturbation" or "predictor" not in config:
-            raise InputError(f"{path}: holds a {config['model']!r} model, or an older one; use kgnn.models.load_model")
+            raise InputError(
+                f"{path}: holds a {config['model']!r} model, or an older one to fit again; use kgnn.models.load_model"
+            )
         if encoder is None and config["encoder"] not in PREDICTORS:
             raise InputError(f"{path}: was saved with {config['encoder']}, which is not kgnn's; give it as encoder=")
         kg = load_graph(path)

@@ -162,7 +162,15 @@ def as_prediction(found: Any, conditions: Sequence[str], genes: pd.Index) -> Ann
             found = found.copy()
             found.obs["condition"] = list(conditions) if found.n_obs == len(conditions) else found.obs_names
         return found
-    found = np.asarray(getattr(found, "values", found), dtype=np.float32)
+    if isinstance(found, pd.DataFrame):
+        missing = [name for name in conditions if name not in found.index]
+        missing += [gene for gene in genes if gene not in found.columns]
+        if missing:
+            raise InputError(
+                f"predict returned a table without {missing[0]!r}; it needs a row a condition, a column a gene"
+            )
+        found = found.loc[list(conditions), list(genes)]
+    found = np.asarray(found, dtype=np.float32)
     if found.shape != (len(conditions), len(genes)):
         raise InputError(
             f"predict returned the shape {found.shape}; expression of {len(conditions)} conditions × {len(genes)} "
