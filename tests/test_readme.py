@@ -1,12 +1,17 @@
-"""The README's example runs as it stands there."""
+"""The README's examples run as they stand there; what the documents name exists."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import kgnn
 from kgnn.data import simulate
 
-README = Path(kgnn.__file__).parents[1] / "README.md"
+ROOT = Path(kgnn.__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_ten_lines_run(monkeypatch):
@@ -48,7 +53,7 @@ def test_the_shell_commands_name_options_that_exist():
 
     from kgnn.cli import app
 
-    for block in re.findall(r"```bash\n(.*?)```", README.read_text(), re.S):
+    for block in (b for file in DOCUMENTS for b in re.findall(r"```bash\n(.*?)```", file.read_text(), re.S)):
         for line in block.splitlines():
             if line.startswith("kgnn "):
                 words = line.split("#")[0].split()[1:]
@@ -64,3 +69,34 @@ def test_the_cells_run():
     exec(re.search(r"```python\n(.*?)```", text, re.S)[1], names)
     assert names["atlas"].obsm["X_kgnn"].shape == (270, 32)
     assert set(names["labels"]) == {"true_type", "true_type_probability", "tissue", "tissue_probability"}
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:n]))
+        except ImportError:
+            continue
+        for part in parts[n:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_documents_name_what_there_is(file):
+    assert exists("kgnn.metrics.evaluate")
+    assert not exists("kgnn.metrics.no_such_score")
+    text = file.read_text()
+    names = set(re.findall(r"`(kgnn(?:\.[A-Za-z_]\w*)+)", text))
+    assert not [name for name in names if not exists(name)]
+    paths = set(re.findall(r"`((?:kgnn|tests|benchmarks|docs|notebooks)/[\w./]+)`", text))
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    for link in re.findall(r"\]\(([^):]+)\)", text):
+        name, _, title = link.partition("#")
+        target = (file.parent / name).resolve()
+        assert target.exists(), link
+        titles = re.findall(r"^#+ (.*)", target.read_text(), re.M) if title else []
+        assert not title or title in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles], link

@@ -14,7 +14,7 @@ Layer = Annotated[str | None, typer.Option(help="Layer to take instead of X.")]
 
 
 def pretrain(
-    context: typer.Context,
+    ctx: typer.Context,
     data: Annotated[
         Path | None, typer.Argument(help="Cells, H5AD or a Zarr folder; raw counts or log-normalised.")
     ] = None,
@@ -57,7 +57,7 @@ def pretrain(
     options = {"encoder": encoder, "classes": classes, "genes": genes, "context": context, "channels": channels}
     fit = {"max_epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "validation": validation}
     run(
-        context,
+        ctx,
         _pretrain,
         {
             "data": data,

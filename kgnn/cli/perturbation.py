@@ -12,7 +12,7 @@ from kgnn.files import new_file, read_h5ad
 
 
 def train(
-    context: typer.Context,
+    ctx: typer.Context,
     data: Annotated[Path | None, typer.Argument(help="Perturbation screen, H5AD, log-normalised.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model and its split.")] = None,
     resume: Annotated[
@@ -57,7 +57,7 @@ def train(
         "progress": progress,
         "seed": seed,
     }
-    run(context, _train, asked, ("data", "graph", "split"), out, resume, json)
+    run(ctx, _train, asked, ("data", "graph", "split"), out, resume, json)
 
 
 def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:

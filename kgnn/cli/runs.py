@@ -30,7 +30,8 @@ def run(
     """Train as asked into `out`, or go on with what the folder `resume` was asked for; write the result as JSON.
 
     Args:
-        context: of the command. train: called with what was asked for, the folder, and what is to be called before the first step.
+        context: of the command. train: called with what was asked for, the folder, and what is to be called before the
+            first step.
         asked: everything that the result depends on; `data` among it. inputs: names of the files in it.
 
     Raises:
