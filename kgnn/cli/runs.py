@@ -7,7 +7,6 @@ from shutil import copytree, rmtree
 from typing import Any
 
 import typer
-from click.core import ParameterSource
 
 from kgnn.cli.common import console, write_result
 from kgnn.errors import InputError
@@ -37,7 +36,8 @@ def run(
     Raises:
         InputError: neither data and folder nor a folder to go on with; no unfinished training there; data that changed.
     """
-    given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     if given - {"resume", "json"} if resume is not None else not {"data", "out"} <= given:
         raise InputError("give the data and --out; or --resume with the folder of an unfinished training, nothing else")
     folder: Path = resume or out  # type: ignore[assignment]
