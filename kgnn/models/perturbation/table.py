@@ -24,6 +24,9 @@ def make_predictor(encoder: Any, options: dict[str, Any]) -> Predictor:
         if not inspect.isclass(found):
             check_options(options, [], "an encoder that is made already")
             return copy.deepcopy(found)
+        if inspect.isabstract(kind):
+            lacks = ", ".join(sorted(kind.__abstractmethods__))
+            raise InputError(f"the predictor {kind.__name__} lacks {lacks}; see docs/extend.md")
         check_options(options, options_of(kind), f"encoder {name_of(encoder)!r}")
         return kind(**options)
     if issubclass(kind, nn.Module):
