@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import numbers
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
@@ -61,6 +62,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     by_lower = {str(other).lower(): str(other) for other in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.75)
     return f"; did you mean {' or '.join(by_lower[other] for other in near)}?" if near else ""
+
+
+def is_number(value: Any, *, whole: bool = False) -> bool:
+    """Whether a value is a number (a whole one), and no truth value."""
+    return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
 
 
 def options_of(function: Callable[..., Any]) -> list[str]:

@@ -14,7 +14,7 @@ from tests.mutants import LEAVE, ROOT, Mutant, examine, report, unmutated_second
 
 MODELS, ROOM = "kgnn/models", "kgnn/models/perturbation"
 PREDICTOR, GEARS, LIGHTNING = (
-    "tests/models/test_interface.py",
+    "tests/models/test_predictor.py tests/models/test_trained.py",
     "tests/nn/test_gears.py",
     "tests/models/test_lightning.py",
 )
@@ -93,13 +93,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = Path(folder).resolve() / "copy"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEAVE))
-        seconds = {tests: unmutated_seconds(copy, [tests]) for tests in dict.fromkeys(place[4] for place in PLACES)}
+        seconds = {
+            tests: unmutated_seconds(copy, tests.split()) for tests in dict.fromkeys(place[4] for place in PLACES)
+        }
         for what, file, text, instead, tests in PLACES:
             source = (copy / file).read_text()
             assert source.count(text) >= 1, f"{what}: {file} has no {text!r}"
             line = source[: source.index(text)].count("\n") + 1
             mutant = Mutant(file, line, 0, what, 0, source.replace(text, instead), f"- {text}\n+ {instead}")
-            examine(mutant, copy, [tests], 3 * seconds[tests] + 60)
+            examine(mutant, copy, tests.split(), 3 * seconds[tests] + 60)
             console.print(f"{what}: {mutant.outcome} after {mutant.seconds:.0f} s", markup=False)
             found.append(mutant)
     report(found, console)

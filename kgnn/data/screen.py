@@ -48,12 +48,16 @@ class Screen:
         """Return the row numbers of the cells of some conditions."""
         return np.flatnonzero(np.isin(self.condition, list(conditions)))
 
-    def mean(self, conditions: Iterable[str]) -> pd.DataFrame:
-        """Return the mean expression [conditions, genes] of each condition."""
-        conditions = list(conditions)
+    def check_present(self, conditions: Iterable[str]) -> None:
+        """Refuse a condition without cells."""
         missing = sorted(set(conditions) - set(self.condition))
         if missing:
             raise InputError(f"no cell of the condition {missing[0]!r} in the data")
+
+    def mean(self, conditions: Iterable[str]) -> pd.DataFrame:
+        """Return the mean expression [conditions, genes] of each condition."""
+        conditions = list(conditions)
+        self.check_present(conditions)
         rows = [np.asarray(self.x[self.condition == name].mean(axis=0)).ravel() for name in conditions]
         return pd.DataFrame(np.asarray(rows).reshape(len(rows), len(self.genes)), conditions, self.genes)
 

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from torch import Tensor, nn
 
 from kgnn.errors import InputError
-from kgnn.parts import check_options, options_of
+from kgnn.parts import check_options, is_number, options_of
 
 logger = logging.getLogger("kgnn")
 
@@ -57,6 +57,7 @@ def run_trainer(
     callbacks: Iterable[Callback] = (),
     ckpt_path: str | Path | None = None,
     defaults: Mapping[str, Any],
+    own: Iterable[str] = (),
     **trainer: Any,
 ) -> Run:
     """Train `task.network`; with validation leave the weights of the epoch with the smallest `monitor`.
@@ -66,12 +67,13 @@ def run_trainer(
         patience: stop after so many epochs without a better one; None: never.
         ckpt_path: go on from this checkpoint, written at the end of an epoch.
         defaults: options of the trainer unless `trainer` gives them.
+        own: options that the caller takes itself, for the message about an unknown one.
 
     Raises:
         InputError: options that the trainer does not have or cannot follow, a checkpoint that does not fit, training
             that diverged.
     """
-    check_options(trainer, options_of(pl.Trainer), "fit")
+    check_options(trainer, [*own, *options_of(pl.Trainer)], "fit")
     check_epochs(max_epochs)
     best, stop, resume = KeepBest(monitor), StopOnSignal(), Resume()
     callbacks = [*callbacks, stop, resume]
@@ -121,8 +123,8 @@ def run_trainer(
 
 def check_epochs(max_epochs: int) -> int:
     """Return how many epochs there may be at most, at least 1."""
-    if max_epochs < 1:
-        raise InputError(f"max_epochs must be at least 1, not {max_epochs}")
+    if not is_number(max_epochs, whole=True) or max_epochs < 1:
+        raise InputError(f"max_epochs must be a whole number of at least 1, not {max_epochs!r}")
     return max_epochs
 
 

@@ -22,6 +22,7 @@ class TypedGraph(nn.Module):
     Args:
         nodes: node type → names of its nodes; `gene` holds every gene that can be perturbed.
         adjacencies: relation → `Adjacency` [targets, sources], weights negative where an edge represses.
+        signs: relation → [edges] int8, in the order of the adjacency's edges: −1, 1, 0 where it is unknown.
         features: node type → name → [nodes, channels], NaN where a node has none.
         measured: [genes], which gene node each measured gene is.
     """
@@ -32,11 +33,12 @@ class TypedGraph(nn.Module):
         self,
         nodes: Mapping[str, list[str]],
         adjacencies: Mapping[Relation, Adjacency],
+        signs: Mapping[Relation, Tensor],
         features: Mapping[str, Mapping[str, Tensor]],
         measured: Tensor,
     ) -> None:
         super().__init__()
-        self.nodes, self.relations = dict(nodes), list(adjacencies)
+        self.nodes, self.relations, self.signs = dict(nodes), list(adjacencies), dict(signs)
         self._matrices = nn.ModuleList(adjacencies.values())
         self._features = {kind: dict(tables) for kind, tables in features.items()}
         self.register_buffer("measured", measured, persistent=False)
@@ -74,9 +76,9 @@ class TypedGraph(nn.Module):
             if self._features.get(kind):
                 data[kind].x = torch.cat([x.nan_to_num() for x in self._features[kind].values()], 1)
         for relation, adjacency in self.adjacencies.items():
-            weight = adjacency.edge_weight.cpu()
             data[relation].edge_index = adjacency.edge_index.cpu()
-            data[relation].edge_weight, data[relation].edge_sign = weight.abs(), weight.sign().to(torch.int8)
+            data[relation].edge_weight = adjacency.edge_weight.cpu().abs()
+            data[relation].edge_sign = self.signs[relation]
         return data
 
 

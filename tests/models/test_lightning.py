@@ -507,8 +507,8 @@ def test_a_first_fit_that_fails_leaves_the_model_unfitted(kg, screen, parts):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"max_epochs": 0}, "max_epochs must be at least 1, not 0"),
-        ({"max_epochs": -1}, "max_epochs must be at least 1, not -1"),
+        ({"max_epochs": 0}, "max_epochs must be a whole number of at least 1, not 0"),
+        ({"max_epochs": -1}, "max_epochs must be a whole number of at least 1, not -1"),
         ({"max_epoch": 1}, "no option 'max_epoch'"),
         ({"foo": 3}, "no option 'foo'"),
     ],
@@ -523,12 +523,12 @@ def test_options_that_make_no_sense_are_refused(kg, screen, parts, encoder, opti
     ("options", "match"),
     [
         ({"max_epoch": 1}, "did you mean max_epochs"),
-        ({"batch_size": 1}, "batch_size must be at least 2, not 1"),
-        ({"batch_size": 0}, "batch_size must be at least 2, not 0"),
+        ({"batch_size": 1}, "batch_size must be a whole number of at least 2, not 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 2, not 0"),
         ({"patience": 0}, "patience at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate must be 0 or more, not -1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be 0 or more, not nan"),
-        ({"weight_decay": float("inf")}, "weight_decay must be 0 or more, not inf"),
+        ({"learning_rate": -1.0}, "learning_rate must be a number, 0 or more, not -1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number, 0 or more, not nan"),
+        ({"weight_decay": float("inf")}, "weight_decay must be a number, 0 or more, not inf"),
         ({"conditions_per_batch": 0}, "conditions_per_batch must be 1 to batch_size 32, not 0"),
         ({"conditions_per_batch": 33}, "conditions_per_batch must be 1 to batch_size 32, not 33"),
         ({"accelerator": "abacus"}, "abacus"),

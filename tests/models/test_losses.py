@@ -106,7 +106,6 @@ def test_what_is_no_loss_is_refused():
         read_loss(3)
 
 
-@pytest.mark.xfail(reason="not yet so for every case")
 def test_a_function_of_torch_without_a_signature_can_be_a_loss(cells):
     found = read_loss(torch.dist)(PREDICTED, OBSERVED, cells)
     assert found.item() == pytest.approx(np.sqrt(4 + 1 + 9 + 4))

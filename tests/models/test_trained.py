@@ -263,7 +263,6 @@ def test_the_hetero_data_is_that_of_the_graph(batch, told):
         assert all(not any(row) for node, row in of[0].items() if node not in of[1])
 
 
-@pytest.mark.xfail(reason="not yet so for every case")
 def test_the_hetero_data_has_the_signs_of_the_graph(batch, told):
     """Unknown signs are 0, as in `KnowledgeGraph.to_hetero`."""
     for relation in told.relations:
@@ -370,7 +369,6 @@ def test_a_pair_without_a_log_variance_has_no_uncertainty(screen, parts):
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1000.0])
-@pytest.mark.xfail(reason="not yet so for every case")
 def test_a_variance_that_is_not_finite_is_refused(screen, value):
     model = PerturbationModel(encoder=Returns, make=lambda x: (x, torch.full_like(x, value)))
     with pytest.raises(InputError, match="NaN, infinite"):

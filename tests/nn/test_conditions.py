@@ -23,7 +23,8 @@ def graph():
     }
     vectors = {"v": torch.tensor([[1.0, 2.0], [NAN, NAN], [3.0, 4.0]]), "w": torch.tensor([[5.0], [6.0], [NAN]])}
     nodes = {"gene": ["A", "B", "C"], "complex": ["X", "Y"]}
-    return TypedGraph(nodes, adjacencies, {"gene": vectors}, torch.tensor([2, 0]))
+    signs = {REGULATES: torch.tensor([1, -1], dtype=torch.int8), MEMBER: torch.zeros(2, dtype=torch.int8)}
+    return TypedGraph(nodes, adjacencies, signs, {"gene": vectors}, torch.tensor([2, 0]))
 
 
 def test_a_graph_counts_its_nodes_and_measured_genes(graph):
@@ -98,7 +99,7 @@ def test_what_belongs_to_which_condition(graph):
 
 
 def test_features_of_other_types_and_none_at_all():
-    graph = TypedGraph({"gene": ["A"]}, {}, {}, torch.tensor([0]))
+    graph = TypedGraph({"gene": ["A"]}, {}, {}, {}, torch.tensor([0]))
     assert (graph.relations, graph.adjacencies, graph.features) == ([], {}, {})
     assert graph.hetero["gene"].num_nodes == 1
     assert graph.hetero.edge_types == []

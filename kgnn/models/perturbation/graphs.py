@@ -153,6 +153,7 @@ def typed_graph(kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index) -> 
     """The whole graph as networks take it, with all of `nodes` as its genes; `genes`: the measured ones."""
     names = {"gene": list(nodes)}
     matrices: dict[Relation, Adjacency] = {}
+    signs: dict[Relation, torch.Tensor] = {}
     features: dict[str, dict[str, torch.Tensor]] = {}
     code: dict[str, np.ndarray] = {}
     for kind in [] if kg is None else kg.node_types:
@@ -166,9 +167,10 @@ def typed_graph(kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index) -> 
     for relation in [] if kg is None else kg.relations:
         edges = kg.edge_arrays(relation)  # type: ignore[union-attr]
         source, target = code[relation[0]][edges["source"]], code[relation[2]][edges["target"]]
+        signs[relation] = torch.from_numpy(edges["sign"].to_numpy(np.int8, copy=True))
         weight = edges["weight"].abs().to_numpy(np.float32) * np.where(edges["sign"] < 0, -1, 1).astype(np.float32)
         sizes = len(names[relation[2]]), len(names[relation[0]])
         pairs = torch.from_numpy(np.stack([source, target]).astype(np.int64))
         matrices[relation] = Adjacency(pairs, torch.from_numpy(weight), n_nodes=sizes)
     measured = torch.from_numpy(nodes.get_indexer(genes).astype(np.int64))
-    return TypedGraph(names, matrices, features, measured)
+    return TypedGraph(names, matrices, signs, features, measured)

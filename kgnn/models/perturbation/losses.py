@@ -69,7 +69,10 @@ def read_loss(loss: Any) -> Loss:
     function = found.forward if isinstance(found, nn.Module) else found
     if not callable(function):
         raise InputError(f"loss {loss!r} cannot be called; give a function of predicted and observed expression")
-    asks = "batch" in options_of(function)
+    try:
+        asks = "batch" in options_of(function)
+    except ValueError:  # written in C
+        asks = False
 
     def call(predicted: Tensor, observed: Tensor, batch: TrainingCells) -> Tensor:
         value = found(predicted, observed, batch=batch) if asks else found(predicted, observed)

@@ -21,7 +21,7 @@ from kgnn.files import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.lightning import check_epochs, stop_again
 from kgnn.models.perturbation.predictions import check_known, read_conditions, read_controls, some, to_anndata
-from kgnn.models.perturbation.predictor import Known, Predictor, Start, Training, check_finite, check_learnable
+from kgnn.models.perturbation.predictor import Known, Predictor, Start, Training, check_changes, check_learnable
 from kgnn.models.perturbation.table import PREDICTORS, make_predictor
 from kgnn.models.storage import CONFIG, keep_controls, load_arrays, load_config, load_graph, write_model
 from kgnn.parts import check_options, name_of, options_of
@@ -118,8 +118,8 @@ class PerturbationModel:
         predictor.fit(data, seed=seed, **options)
         start = Start(screen.control_mean)
         some_trained = train[: predictor.at_once]
-        found = predictor.predict(some_trained, start)
-        check_finite(found.change, some_trained, screen.genes, FAR * float(np.abs(screen.x.data).max()))
+        largest = FAR * float(np.abs(screen.x.data).max())
+        check_changes(predictor.predict(some_trained, start), some_trained, screen.genes, largest)
         lonely = predictor.unlinked()
         if predictor.by_epochs:
             lonely -= self._warn(lonely, screen.perturbed, "their embeddings learn from their own conditions alone")
@@ -179,8 +179,7 @@ class PerturbationModel:
         with progress("predicting", len(canonical)) as advance:
             for first in range(0, len(canonical), self.predictor_.at_once):
                 part = canonical[first : first + self.predictor_.at_once]
-                parts.append(self.predictor_.predict(part, start))
-                check_finite(parts[-1].change, part, self.genes_)
+                parts.append(check_changes(self.predictor_.predict(part, start), part, self.genes_))
                 advance(len(part))
         variances = [part.variance for part in parts if part.variance is not None]
         return to_anndata(

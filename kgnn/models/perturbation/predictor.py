@@ -13,6 +13,7 @@ from anndata import AnnData
 from kgnn.data.screen import Screen
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
+from kgnn.parts import is_number
 
 Strength = float | Mapping[str, float]
 STRONGEST = 10.0  # an activation beyond it is a slip of the pen
@@ -113,14 +114,18 @@ def prefixed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndar
 
 def read_strength(strength: Strength) -> Strength:
     """Check what a perturbation does, −1 knock-out to 10: a number, or one a gene."""
-    single = not isinstance(strength, Mapping)
-    for gene, value in {"": strength}.items() if single else strength.items():  # type: ignore[union-attr]
-        if not -1 <= value <= STRONGEST:  # type: ignore[operator]
-            raise InputError(
-                f"strength {value}{f' of {gene}' if gene else ''}: give −1 for a knock-out, between −1 and 0 for a "
-                f"knock-down, above 0 and at most {STRONGEST:.0f} for an activation"
-            )
-    return float(strength) if single else {gene: float(x) for gene, x in strength.items()}  # type: ignore[arg-type,union-attr]
+    if isinstance(strength, Mapping):
+        return {gene: _read_strength(value, f" of {gene}") for gene, value in strength.items()}
+    return _read_strength(strength, "")
+
+
+def _read_strength(value: Any, of: str) -> float:
+    if not is_number(value) or not -1 <= value <= STRONGEST:
+        raise InputError(
+            f"strength {value!r}{of}: give −1 for a knock-out, between −1 and 0 for a knock-down, above 0 and at most "
+            f"{STRONGEST:.0f} for an activation"
+        )
+    return float(value)
 
 
 def strengths_of(genes: Sequence[str], strength: Strength) -> np.ndarray:
@@ -129,7 +134,9 @@ def strengths_of(genes: Sequence[str], strength: Strength) -> np.ndarray:
     return np.array(of_gene, dtype=np.float64)
 
 
-def check_finite(found: np.ndarray, conditions: Sequence[str], genes: pd.Index, largest: float | None = None) -> None:
+def check_finite(
+    found: np.ndarray, conditions: Sequence[str], genes: pd.Index, largest: float | None = None, what: str = "changes"
+) -> None:
     """Refuse predictions [conditions, genes] that are not finite, or beyond `largest`, with place and remedy."""
     with np.errstate(invalid="ignore"):
         wrong = ~np.isfinite(found) if largest is None else ~(np.abs(found) <= largest)
@@ -137,10 +144,26 @@ def check_finite(found: np.ndarray, conditions: Sequence[str], genes: pd.Index, 
         row, column = np.argwhere(wrong)[0]
         share = "all" if wrong.all() else f"{int(wrong.sum())} of {wrong.size}"
         raise InputError(
-            f"{share} predicted changes are NaN, infinite or far beyond the data, first that of {genes[column]!r} "
+            f"{share} predicted {what} are NaN, infinite or far beyond the data, first that of {genes[column]!r} "
             f"under {conditions[row]!r} ({found[row, column]:.3g}): training diverged; lower learning_rate=, or "
             "look for odd values in the data"
         )
+
+
+def check_changes(found: Any, conditions: Sequence[str], genes: pd.Index, largest: float | None = None) -> Changes:
+    """Return what a predictor predicted, or refuse another shape, values that are not finite or beyond `largest`."""
+    shape = (len(conditions), len(genes))
+    parts = [part for part in found if part is not None] if isinstance(found, Changes) else [found]
+    shapes = [list(part.shape) if isinstance(part, np.ndarray) else type(part).__name__ for part in parts]
+    if not isinstance(found, Changes) or found.change is None or any(s != list(shape) for s in shapes):
+        raise InputError(
+            f"predict returned {' and '.join(map(str, shapes))}; it must return Changes(change, variance or None), "
+            f"arrays [conditions, genes] = {list(shape)}"
+        )
+    check_finite(found.change, conditions, genes, largest)
+    if found.variance is not None:
+        check_finite(found.variance, conditions, genes, what="variances")
+    return found
 
 
 def check_learnable(data: Training) -> None:
@@ -150,7 +173,9 @@ def check_learnable(data: Training) -> None:
     if len(data.conditions) < 2:
         raise InputError(f"one training condition only ({data.conditions[0]!r}); at least two are needed")
     if len(data.screen.genes) < 2:
-        raise InputError(f"one gene only is measured ({data.screen.genes[0]!r}); give at least two")
+        which = f"one gene only is measured ({data.screen.genes[0]!r})" if len(data.screen.genes) else "no gene"
+        raise InputError(f"{which}; give at least two")
+    data.screen.check_present([*data.conditions, *data.validation])
     if not data.screen.x.nnz or not np.any(data.screen.x.data):
         raise InputError("X is zero everywhere; put the log-normalised expression there")
 

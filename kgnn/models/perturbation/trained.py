@@ -39,7 +39,7 @@ from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check
 from kgnn.models.storage import load_weights
 from kgnn.nn import GEARS, GearsEncoder, peers
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
-from kgnn.parts import check_call, check_options, options_of
+from kgnn.parts import check_call, check_options, is_number, options_of
 
 CLIPPING = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
 
@@ -94,11 +94,12 @@ class Trained(Predictor):
         ckpt_path: str | Path | None = None,
         **trainer: Any,
     ) -> None:
-        if batch_size < self.least_batch or patience < 1:
-            raise InputError(f"batch_size must be at least {self.least_batch}, not {batch_size}; patience at least 1")
+        for name, number, least in (("batch_size", batch_size, self.least_batch), ("patience", patience, 1)):
+            if not is_number(number, whole=True) or number < least:
+                raise InputError(f"{name} must be a whole number of at least {least}, not {number!r}")
         for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
-            if not 0 <= value < math.inf:
-                raise InputError(f"{name} must be 0 or more, not {value}")
+            if not is_number(value) or not 0 <= value < math.inf:
+                raise InputError(f"{name} must be a number, 0 or more, not {value!r}")
         loss = read_loss(self.loss if loss is None else loss)
         batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
         with torch.random.fork_rng():
@@ -126,6 +127,7 @@ class Trained(Predictor):
                 callbacks=callbacks,
                 ckpt_path=ckpt_path,
                 defaults=CLIPPING,
+                own=[name for name in options_of(self.fit) if name not in ("data", "seed")],
                 **trainer,
             )
         self._settle()
