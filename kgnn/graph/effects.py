@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.errors import InputError
+from kgnn.expression import matrix_of
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.tables import GraphTables
@@ -63,7 +64,7 @@ def estimate_effects(
     rows = np.arange(adata.n_obs)
     if time_key is None and adata.n_obs > MAX_CELLS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_CELLS, replace=False))
-    x = adata[rows].X
+    x = matrix_of(adata[rows])
     x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
     group = np.zeros(len(rows), dtype=int) if groupby is None else pd.factorize(adata.obs[groupby].iloc[rows])[0]
     # time courses are few: what differs between them counts as well

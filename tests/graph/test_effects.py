@@ -95,3 +95,13 @@ def test_unknown_columns_are_named(change, match):
     adata.obs["t"], adata.obs["g"] = 0.0, list("abcde")
     with pytest.raises(InputError, match="two time points"):
         estimate_effects(load_table(EDGES, relation="regulates"), adata, groupby="g", time_key="t")
+
+
+def test_entries_in_two_halves_are_one_value():
+    from scipy import sparse
+
+    x = sparse.csr_matrix(np.abs(cells(60).X))
+    halves = sparse.csr_matrix((np.repeat(x.data / 2, 2), np.repeat(x.indices, 2), x.indptr * 2), shape=x.shape)
+    kg = load_table(EDGES, relation="regulates")
+    split, whole = (estimate_effects(kg, AnnData(m, var=pd.DataFrame(index=list("ABCD")))) for m in (halves, x))
+    pd.testing.assert_frame_equal(split.edges(EFFECT), whole.edges(EFFECT))

@@ -1,6 +1,9 @@
+import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 from anndata import AnnData
+from scipy import sparse
 
 from kgnn.errors import InputError
 from kgnn.graph import load_cell_ontology, load_markers
@@ -59,3 +62,15 @@ def test_bad_input_is_refused(pbmc):
         load_markers(pbmc, "bulk_labels", method="logreg")
     with pytest.raises(InputError, match="1 types of at least two cells"):
         load_markers(pbmc[pbmc.obs["bulk_labels"] == "Dendritic"], "bulk_labels")
+
+
+def test_entries_in_two_halves_are_one_value(pbmc):
+    x = sparse.csr_matrix(pbmc.X)
+    halves = sparse.csr_matrix((np.repeat(x.data / 2, 2), np.repeat(x.indices, 2), x.indptr * 2), shape=x.shape)
+    split = AnnData(halves, obs=pbmc.obs, var=pbmc.var)
+    found, expected = (load_markers(adata, "bulk_labels", n_genes=10, method="t-test") for adata in (split, pbmc))
+    columns = ["source", "target", "weight"]
+    pd.testing.assert_frame_equal(found.edges(RELATION)[columns], expected.edges(RELATION)[columns])
+    assert split.X.nnz == 2 * x.nnz
+    with pytest.raises(InputError, match="no layer 'logs' in the AnnData; it has none"):
+        load_markers(pbmc, "bulk_labels", layer="logs")

@@ -107,3 +107,12 @@ def test_plain_data_with_edge_attributes():
     kg = from_pyg(data, ["A", "B", "C"], relation="binds")
     assert kg.edges(("gene", "binds", "gene"))["weight"].tolist() == [0.5, 2.0]
     assert from_pyg(data).nodes("gene").index.tolist() == ["0", "1", "2"]
+
+
+def test_entries_in_two_halves_are_one_edge():
+    split = sparse.csr_matrix(([1.0, 1.0, 0.5, -0.5], [1, 1, 2, 2], [0, 2, 4, 4, 4]), shape=(4, 4))
+    for matrix in (split, split.tocoo()):
+        assert from_scipy(matrix, NAMES).edges(INTERACTS)[["source", "target", "weight"]].to_numpy().tolist() == [
+            ["A", "B", 2.0]
+        ]
+        assert matrix.nnz == 4

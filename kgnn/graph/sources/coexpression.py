@@ -11,6 +11,7 @@ from scipy.linalg import get_blas_funcs
 from scipy.stats import rankdata
 
 from kgnn.errors import InputError
+from kgnn.expression import matrix_of, summed
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.structure import heaviest
@@ -66,10 +67,8 @@ def load_coexpression(
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
-    if layer is not None and layer not in adata.layers:
-        raise InputError(f"no layer {layer!r} in the AnnData; it has {', '.join(adata.layers) or 'none'}")
+    x = matrix_of(adata, layer)
     groups, dropped = _groups(adata, groupby)
-    x: Any = adata.X if layer is None else adata.layers[layer]
     if method == "spearman" or getattr(x, "format", "csr") != "csr":  # columns of a backed file are slow to cut
         x = _in_memory(x)
     parts = [_Cells(x, rows, adata.var_names, ranks=method == "spearman") for rows in groups]
@@ -152,11 +151,11 @@ class _Cells:
         for start in range(0, len(self.rows), step):
             stop = min(start + step, len(self.rows))
             if self.all and isinstance(self.x, sparse.csr_array | sparse.csr_matrix):
-                yield _rows(self.x, start, stop)
+                yield summed(_rows(self.x, start, stop))
                 continue
             block = self.x[start:stop] if self.all else self.x[self.rows[start:stop]]
             block = block.compute() if hasattr(block, "compute") else block
-            yield sparse.csr_array(block) if sparse.issparse(block) else np.asarray(block, self._dtype())
+            yield summed(sparse.csr_array(block)) if sparse.issparse(block) else np.asarray(block, self._dtype())
 
     def products(self, genes: slice) -> np.ndarray:
         """Return Σ over cells of x_i x_j for the genes of the slice and all genes."""

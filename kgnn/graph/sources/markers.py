@@ -2,8 +2,10 @@
 
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from kgnn.errors import InputError
+from kgnn.expression import matrix_of, summed
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.graph.sources.collect import EdgeCollector
@@ -57,9 +59,11 @@ def load_markers(
     if len(large) < 2:
         raise InputError(f"{groupby!r} has {len(large)} types of at least two cells; markers need two")
     cells = labels.isin(large).to_numpy()
-    x = adata.X if layer is None else adata.layers[layer]
+    x = matrix_of(adata, layer)[cells]
     part = AnnData(
-        x[cells], obs=pd.DataFrame({"type": labels[cells].astype(str).astype("category")}), var=adata.var[[]]
+        summed(x) if sparse.issparse(x) else x,
+        obs=pd.DataFrame({"type": labels[cells].astype(str).astype("category")}),
+        var=adata.var[[]],
     )
     sc.tl.rank_genes_groups(part, "type", method=method, use_raw=False, n_genes=part.n_vars)
     match = None if ontology is None else Ontology(ontology).match(large.astype(str))
