@@ -16,7 +16,7 @@ from sklearn.linear_model import TheilSenRegressor
 from kgnn.data.conditions import ConditionNames
 from kgnn.errors import InputError
 from kgnn.models import PerturbationModel
-from kgnn.models.perturbation.predictions import check_known
+from kgnn.models.perturbation.predictions import bounded, check_known
 
 MAX_GENES = 1_000  # genes that distance correlations are taken over, those that change most
 
@@ -72,7 +72,8 @@ def interaction_scores(a: np.ndarray, b: np.ndarray, ab: np.ndarray, *, seed: in
 def interaction_table(model: Predicts, genes: Sequence[str], *, scores: bool = True, seed: int = 0) -> pd.DataFrame:
     """All pairs of `genes`, ranked by how far the predicted pair is from the sum of its predicted singles.
 
-    Columns: `epistasis` ‖δ_ab − δ_a − δ_b‖, expression units; `relative`, the same over ‖δ_a + δ_b‖; `uncertainty`,
+    Columns: `epistasis` ‖δ_ab − (δ_a + δ_b)‖, expression units, where the sum takes no gene below zero if the data know
+    no values below it; `relative`, the same over ‖δ_a + δ_b‖; `uncertainty`,
     √Σ variances of the pair's prediction, where the model gives variances; `seen`, whether the pair was in training,
     where the model has `conditions_`; and with `scores` what `interaction_scores` returns (a tenth of a second a pair
     and 500 genes).
@@ -90,10 +91,13 @@ def interaction_table(model: Predicts, genes: Sequence[str], *, scores: bool = T
     seen = getattr(model, "conditions_", None)
     canonical = ConditionNames(getattr(model, "control", None)).canonical
     variance = prediction.layers.get("uncertainty")
+    floor = getattr(model, "non_negative_", False)
+    start = prediction.var["control_mean"].to_numpy() if floor else np.zeros(prediction.n_vars)
     rows = {}
     for number, (label, (a, b)) in enumerate(zip(labels, pairs, strict=True), len(names)):
         both, first, second = (delta.loc[name].to_numpy() for name in (label, a, b))
-        gap, expected = (float(np.linalg.norm(part)) for part in (both - first - second, first + second))
+        both_alone = bounded(first + second, start, floor)
+        gap, expected = (float(np.linalg.norm(part)) for part in (both - both_alone, both_alone))
         row: dict[str, float | bool] = {"epistasis": gap, "relative": gap / max(expected, 1e-12)}
         row["uncertainty"] = float(np.sqrt(variance[number].sum())) if variance is not None else np.nan
         if seen is not None:

@@ -49,8 +49,8 @@ class PerturbationModel:
             `uncertainty_weight`, `soft_sign` of `"gears"`; `channels` of its peers; those of one's own class.
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`,
-    `control_mean_` [genes], `controls_` (up to 2,000 control cells), `history_` (validation score an epoch; for
-    `"kg"` the leave-one-out loss a step).
+    `control_mean_` [genes], `controls_` (up to 2,000 control cells), `non_negative_` (whether all values are),
+    `history_` (validation score an epoch; for `"kg"` the leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
@@ -62,6 +62,7 @@ class PerturbationModel:
     conditions_: list[str]
     control_mean_: np.ndarray
     controls_: sparse.csr_matrix
+    non_negative_: bool
     predictor_: Predictor
     _lonely: set[str]
 
@@ -129,6 +130,7 @@ class PerturbationModel:
             conditions_=train,
             control_mean_=start.mean,
             controls_=keep_controls(screen, seed),
+            non_negative_=bool(screen.x.data.min() >= 0),
             predictor_=predictor,
             _lonely=lonely,
         )
@@ -154,9 +156,10 @@ class PerturbationModel:
                 genes: predict there. Default: the control cells of training.
 
         Returns:
-            AnnData, one row a condition (or cell), `var_names` the measured genes. `X`: expression;
-            `layers["delta"]`: change against control; `layers["uncertainty"]`: predicted variance, with `"kg"` and
-            in GEARS' uncertainty mode; `obs["condition"]`: the name with its genes in alphabetical order.
+            AnnData, one row a condition (or cell), `var_names` the measured genes. `X`: expression, not below zero
+            where the training data are not; `layers["delta"]`: change of the mean against control;
+            `layers["uncertainty"]`: predicted variance, with `"kg"` and in GEARS' uncertainty mode;
+            `obs["condition"]`: the name with its genes in alphabetical order.
 
         Raises:
             InputError: a gene that is neither measured nor in the graph nor perturbed in the data; predictions that are
@@ -191,6 +194,7 @@ class PerturbationModel:
             uncertainty=np.concatenate(variances) if variances else None,
             controls=cells,
             n_cells=n_cells,
+            non_negative=self.non_negative_,
             seed=seed,
         )
 
@@ -229,6 +233,7 @@ class PerturbationModel:
             "genes": list(self.genes_),
             "perturbable": list(self.perturbable_),
             "conditions": self.conditions_,
+            "non_negative": self.non_negative_,
             "history": list(self.history_),
             "predictor": state,
         }
@@ -267,6 +272,7 @@ class PerturbationModel:
             conditions_=config["conditions"],
             control_mean_=control_mean,
             controls_=controls,
+            non_negative_=config.get("non_negative", not (controls.data < 0).any()),
             predictor_=predictor,
             _lonely=predictor.unlinked(),
         )

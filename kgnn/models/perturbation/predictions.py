@@ -55,6 +55,11 @@ def some(names: Iterable[str], number: int = 3) -> str:
     return ", ".join(names[:number]) + (", …" if len(names) > number else "")
 
 
+def bounded(change: np.ndarray, start: np.ndarray, non_negative: bool) -> np.ndarray:
+    """Changes [conditions, genes] that lead from the start [genes] to no value below zero, where there can be none."""
+    return np.maximum(change, -start) if non_negative else change
+
+
 def to_anndata(
     conditions: str | Sequence[str],
     canonical: Sequence[str],
@@ -65,17 +70,19 @@ def to_anndata(
     uncertainty: np.ndarray | None = None,
     controls: sparse.csr_matrix | None = None,
     n_cells: int | None = None,
+    non_negative: bool = False,
     seed: int = 0,
 ) -> AnnData:
     """Return predictions: one row a condition, or `n_cells` rows, each from its own control cell.
 
-    `X` is expression, `layers["delta"]` the change against control, `layers["uncertainty"]` the predicted variance
-    where there is one; `obs["condition"]` the canonical name (`control` for no perturbation),
+    `X` is expression, not below zero with `non_negative`; `layers["delta"]` the change of the mean against control,
+    `layers["uncertainty"]` the predicted variance where there is one; `obs["condition"]` the canonical name (`control` for no perturbation),
     `obs["n_perturbed"]` the number of perturbed genes; `var["control_mean"]` the mean of the control cells.
     """
     given = [conditions] if isinstance(conditions, str) else [str(name) for name in conditions]
     obs = pd.DataFrame({"condition": [name or "control" for name in canonical]}, index=pd.Index(given, dtype=object))
     obs["n_perturbed"] = [len(perturbed_genes(name)) for name in canonical]
+    delta = bounded(delta, control_mean, non_negative)
     start = np.broadcast_to(control_mean, delta.shape)
     if n_cells is not None:
         if n_cells < 1:
