@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
+from kgnn.graph.options import as_signs
+from kgnn.graph.reading import as_numbers
+from kgnn.names import as_names
 
 COLUMNS = ["source", "target", "weight", "sign", "confidence", "origin"]
 Relation = tuple[str, str, str]
@@ -53,20 +56,29 @@ def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.Data
     for column, kind in sides(relation):
         if kind not in nodes:
             raise InputError(f"relation {relation} needs nodes of type {kind!r}; the graph has {', '.join(nodes)}")
-        codes = nodes[kind].index.get_indexer(table[column])
+        names = as_names(table[column])
+        codes = nodes[kind].index.get_indexer(names)
         if (codes < 0).any():
-            name = table[column].iloc[int(np.argmax(codes < 0))]
+            row = int(np.argmax(codes < 0))
+            if (name := names[row]) is None:
+                raise InputError(f"row {row} of the edges of {relation} has no {column}; name it or leave the row out")
             raise InputError(f"an edge of {relation} names the unknown {kind} {name!r}; add it to the nodes first")
         ends.append(codes)
-    weight = np.asarray(table["weight"] if "weight" in table else np.ones(len(table)), dtype=np.float32)
+
+    def edge(row: int) -> str:
+        return f"edge {table['source'].iloc[row]}→{table['target'].iloc[row]} of {relation}"
+
+    weight = as_numbers(table["weight"]) if "weight" in table else np.ones(len(table))
     if not np.isfinite(weight).all():
         row = int(np.argmin(np.isfinite(weight)))
-        pair = f"{table['source'].iloc[row]}→{table['target'].iloc[row]}"
-        raise InputError(f"edge {pair} of {relation} has the weight {weight[row]}; weights must be finite")
+        raise InputError(f"{edge(row)} has the weight {table['weight'].iloc[row]}; weights must be finite")
     named = table["origin"].astype(object).fillna("unnamed") if "origin" in table else ["unnamed"] * len(table)
     origin = pd.Categorical(named)
-    sign = np.sign(np.asarray(table["sign"])) if "sign" in table else 0
-    confidence = np.asarray(table["confidence"], np.float32) if "confidence" in table else np.nan
+    sign = as_signs(table["sign"], edge) if "sign" in table else 0
+    confidence = as_numbers(table["confidence"]) if "confidence" in table else np.full(len(table), np.nan)
+    if "confidence" in table and (wrong := np.isnan(confidence) & table["confidence"].notna().to_numpy()).any():
+        row = int(np.argmax(wrong))
+        raise InputError(f"{edge(row)} has the confidence {table['confidence'].iloc[row]!r}, which is no number")
     return table_of(ends[0], ends[1], origin, weight, sign, confidence)
 
 

@@ -10,6 +10,7 @@ from kgnn.errors import InputError
 from kgnn.expression import matrix_of
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
 from kgnn.progress import track
 
@@ -56,6 +57,7 @@ def estimate_effects(
             raise InputError(
                 f"no column {key!r} in adata.obs; it has {', '.join(map(str, adata.obs.columns)) or 'none'}"
             )
+    check_number(ridge, "ridge", 0)
     source, target = directed_pairs(kg, adata.var_names.astype(str))
     if not len(source):
         raise InputError("no directed gene–gene edge between measured genes; effects are estimated along such edges")

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import eigsh
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import check_number
 from kgnn.graph.pagerank import pagerank_operator, transition
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def embed_graph(
     methods = {"node2vec": _node2vec, "spectral": _spectral, "pagerank": _pagerank}
     if method not in methods:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(methods)}")
+    check_number(dim, "dim", 1, whole=True)
     within = [rel for rel in graph.relations if rel[0] == rel[2] == node_type]
     chosen = within if relations is None else [tuple(rel) for rel in relations]
     if not chosen:

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from kgnn.errors import InputError
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import check_number
 from kgnn.graph.pagerank import pagerank_matrix
 
 PART_OF = "BFO:0000050"  # the identifiers behind part_of and develops_from; releases write one or the other
@@ -118,6 +119,7 @@ class Ontology:
         The nearness behind scCello's similarity levels (Yuan et al. 2024), there with α = 0.9. `starts`: rows of these
         terms alone; default all.
         """
+        check_number(alpha, "alpha", 0, 1 - 1e-6, hint="it is the chance to walk on")
         links = self._parents + self._children
         links.data[:] = 1
         numbers = range(len(self.terms)) if starts is None else [self._number(term) for term in starts]

@@ -11,9 +11,9 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, tidy_origins
+from kgnn.graph.options import as_signs, check_measure, check_number, confidence_limit
 from kgnn.graph.tables import GraphTables
-
-CONFIDENCE_LETTERS = {"A": 5, "B": 4, "C": 3, "D": 2, "E": 1}  # DoRothEA's levels as numbers, best highest
+from kgnn.parts import is_number
 
 
 def merge(graphs: Sequence[GraphTables]) -> GraphTables:
@@ -189,7 +189,7 @@ def filter(
     *,
     origin: str | None = None,
     min_weight: float | None = None,
-    sign: int | Iterable[int] | None = None,
+    sign: int | str | Iterable[int | str] | None = None,
     min_confidence: float | str | None = None,
 ) -> GraphTables:
     """Keep edges by weight, sign or confidence; edges of other relations or origins than the named ones stay.
@@ -198,23 +198,24 @@ def filter(
         relation: filter this relation only; default: all.
         origin: filter this knowledge source only; default: all.
         min_weight: smallest weight to keep.
-        sign: the sign or signs to keep: +1, −1, 0.
+        sign: the sign or signs to keep: +1, −1, 0, or words such as `activation`.
         min_confidence: smallest confidence to keep, in the source's own measure (each loader names it), or a letter
             of DoRothEA, A (best) to E. An edge without a confidence goes.
 
     Raises:
-        InputError: no such relation or source; a confidence that is neither a number nor a letter A to E.
+        InputError: no such relation or source; a confidence that is neither a number nor a letter A to E; a letter
+            for a source whose confidences are no levels.
     """
     if relation is not None:
         graph.table(relation)
     if origin is not None:
         _check_origins(graph, [origin])
-    signs = None if sign is None else [sign] if isinstance(sign, int) else list(sign)
-    limit = min_confidence
-    if isinstance(limit, str):
-        if limit not in CONFIDENCE_LETTERS:
-            raise InputError(f"min_confidence {limit!r} is neither a number nor one of A, B, C, D, E")
-        limit = CONFIDENCE_LETTERS[limit]
+    if min_weight is not None:
+        check_number(min_weight, "min_weight")
+    given = [sign] if isinstance(sign, str) or is_number(sign) else list(sign or [])  # type: ignore[arg-type]
+    signs = None if sign is None else as_signs(given, lambda row: f"sign = {sign!r}").tolist()
+    limit, _ = confidence_limit(min_confidence)
+    check_measure(min_confidence, _measures(graph, relation, origin), ", or filter the edges with levels by origin=")
 
     def choose(rel: Relation, table: pd.DataFrame) -> np.ndarray:
         keep = np.ones(len(table), bool)
@@ -233,3 +234,11 @@ def filter(
     details = {"relation": relation and "–".join(relation), "origin": origin, "min_weight": min_weight, "sign": signs}
     details = {name: value for name, value in details.items() if value is not None}
     return keep_edges(graph, choose, "filter", **details, **({} if limit is None else {"min_confidence": limit}))
+
+
+def _measures(graph: GraphTables, relation: Relation | None, origin: str | None) -> dict[str, str | None]:
+    """What the confidences of the sources measure that a filter is for."""
+    chosen = [record for record in graph.account if origin in (None, record["origin"])]
+    if relation is not None:
+        chosen = [record for record in chosen if record.get("relation") == "–".join(relation)]
+    return {str(record["origin"]): record.get("confidence") for record in chosen}

@@ -216,20 +216,28 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
 
 def numbers(frame: pd.DataFrame, column: str, label: str, *, first: int | None = None) -> np.ndarray:
     """Return a column as finite numbers, or say which line is not one. `first` is the line of the first row."""
-    values = _as_numbers(frame[column])
+    values = as_numbers(frame[column])
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
-        first = first if first is not None else 0 if label == "table" else 2
-        where = f"{label}, row {row + first}" if first == 0 else f"{label}:{row + first}"
+        where = place(label, row, first)
         raw = frame[column].iloc[row]
         what = "is missing" if pd.isna(raw) else f"{str(raw)[:50]!r} is not a finite number"
         raise InputError(f"{where}: {column} {what}; correct the row or leave it out")
     return values
 
 
-def _as_numbers(column: pd.Series) -> np.ndarray:
-    """Return float64, NaN where a text is no number. (pandas' own `to_numeric` crashes on an exponent of 12 digits.)"""
+def place(label: str, row: int, first: int | None = None) -> str:
+    """Name a row of a table in memory, or the line of a file; `first` is the line of the first row."""
+    first = first if first is not None else 0 if label == "table" else 2
+    return f"{label}, row {row + first}" if first == 0 else f"{label}:{row + first}"
+
+
+def as_numbers(column: pd.Series) -> np.ndarray:
+    """Return a column as float64, NaN where a text is no number.
+
+    pandas' own `to_numeric` crashes on an exponent of 12 digits.
+    """
     if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(np.float64, na_value=np.nan)
     text = pa.array(column.astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True)

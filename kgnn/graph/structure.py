@@ -14,6 +14,7 @@ from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, mirror, pair_keys
 from kgnn.graph.edges import reverse as reverse_table
 from kgnn.graph.operations import keep_edges, keep_nodes
+from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
 
 
@@ -51,8 +52,7 @@ def nearest(graph: GraphTables, k: int, *relations: Relation) -> GraphTables:
 
     A pair that several origins hold counts once, with its largest weight.
     """
-    if k < 1:
-        raise InputError(f"k = {k}; keep at least one edge a node")
+    check_number(k, "k", 1, whole=True, hint="keep at least one edge a node")
     chosen = _chosen(graph, relations, lambda _: True)
 
     def choose(rel: Relation, table: pd.DataFrame) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named
+from kgnn.names import all_named
 
 Nodes = Mapping[str, pd.DataFrame | Iterable[str]]
 Features = Mapping[str, Mapping[str, np.ndarray]]
@@ -172,8 +173,11 @@ def _book(
 def _check_nodes(nodes: Nodes) -> dict[str, pd.DataFrame]:
     checked = {}
     for kind, table in nodes.items():
-        if not isinstance(table, pd.DataFrame):
-            table = pd.DataFrame(index=pd.Index([str(name) for name in table], dtype=object))
+        if not isinstance(kind, str) or not kind or "." in kind:
+            raise InputError(f"node type {kind!r}: give a text without '.', which torch's modules forbid; say GO_term")
+        names = table.index if isinstance(table, pd.DataFrame) else table
+        index = pd.Index(all_named(names, f"names of {kind} nodes"), dtype=object)
+        table = table.set_axis(index) if isinstance(table, pd.DataFrame) else pd.DataFrame(index=index)
         checked[kind] = table.rename_axis("name")
         if not table.index.is_unique:
             twice = table.index[table.index.duplicated()][0]

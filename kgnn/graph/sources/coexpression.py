@@ -14,6 +14,7 @@ from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import check_number
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
 
@@ -62,6 +63,9 @@ def load_coexpression(
     """
     if method not in ("pearson", "spearman"):
         raise InputError(f"method {method!r} is unknown; choose pearson or spearman")
+    check_number(threshold, "threshold", 0, 1, hint="it is a correlation")
+    if k is not None:
+        check_number(k, "k", 1, whole=True, hint="None keeps all")
     if adata.n_obs < 3:
         raise InputError(f"{adata.n_obs} cells are too few for correlations; give at least 3")
     if not adata.var_names.is_unique:

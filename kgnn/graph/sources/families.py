@@ -12,6 +12,7 @@ from kgnn.files import existing_file
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
+from kgnn.graph.options import check_number
 from kgnn.graph.reading import check_columns, read_table
 from kgnn.graph.tables import GraphTables
 
@@ -56,6 +57,7 @@ def load_gene_families(
     Raises:
         InputError: neither members nor genes given, a missing file or column, ids and names that do not pair (line).
     """
+    check_number(max_family, "max_family", 1, whole=True)
     hierarchy = None if groups is None else read_obo(groups)
     if complete_set is not None:
         members, labels, record = _members(existing_file(complete_set))

@@ -15,6 +15,7 @@ from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
 from kgnn.graph.ontology import PART_OF
+from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, text_lines
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
@@ -23,6 +24,7 @@ SIMILAR = ("gene", "shares_gene_sets", "gene")
 MEMBER = ("gene", "member_of", "gene_set")
 SIMILARITIES = ("jaccard", "overlap", "information")
 BLOCK = 512  # genes a block: bounds the memory of the product
+ASPECTS = ("P", "F", "C")
 GAF_FIELDS = 15  # required columns of GAF 2.x, of 17
 
 
@@ -92,10 +94,17 @@ def load_gene_sets(
         raise InputError(f"similarity {similarity!r} is unknown; choose {', '.join(SIMILARITIES)}")
     if relation not in (SIMILAR[1], MEMBER[1]):
         raise InputError(f"relation {relation!r} is unknown; choose {SIMILAR[1]} or {MEMBER[1]}")
+    check_number(threshold, "threshold", 0, 1, hint="it is a similarity")
+    if k is not None:
+        check_number(k, "k", 1, whole=True, hint="None keeps all")
+    if aspect not in (None, *ASPECTS):
+        raise InputError(f"aspect {aspect!r} is unknown; choose P (process), F (function) or C (component)")
     first = next((line for _, line in text_lines(path)), "")
     if first.startswith("!") or ".gaf" in path.name.lower():
         read = read_gaf(path, evidence=evidence, exclude_evidence=exclude_evidence, aspect=aspect)
     else:
+        if evidence is not None or aspect is not None:
+            raise InputError(f"{path}: a GMT file has neither evidence nor aspect to choose by; give GO's GAF file")
         read = read_gmt(path)
     if ontology is not None:
         propagate(read, ontology)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import check_number
 from kgnn.graph.reading import first_fields, numbers, origin_of, read_table, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
 
@@ -59,6 +60,7 @@ def load_interactions(
         names: STRING: `9606.protein.info.v12.0.txt.gz` or `9606.protein.aliases.v12.0.txt.gz`.
         namespace: of the genes: `symbol`, `ensembl` or `entrez` (as far as the file has them).
         min_score: STRING: smallest combined score, 0 to 1000 (700 is "high confidence"); pairs: smallest weight.
+            BioGRID has no score.
         organism: BioGRID: NCBI taxon id, 9606 human, 10090 mouse; both interactors must be of it.
         system_type: BioGRID: `physical` or `genetic`; default both.
         origin: name of this source in the graph; default `string`, `biogrid` or the file's name.
@@ -67,20 +69,41 @@ def load_interactions(
         A graph with the relation `("gene", "interacts", "gene")`.
 
     Raises:
-        InputError: missing file or column, a score out of range (with line), several organisms and none chosen.
+        InputError: missing file or column, a score out of range (with line), several organisms and none chosen; an
+            option that the file's format has no use for, a `min_score` between 0 and 1 for STRING.
     """
     path = existing_file(path)
     if namespace not in ALIAS_SOURCES:
         raise InputError(f"namespace {namespace!r} is unknown; choose {', '.join(ALIAS_SOURCES)}")
+    check_number(min_score, "min_score", 0)
     line = next((text for _, text in text_lines(path) if text.strip()), "")
+    given = {"names": names is not None, "namespace": namespace != "symbol", "min_score": min_score > 0}
+    given |= {"organism": organism is not None, "system_type": system_type is not None}
+
+    def takes(kind: str, *options: str) -> None:
+        for option, is_given in given.items():
+            if is_given and option not in options:
+                raise InputError(f"{path}: {kind} has nothing that {option} could choose; leave it out")
+
     if line.split()[:2] == ["protein1", "protein2"]:
+        takes("a STRING file", "names", "namespace", "min_score")
         return _string(path, names, namespace, min_score, origin or "string")
     if "BioGRID Interaction ID" in line:
+        takes("a BioGRID file", "namespace", "organism", "system_type")
         return _biogrid(path, namespace, organism, system_type, origin or "biogrid")
+    takes("a file of pairs", "min_score")
     return _pairs(path, line, min_score, origin or origin_of(path))
 
 
 def _string(path: Path, names: str | Path | None, namespace: str, min_score: float, origin: str) -> KnowledgeGraph:
+    check_number(min_score, f"{path}: min_score", 0, 1000)
+    if 0 < min_score <= 1:
+        raise InputError(
+            f"{path}: min_score = {min_score}, and STRING's scores run from 0 to 1000: every interaction would stay; "
+            f"for {min_score} give {min_score * 1000:g}"
+        )
+    if names is None and namespace != "symbol":
+        raise InputError(f"{path}: {namespace} names need STRING's protein.aliases file: names=…")
     gene_of = None if names is None else _string_names(existing_file(names), namespace)
     collector = EdgeCollector(RELATION)
     low = unnamed = 0
@@ -91,6 +114,12 @@ def _string(path: Path, names: str | Path | None, namespace: str, min_score: flo
         if (wrong := (score < 0) | (score > 1000)).any():
             row = int(np.argmax(wrong))
             raise InputError(f"{path}:{row + first}: combined_score {score[row]:g} is not between 0 and 1000")
+        if (wrong := score % 1 != 0).any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"{path}:{row + first}: combined_score {score[row]:g} is no whole number; STRING's run from 0 to 1000. "
+                "Read scores from 0 to 1 as pairs or by load_table"
+            )
         keep = score >= min_score
         low += int((~keep).sum())
         ends = [frame[column][keep] for column in columns[:2]]
@@ -106,7 +135,7 @@ def _string(path: Path, names: str | Path | None, namespace: str, min_score: flo
     collector.rows_read += low + unnamed
     dropped = {f"score below {min_score:g}": low, "protein without a single name": unnamed}
     dropped = {reason: n for reason, n in dropped.items() if n}
-    return collector.graph(origin, label=str(path), undirected=True, dropped=dropped)
+    return collector.graph(origin, label=str(path), undirected=True, dropped=dropped, confidence="score / 1000")
 
 
 def _string_names(path: Path, namespace: str) -> dict[str, str]:
@@ -144,6 +173,10 @@ def _string_names(path: Path, namespace: str) -> dict[str, str]:
 def _biogrid(path: Path, namespace: str, organism: int | None, system_type: str | None, origin: str) -> KnowledgeGraph:
     if namespace not in BIOGRID:
         raise InputError(f"{path}: BioGRID has no {namespace} identifiers; choose {' or '.join(BIOGRID)}")
+    if organism is not None and not str(organism).isdigit():
+        raise InputError(f"{path}: organism {organism!r} is no NCBI taxon id; human is 9606, mouse 10090")
+    if system_type not in (None, "physical", "genetic"):
+        raise InputError(f"{path}: system_type {system_type!r} is unknown; choose physical or genetic")
     ends = [BIOGRID[namespace].format(side) for side in "AB"]
     taxa = [f"Organism ID Interactor {side}" for side in "AB"]
     kind = "Experimental System Type"
@@ -184,6 +217,7 @@ def _biogrid(path: Path, namespace: str, organism: int | None, system_type: str 
     collector = EdgeCollector(RELATION)
     collector.add(pairs["source"], pairs["target"], 1.0, 0, pairs["n"].to_numpy(np.float32))
     counts = {"rows_read": rows_read, "self_loops": loops, "merged": len(rows) - loops - len(pairs)}
+    counts["confidence"] = "number of rows of a pair"  # type: ignore[assignment]
     return collector.graph(origin, label=str(path), undirected=True, dropped=dropped, **counts)
 
 
@@ -192,6 +226,8 @@ def _pairs(path: Path, line: str, min_weight: float, origin: str) -> KnowledgeGr
     fields = [] if separator is None else first_fields(path, separator)
     if len(fields) not in (2, 3):
         raise InputError(f"{path}: {len(fields)} fields in the first line; pairs have two names and perhaps a weight")
+    if min_weight and len(fields) == 2:
+        raise InputError(f"{path}: pairs without weights have nothing to compare min_score with; leave it out")
     header = HEADER & {field.strip().lower() for field in fields[:2]}
     if len(fields) == 3 and not header:
         try:

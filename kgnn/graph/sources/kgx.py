@@ -9,7 +9,8 @@ import pandas as pd
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.reading import check_columns, numbers, origin_of, read_table
+from kgnn.graph.options import as_signs
+from kgnn.graph.reading import check_columns, numbers, origin_of, place, read_table
 
 
 def load_kgx(
@@ -79,16 +80,17 @@ def load_kgx(
 
 def _values(edges: pd.DataFrame, label: str, origin: str) -> pd.DataFrame:
     """Return weight, sign, confidence and origin of every row, with what stands for a missing one."""
-    missing = {"weight": 1.0, "sign": 0.0, "confidence": np.nan}
+    missing = {"weight": 1.0, "sign": 0, "confidence": np.nan}
     values = pd.DataFrame(missing, index=edges.index)
-    for column in missing:
+    for column in ("weight", "confidence"):
         if column in edges:
             some = edges[column].notna().to_numpy()
             filled = edges[[column]].where(some[:, None], "0")
             values[column] = np.where(some, numbers(filled, column, label), values[column])
-    if "sign" not in edges:
-        values["sign"] = np.where(values["weight"] < 0, -1, 0)
-    values["weight"], values["sign"] = values["weight"].abs(), np.sign(values["sign"])
+    values["sign"] = np.where(values["weight"] < 0, -1, 0)
+    if "sign" in edges:
+        values["sign"] = as_signs(edges["sign"], lambda row: place(label, row))
+    values["weight"] = values["weight"].abs()
     told = next((name for name in ("knowledge_source", "primary_knowledge_source") if name in edges), None)
     values["origin"] = origin if told is None else edges[told].fillna(origin)
     return values

@@ -8,6 +8,7 @@ from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
+from kgnn.graph.options import check_number
 from kgnn.graph.sources.collect import EdgeCollector
 
 RELATION = ("cell_type", "has_marker", "gene")
@@ -53,6 +54,9 @@ def load_markers(
         raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(METHODS)}")
+    check_number(n_genes, "n_genes", 1, whole=True)
+    check_number(max_p, "max_p", 0, 1)
+    check_number(min_log_fold_change, "min_log_fold_change", hint="it is a log2")
     labels = adata.obs[groupby].astype(object).where(adata.obs[groupby].notna())
     sizes = labels.value_counts()
     large = sizes.index[sizes >= 2]
@@ -80,4 +84,6 @@ def load_markers(
         collector.add([term] * len(rows), rows["names"], rows["logfoldchanges"], 0, 1 - rows["pvals_adj"])
     if unmatched:
         dropped["labels without a term (kept as they are)"] = unmatched
-    return collector.graph(origin, label=f"obs[{groupby!r}]", dropped=dropped, unit="markers")
+    return collector.graph(
+        origin, label=f"obs[{groupby!r}]", dropped=dropped, unit="markers", confidence="1 − adjusted p"
+    )

@@ -13,6 +13,7 @@ from scipy import sparse
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, parquet_batches, parquet_frame, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
 
@@ -108,8 +109,7 @@ def load_promoter_sequences(path: str | Path, *, k: int = 4, origin: str = "prom
         InputError: not FASTA, a record without name or sequence, a character that is no nucleotide code (line).
     """
     path = existing_file(path)
-    if not 1 <= k <= 8:
-        raise InputError(f"k = {k}; a k-mer profile needs k from 1 to 8")
+    check_number(k, "k", 1, 8, whole=True, hint="the length of the k-mers")
     order = canonical_kmers(k)
     index = np.full(4**k, -1)
     for number, kmer in enumerate(order):

@@ -8,16 +8,14 @@ import pandas as pd
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.operations import CONFIDENCE_LETTERS
-from kgnn.graph.reading import check_columns, first_fields, numbers, origin_of, read_table, text_lines
+from kgnn.graph.options import LEVEL, LEVELS, SIGN_OF, as_signs, check_measure, check_number, confidence_limit
+from kgnn.graph.reading import check_columns, first_fields, numbers, origin_of, place, read_table, text_lines
 from kgnn.graph.sources.collect import graph_of
+from kgnn.names import as_name
 
 RELATION = ("gene", "regulates", "gene")
 TRRUST_SIGNS = {"Activation": 1, "Repression": -1, "Unknown": 0}
-ACTIVATES = "activates activation activate stimulates stimulation induces positive up + 1 -> -t>"
-REPRESSES = "inhibits inhibition inhibit represses repression repress negative down - -1 -| -t|"
-UNSIGNED = "regulates regulation controls-expression-of unknown tf pd 0 ?"
-SIF_SIGNS = {word: sign for words, sign in ((ACTIVATES, 1), (REPRESSES, -1), (UNSIGNED, 0)) for word in words.split()}
+REFERENCES, PUBLICATIONS, ONE_MINUS_P = "number of references", "number of publications", "1 − p"
 
 
 def load_regulation(
@@ -30,7 +28,9 @@ def load_regulation(
     - CollecTRI from OmniPath (Müller-Dott et al., NAR 2023; parts are for non-commercial use only):
       `source_genesymbol, target_genesymbol` and `consensus_stimulation, consensus_inhibition` or `is_stimulation,
       is_inhibition`. Sign +1, −1, or 0 where both or neither hold; confidence: number of `references`.
-      Where a column `collectri` says which rows are CollecTRI's, the others are dropped and counted.
+      Where a column `collectri` says which rows are CollecTRI's, the others are dropped and counted. DoRothEA from
+      OmniPath has `dorothea_level` too (of several, `A;D`, the best counts): with `min_confidence="C"` the levels are
+      the confidence, and rows without one are dropped and counted.
     - CollecTRI from decoupler: `source, target`, and `weight` or `mor`, of which sign and size are taken.
     - TRRUST v2, human or mouse (Han et al., NAR 2018; CC BY-SA 4.0): no header; TF, target, mode, PubMed ids joined
       by `;`. Sign by majority; confidence: number of publications.
@@ -47,7 +47,8 @@ def load_regulation(
 
     Args:
         path: the file (.gz too), or a DataFrame with the columns of one of the formats.
-        min_confidence: smallest confidence to keep: for DoRothEA `"C"` keeps A, B and C; a number for other formats.
+        min_confidence: smallest confidence to keep: a letter where the file has levels (`"C"` keeps A, B and C), a
+            number where it has numbers: of references (OmniPath), of publications (TRRUST), 1 − p (ARACNe).
         origin: name of this source in the graph; default `dorothea`, `collectri`, `trrust`, else the file's name.
 
     Returns:
@@ -55,7 +56,7 @@ def load_regulation(
 
     Raises:
         InputError: missing or empty file, unknown columns, an unknown confidence or mode, a weight that is not a
-            number, a negative importance (with file and line).
+            number, a negative importance (with file and line), a level for a file of numbers or the reverse.
     """
     if isinstance(path, pd.DataFrame):
         frame, label, columns = path, "table", list(path.columns)
@@ -76,16 +77,8 @@ def load_regulation(
     if {"tf", "confidence", "target", "mor"} <= set(columns):
         return _dorothea(frame, label, min_confidence, origin or "dorothea")
     if {"source_genesymbol", "target_genesymbol"} <= set(columns):
-        return _omnipath(frame, label, min_confidence, origin or "collectri")
+        return _omnipath(frame, label, min_confidence, origin)
     return _plain(frame, label, min_confidence, origin or origin_of(path))
-
-
-def _limit(min_confidence: str | float | None, label: str) -> float | None:
-    if isinstance(min_confidence, str):
-        if min_confidence not in CONFIDENCE_LETTERS:
-            raise InputError(f"{label}: min_confidence {min_confidence!r} is none of A, B, C, D, E")
-        return CONFIDENCE_LETTERS[min_confidence]
-    return min_confidence
 
 
 def _finish(
@@ -93,45 +86,66 @@ def _finish(
     label: str,
     origin: str,
     min_confidence: str | float | None,
+    measure: str | None = None,
     rows_read: int | None = None,
     dropped: dict[str, int] | None = None,
     **record: int,
 ) -> KnowledgeGraph:
-    """Drop edges below the confidence, counted, and make the graph."""
+    """Drop edges below the confidence, counted, and make the graph.
+
+    A level is compared with the column `level`, a number with the column `confidence`, in units of `measure`.
+    """
     rows_read = len(edges) if rows_read is None else rows_read
     dropped = dict(dropped or {})
-    limit = _limit(min_confidence, label)
+    limit, by_level = confidence_limit(min_confidence)
     if limit is not None:
-        if "confidence" not in edges or edges["confidence"].isna().all():
+        if "level" not in edges and measure is None:
             raise InputError(f"{label}: this format has no confidences to filter by; leave min_confidence out")
+        if "level" not in edges:
+            check_measure(min_confidence, {label: measure})
+        elif measure is None and not by_level:
+            raise InputError(
+                f"{label}: min_confidence {min_confidence!r} is a number, and the file has levels; give A to E"
+            )
+    if "level" in edges and (by_level or measure is None):
+        edges, measure = edges.assign(confidence=edges["level"]), LEVEL
+    if limit is not None:
+        if measure == ONE_MINUS_P:
+            check_number(limit, f"{label}: min_confidence", 0, 1, hint="the confidence is 1 − p")
         low = ~(edges["confidence"] >= limit)
         if low.any():
             dropped[f"confidence below {min_confidence}"] = int(low.sum())
         edges = edges[~low]
         if edges.empty:
             raise InputError(f"{label}: no edge left; lower min_confidence or check the file")
+    if measure is not None:
+        record["confidence"] = measure  # type: ignore[assignment]
     return graph_of(edges, RELATION, origin, label=label, rows_read=rows_read, dropped=dropped, **record)
+
+
+def _levels(column: pd.Series, label: str) -> pd.Series:
+    """Return levels as numbers, of several (`A;D`) the best, NaN where there is none."""
+    best = column.map(
+        lambda text: max(LEVELS.get(part.strip(), 0) for part in str(text).split(";")), na_action="ignore"
+    )
+    best = best.astype(float)
+    if (best == 0).any():
+        row = int(np.argmax(best == 0))
+        raise InputError(f"{place(label, row)}: {column.name} {column.iloc[row]!r} is none of A, B, C, D, E")
+    return best
 
 
 def _dorothea(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
     mor = numbers(frame, "mor", label)
-    level = frame["confidence"].map(CONFIDENCE_LETTERS)
-    if level.isna().any():
-        row = int(np.argmax(level.isna()))
-        raise InputError(f"{label}:{row + 2}: confidence {frame['confidence'].iloc[row]!r} is none of A, B, C, D, E")
-    edges = pd.DataFrame(
-        {
-            "source": frame["tf"],
-            "target": frame["target"],
-            "weight": np.where(mor != 0, np.abs(mor), 1.0),
-            "sign": np.sign(mor),
-            "confidence": level,
-        }
-    )
-    return _finish(edges, label, origin, min_confidence)
+    level = _levels(frame["confidence"].fillna("missing"), label)
+    weight = np.where(mor != 0, np.abs(mor), 1.0)
+    edges = pd.DataFrame({"source": frame["tf"], "target": frame["target"], "weight": weight, "sign": np.sign(mor)})
+    return _finish(edges.assign(level=level), label, origin, min_confidence)
 
 
-def _omnipath(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
+def _omnipath(
+    frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str | None
+) -> KnowledgeGraph:
     stem = "consensus" if {"consensus_stimulation", "consensus_inhibition"} <= set(frame.columns) else "is"
     check_columns(frame, [f"{stem}_stimulation", f"{stem}_inhibition"], label, "an OmniPath table")
     signs = [_truth(frame, f"{stem}_{kind}", label) for kind in ("stimulation", "inhibition")]
@@ -143,12 +157,22 @@ def _omnipath(frame: pd.DataFrame, label: str, min_confidence: str | float | Non
             "sign": signs[0].astype(int) - signs[1].astype(int),
         }
     )
+    measure = None
     if "references" in frame:
+        measure = REFERENCES
         edges["confidence"] = [len(set(str(ids).split(";"))) if pd.notna(ids) else 0 for ids in frame["references"]]
+    if "dorothea_level" in frame:
+        edges["level"] = _levels(frame["dorothea_level"], label)
+    leveled = "level" in edges and (isinstance(min_confidence, str) or bool(edges["level"].notna().all()))
     n_rows = len(edges)
     dropped = {}
-    if "collectri" in frame and not (mine := _truth(frame, "collectri", label)).all():
-        edges, dropped = edges[mine], {"of another data set than CollecTRI": int((~mine).sum())}
+    if leveled:
+        mine, other = edges["level"].notna().to_numpy(), "no level of DoRothEA's"
+    else:
+        mine = _truth(frame, "collectri", label) if "collectri" in frame else np.ones(n_rows, bool)
+        other = "of another data set than CollecTRI"
+    if not mine.all():
+        edges, dropped = edges[mine], {other: int((~mine).sum())}
     n_mine = len(edges)
     for end in ("source", "target"):
         if end in frame:
@@ -159,14 +183,19 @@ def _omnipath(frame: pd.DataFrame, label: str, min_confidence: str | float | Non
             ]
             edges = edges.assign(**{end: names}).explode(end)
     added = len(edges) - n_mine
-    return _finish(edges.reset_index(drop=True), label, origin, min_confidence, n_rows, dropped, added=added)
+    origin = origin or ("dorothea" if leveled else "collectri")
+    edges = edges.reset_index(drop=True)
+    return _finish(edges, label, origin, min_confidence, measure, n_rows, dropped, added=added)
 
 
 def _truth(frame: pd.DataFrame, column: str, label: str) -> np.ndarray:
-    values = frame[column].map(lambda x: {"true": True, "false": False, "1": True, "0": False}.get(str(x).lower()))
+    words = {"true": True, "false": False, "1": True, "0": False}
+    values = frame[column].map(lambda x: words.get((as_name(x) or "").lower()))
     if values.isna().any():
         row = int(np.argmax(values.isna()))
-        raise InputError(f"{label}:{row + 2}: {column} {frame[column].iloc[row]!r} is neither true nor false, 1 nor 0")
+        raise InputError(
+            f"{place(label, row)}: {column} {frame[column].iloc[row]!r} is neither true nor false, 1 nor 0"
+        )
     return values.to_numpy(bool)
 
 
@@ -178,8 +207,6 @@ def _trrust(frame: pd.DataFrame, label: str, origin: str, min_confidence: str | 
     nameless = frame["tf"].isna() | frame["target"].isna()
     if nameless.any():
         raise InputError(f"{label}:{int(np.argmax(nameless)) + 1}: a TF or target is missing")
-    if isinstance(min_confidence, str):
-        raise InputError(f"{label}: TRRUST has no confidence levels; give a number of publications or leave it out")
     papers = frame["pubmed"].fillna("").astype(str).str.split(";").map(len)
     votes = frame["mode"].map(TRRUST_SIGNS) * papers
     rows = pd.DataFrame({"source": frame["tf"], "target": frame["target"], "votes": votes, "confidence": papers})
@@ -187,7 +214,7 @@ def _trrust(frame: pd.DataFrame, label: str, origin: str, min_confidence: str | 
     edges = rows[~loops].groupby(["source", "target"], as_index=False)[["votes", "confidence"]].sum()
     edges["sign"] = np.sign(edges.pop("votes"))
     counts = {"self_loops": int(loops.sum()), "merged": int((~loops).sum()) - len(edges)}
-    return _finish(edges, label, origin, min_confidence, len(frame), None, **counts)
+    return _finish(edges, label, origin, min_confidence, PUBLICATIONS, len(frame), None, **counts)
 
 
 def _sif(path: Path, origin: str, min_confidence: str | float | None) -> KnowledgeGraph:
@@ -202,10 +229,10 @@ def _sif(path: Path, origin: str, min_confidence: str | float | None) -> Knowled
         if len(fields) < 3 or not all(fields):
             raise InputError(f"{path}:{number}: a SIF line is source, interaction and target(s), by tabs or spaces")
         kind = fields[1].lower()
-        if kind not in SIF_SIGNS:
+        if kind not in SIGN_OF:
             dropped[f"interaction {fields[1][:40]!r}"] = dropped.get(f"interaction {fields[1][:40]!r}", 0) + 1
             continue
-        rows += [(fields[0], target, SIF_SIGNS[kind]) for target in fields[2:]]
+        rows += [(fields[0], target, SIGN_OF[kind]) for target in fields[2:]]
     if not rows:
         raise InputError(
             f"{path}: no line is a regulation ({', '.join(dropped) or 'no line'}); use names like activates, inhibits"
@@ -233,16 +260,23 @@ def _plain(frame: pd.DataFrame, label: str, min_confidence: str | float | None, 
     value = np.ones(len(frame)) if strength is None else numbers(frame, lower[strength], label)
     if strength in ("importance", "mi") and (value < 0).any():
         row = int(np.argmax(value < 0))
-        raise InputError(f"{label}:{row + 2}: {lower[strength]} {value[row]} is negative; it must be 0 or more")
+        raise InputError(f"{place(label, row)}: {lower[strength]} {value[row]} is negative; it must be 0 or more")
     edges["weight"] = np.where((value == 0) & (strength == "mor"), 1.0, np.abs(value))
     if "sign" in lower:
-        edges["sign"] = np.sign(numbers(frame, lower["sign"], label))
+        edges["sign"] = as_signs(frame[lower["sign"]], lambda row: place(label, row))
     elif strength in ("weight", "mor"):
         edges["sign"] = np.sign(value)
+    measure = None
     if "pvalue" in lower:
-        edges["confidence"] = 1 - numbers(frame, lower["pvalue"], label)
+        p, measure = numbers(frame, lower["pvalue"], label), ONE_MINUS_P
+        if (wrong := (p < 0) | (p > 1)).any():
+            row = int(np.argmax(wrong))
+            raise InputError(f"{place(label, row)}: {lower['pvalue']} {p[row]:g} is not between 0 and 1")
+        edges["confidence"] = 1 - p
     elif "confidence" in lower:
-        level = frame[lower["confidence"]]
-        letters = level.map(CONFIDENCE_LETTERS)
-        edges["confidence"] = letters if letters.notna().all() else numbers(frame, lower["confidence"], label)
-    return _finish(edges, label, origin, min_confidence)
+        given = frame[lower["confidence"]]
+        if given.map(lambda text: isinstance(text, str) and text.strip() in LEVELS).any():
+            edges["level"] = _levels(given, label)
+        else:
+            edges["confidence"], measure = numbers(frame, lower["confidence"], label), "column confidence"
+    return _finish(edges, label, origin, min_confidence, measure)

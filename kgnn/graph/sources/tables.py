@@ -10,7 +10,8 @@ import pyarrow as pa
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.reading import numbers, origin_of, parquet_batches, table_batches, text_lines
+from kgnn.graph.options import as_signs, check_number
+from kgnn.graph.reading import numbers, origin_of, parquet_batches, place, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
 
 
@@ -37,7 +38,8 @@ def load_table(
         relation: name of the relation; its triple is `(source_type, relation, target_type)`.
         weight: column of edge weights, finite numbers; by default the column `weight` where there is one, else 1. Of
             a negative weight the size is the weight, and its sign the edge's sign where there is no sign column.
-        sign: column of signs, numbers of which only the sign counts; by default `sign` where there is one, else 0.
+        sign: column of signs: numbers of which only the sign counts, or words such as `activation`, `repression`,
+            `unknown`; an empty field is unknown. By default `sign` where there is one, else 0.
         confidence: column of numbers, the larger the surer.
         source_type, target_type: node types.
         undirected: add every edge in the other direction too.
@@ -60,12 +62,16 @@ def load_table(
         if column not in names:
             raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, names))}")
 
+    if min_weight is not None:
+        check_number(min_weight, f"{label}: min_weight", 0)
+        if weight is None:
+            raise InputError(f"{label}: no column of weights to compare min_weight with; name it by weight=")
     collector = EdgeCollector((source_type, relation, target_type))
     light = 0
     for first, batch in batches(wanted):
         values = _columns(batch, [column for column in (weight, sign, confidence) if column is not None])
         strength = numbers(values, weight, label, first=first) if weight else np.ones(len(values))
-        direction = numbers(values, sign, label, first=first) if sign else np.where(strength < 0, -1, 0)
+        direction = _signs(values[sign], label, first) if sign else np.where(strength < 0, -1, 0)
         surety = numbers(values, confidence, label, first=first) if confidence else np.full(len(values), np.nan)
         ends = [batch[source], batch[target]]
         if min_weight is not None:
@@ -80,7 +86,12 @@ def load_table(
         label=label,
         undirected=undirected,
         dropped={"weight too small": light} if light else {},
+        **({"confidence": f"column {confidence}"} if confidence else {}),
     )
+
+
+def _signs(column: pd.Series, label: str, first: int) -> np.ndarray:
+    return as_signs(column, lambda row: place(label, row, first))
 
 
 def _batches(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
