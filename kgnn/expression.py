@@ -1,12 +1,26 @@
-"""Matrices of users as they come: sparse ones in which one place may stand several times."""
+"""Expression matrices as they come from users: split entries, values that are no numbers, scales."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Collection
+from typing import Any, Literal
 
+import numpy as np
 from scipy import sparse
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
+
+Scale = Literal["log", "counts", "linear", "scaled"]
+LOG_MAX = 20.0  # no logarithm of a count or an intensity is larger
+PROBE = 1_000  # cells on disk from whose values it is told what they are
+NORMALISE = "sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)"
+OF_SCALE = {
+    "counts": f"holds whole numbers only and looks like raw counts; normalise first: {NORMALISE}",
+    "linear": f"holds values up to {{0.max():.4g}} and looks as if no logarithm had been taken; {NORMALISE}",
+    "scaled": "holds values down to {0.min():.3g} and looks scaled; give the log-normalised values from before "
+    "sc.pp.scale (a layer, adata.raw.to_adata())",
+}
 
 
 def summed(x: Any) -> Any:
@@ -35,4 +49,76 @@ def matrix_of(adata: Any, layer: str | None = None) -> Any:
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise InputError(f"the AnnData has no X; name a layer: it has {', '.join(adata.layers) or 'none'}")
+    return x
+
+
+def scale_of(x: Any) -> Scale:
+    """Tell what a matrix [cells, genes] holds; of one on disk the first 1,000 cells are looked at.
+
+    `scaled`: negative values; `counts`: whole numbers; `linear`: values beyond 20, too large for logarithms of
+    counts or intensities; `log`: anything else.
+    """
+    values = _values(x)
+    values = values[np.isfinite(values)]
+    if not len(values) or values.max() <= 1 and values.min() >= 0:
+        return "log"
+    if values.min() < 0:
+        return "scaled"
+    if (values == np.round(values)).all():
+        return "counts"
+    return "linear" if values.max() > LOG_MAX else "log"
+
+
+def _values(x: Any) -> np.ndarray:
+    if sparse.issparse(x) or isinstance(x, np.ndarray | np.matrix):
+        return np.asarray(summed(x).data if sparse.issparse(x) else x).ravel()
+    return _values(np.asarray(x) if hasattr(x, "to_numpy") else x[:PROBE])
+
+
+def warn_of_scale(x: Any, what: str, fine: Collection[Scale] = ("log",)) -> Scale:
+    """Return the scale of a matrix; a `DataWarning` says what is the matter with one that is not among `fine`."""
+    scale = scale_of(x)
+    if scale not in fine:
+        warnings.warn(f"{what} {OF_SCALE[scale].format(_values(x))}", DataWarning, stacklevel=3)
+    return scale
+
+
+def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
+    """Refuse a matrix that is not on the scale of another, `y`, which it meets: counts beside logarithms, say.
+
+    Where one holds means, whole numbers beside others are no sign, and means a little below zero neither.
+
+    Raises:
+        InputError: names both and their ranges.
+    """
+    a, b = (_values(part) for part in (x, y))
+    if not len(a) or not len(b):
+        return
+    ranges = [(float(part.min()), float(part.max())) for part in (a, b)]
+    beyond = [high > LOG_MAX for _, high in ranges]
+    negative = [low < -1 for low, _ in ranges]
+    far = max(high for _, high in ranges) > 3 * max(min(high for _, high in ranges), 1e-12)
+    if (beyond[0] != beyond[1] and far) or negative[0] != negative[1]:
+        told = [f"{name} from {low:.4g} to {high:.4g}" for name, (low, high) in zip((what, other), ranges, strict=True)]
+        raise InputError(
+            f"{told[0]}, {told[1]}: not on one scale; bring both to log-normalised expression "
+            "(sc.pp.normalize_total, sc.pp.log1p), and scale neither"
+        )
+
+
+def expression_of(adata: Any, layer: str | None = None, what: str = "X") -> sparse.csr_matrix:
+    """Return the expression of an AnnData as canonical CSR [cells, genes] float32, the user's matrix unchanged.
+
+    Raises:
+        InputError: no such matrix; NaN or infinite values, with the first one's gene and cell.
+    """
+    x = matrix_of(adata.to_memory() if adata.isbacked else adata, layer)
+    x = summed(sparse.csr_matrix(x, dtype=np.float32))
+    if not np.isfinite(x.data).all():
+        entries = x.tocoo()
+        first = int(np.argmin(np.isfinite(entries.data)))
+        raise InputError(
+            f"{what} holds NaN or infinite values, first for gene {adata.var_names[entries.col[first]]!r} in cell "
+            f"{adata.obs_names[entries.row[first]]!r}; remove or impute them"
+        )
     return x

@@ -120,6 +120,21 @@ def read_h5ad(path: str | Path) -> Any:
         raise InputError(f"{path}: cannot be read as H5AD ({type(error).__name__}: {what})") from None
 
 
+def as_adata(data: Any) -> Any:
+    """Return the AnnData that is given, or that an H5AD file holds.
+
+    Raises:
+        InputError: neither an AnnData nor the path of one.
+    """
+    from anndata import AnnData
+
+    if isinstance(data, AnnData):
+        return data
+    if isinstance(data, str | Path):
+        return read_h5ad(data)
+    raise InputError(f"a {type(data).__name__} where cells are asked for; give an AnnData, or the path of an H5AD file")
+
+
 def content_of(paths: Iterable[str | Path]) -> str:
     """SHA-256 over the contents of files, and of the files in folders by name."""
     digest = hashlib.sha256()

@@ -4,6 +4,7 @@ from kgnn.data.atlas import simulate_atlas
 from kgnn.data.batches import Batch, training_batches
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.differential import top_de_genes
+from kgnn.data.labels import parse_conditions
 from kgnn.data.screen import Screen, read_screen
 from kgnn.data.simulate import simulate
 from kgnn.data.splits import (
@@ -24,6 +25,7 @@ __all__ = [
     "leave_one_out",
     "load_split",
     "merge_validation",
+    "parse_conditions",
     "read_screen",
     "save_split",
     "simulate",

@@ -1,16 +1,22 @@
 """A perturbation screen, checked: what every model and score reads from an AnnData."""
 
-import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kgnn.data.conditions import CONTROL, SEPARATOR, Genes, canonical_labels
-from kgnn.errors import DataWarning, InputError
+from kgnn.data.conditions import CONTROL, SEPARATOR, Genes
+from kgnn.data.labels import column_of, read_labels, warn_of_labels
+from kgnn.errors import InputError
+from kgnn.expression import Scale, expression_of, warn_of_scale
+from kgnn.files import as_adata
+from kgnn.parts import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -22,12 +28,14 @@ class Screen:
         genes: names of the measured genes.
         condition: [cells] canonical condition name, '' for control.
         group: [cells] batch or cell line within which control cells are paired; all '' when none is given.
+        scale: what `x` holds, see `kgnn.expression.scale_of`.
     """
 
     x: sparse.csr_matrix
     genes: pd.Index
     condition: np.ndarray
     group: np.ndarray
+    scale: Scale = "log"
 
     @property
     def conditions(self) -> list[str]:
@@ -52,7 +60,11 @@ class Screen:
         """Refuse a condition without cells."""
         missing = sorted(set(conditions) - set(self.condition))
         if missing:
-            raise InputError(f"no cell of the condition {missing[0]!r} in the data")
+            hint = did_you_mean(missing[0], self.conditions)
+            raise InputError(
+                f"no cell of the condition {missing[0]!r} in the data{hint}"
+                f"{f' ({len(missing)} such conditions)' if len(missing) > 1 else ''}"
+            )
 
     def mean(self, conditions: Iterable[str]) -> pd.DataFrame:
         """Return the mean expression [conditions, genes] of each condition."""
@@ -61,9 +73,36 @@ class Screen:
         rows = [np.asarray(self.x[self.condition == name].mean(axis=0)).ravel() for name in conditions]
         return pd.DataFrame(np.asarray(rows).reshape(len(rows), len(self.genes)), conditions, self.genes)
 
-    @property
+    @cached_property
     def control_mean(self) -> np.ndarray:
+        """Mean of all control cells, [genes]."""
         return self.mean([CONTROL]).to_numpy()[0]
+
+    @cached_property
+    def group_means(self) -> pd.DataFrame:
+        """Mean of the control cells of each group, [groups, genes]."""
+        controls = self.controls
+        of_group = self.group[controls]
+        names = sorted(set(of_group))
+        rows = [np.asarray(self.x[controls[of_group == name]].mean(axis=0)).ravel() for name in names]
+        return pd.DataFrame(rows, names, self.genes)
+
+    def reference(self, conditions: Iterable[str]) -> pd.DataFrame:
+        """Mean of the control cells that conditions are compared with, [conditions, genes]: those of the groups that
+        their cells are in, as often as their cells are."""
+        conditions = list(conditions)
+        if len(self.group_means) == 1:
+            start = np.broadcast_to(self.control_mean, (len(conditions), len(self.genes)))
+            return pd.DataFrame(start, conditions, self.genes)
+        self.check_present(conditions)
+        counts = pd.crosstab(self.condition, self.group).reindex(index=conditions, columns=self.group_means.index)
+        shares = counts.to_numpy() / counts.to_numpy().sum(1, keepdims=True)
+        return pd.DataFrame(shares @ self.group_means.to_numpy(), conditions, self.genes)
+
+    def changes(self, conditions: Iterable[str]) -> pd.DataFrame:
+        """Mean change of each condition against control cells of the same groups, [conditions, genes]."""
+        conditions = list(conditions)
+        return self.mean(conditions) - self.reference(conditions)
 
 
 def perturbed_genes(condition: str) -> Genes:
@@ -72,61 +111,51 @@ def perturbed_genes(condition: str) -> Genes:
 
 
 def read_screen(
-    adata: AnnData,
+    adata: AnnData | str | Path,
     *,
     condition_key: str = "condition",
-    control: str | Iterable[str] | None = None,
+    control: Any = None,
     group_key: str | None = None,
+    graph: Collection[str] | None = None,
+    all_unknown: bool = False,
 ) -> Screen:
     """Check an AnnData of a perturbation screen; nothing in it is changed.
 
     Args:
-        adata: cells × genes, `X` log-normalised, dense or sparse.
+        adata: cells × genes, `X` log-normalised, dense or sparse; or the path of its H5AD file.
         condition_key: column of obs with the condition of each cell, see `kgnn.data.ConditionNames`.
         control: the label or labels of control cells; by default found among the usual ones.
         group_key: column of obs (batch, cell line) within which control cells are paired with perturbed ones.
+        graph: genes that are known besides the measured ones; all_unknown: see `kgnn.data.labels.canonical_labels`.
 
     Raises:
-        InputError: no such column, no control cells (in some group), duplicate gene names, no, NaN or infinite
-            values. Whole numbers only, which look like raw counts, are a `DataWarning`.
+        InputError: no such column, no control cells (in some group), duplicate gene names, no, NaN or infinite values.
+
+    A `DataWarning` each: labels that name no gene, values that look like counts, not logarithmic, or scaled.
     """
-    condition = canonical_labels(adata, condition_key, control).to_numpy(dtype=object)
+    adata = as_adata(adata)
+    labels, doubtful = read_labels(adata, condition_key, control, graph=graph, all_unknown=all_unknown)
+    condition = labels.to_numpy(dtype=object)
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
     if CONTROL not in condition:
         found = ", ".join(adata.obs[condition_key].astype(str).unique()[:5])
+        like = [doubt.part for doubt in doubtful if doubt.option == "controls"]
         raise InputError(
-            f"no control cells in obs[{condition_key!r}] (found {found}, …); "
-            "the labels control, ctrl, non-targeting and NT are known, give others as control="
+            f"no control cells in obs[{condition_key!r}] (found {found}, …); the labels control, ctrl, non-targeting "
+            f"and NT are known, give others as control={like or ''}"
         )
-    if adata.X is None:
-        raise InputError("adata.X is empty; put the log-normalised expression there")
-    x = sparse.csr_matrix(adata.to_memory().X if adata.isbacked else adata.X, dtype=np.float32)
-    if not np.isfinite(x.data).all():
-        entries = x.tocoo()
-        first = int(np.argmin(np.isfinite(entries.data)))
-        cell, gene = entries.row[first], entries.col[first]
-        raise InputError(
-            f"X holds NaN or infinite values, first for gene {adata.var_names[gene]!r} in cell "
-            f"{adata.obs_names[cell]!r}; remove or impute them"
-        )
-    if x.nnz and x.data.max() > 1 and (x.data == np.round(x.data)).all():
-        warnings.warn(
-            "X holds whole numbers only and looks like raw counts; normalise first: "
-            "sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)",
-            DataWarning,
-            stacklevel=2,
-        )
-    return Screen(x, adata.var_names.astype(str), condition, _groups(adata, condition, group_key))
+    warn_of_labels(doubtful, condition_key)
+    x = expression_of(adata)
+    scale = warn_of_scale(x, "X")
+    return Screen(x, adata.var_names.astype(str), condition, _groups(adata, condition, group_key), scale)
 
 
 def _groups(adata: AnnData, condition: np.ndarray, group_key: str | None) -> np.ndarray:
     if group_key is None:
         return np.full(adata.n_obs, "", dtype=object)
-    if group_key not in adata.obs:
-        raise InputError(f"no column {group_key!r} in adata.obs; it has {', '.join(map(str, adata.obs.columns))}")
-    group = adata.obs[group_key].astype(str).to_numpy(dtype=object)
+    group = column_of(adata, group_key, "group_key").to_numpy(dtype=object)
     lonely = sorted(set(group) - set(group[condition == CONTROL]))
     if lonely:
         raise InputError(

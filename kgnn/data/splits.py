@@ -5,24 +5,28 @@ names (genes in alphabetical order, joined by `+`), and for the test conditions 
 cells belong to training and are not listed.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL, ConditionNames, canonical_labels
+from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.labels import canonical_labels
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
-from kgnn.files import read_json, write_json
+from kgnn.files import as_adata, read_json, write_json
+from kgnn.parts import did_you_mean
 
 Split = dict[str, Any]
 SETS = ("train", "val", "test")
 
 
 def split(
-    adata: AnnData | Iterable[str],
+    adata: AnnData | str | Path | Iterable[str],
     kind: str = "simulation",
     *,
     seed: int = 0,
@@ -35,7 +39,7 @@ def split(
     """Divide the conditions of a screen; the same seed gives the same split.
 
     Args:
-        adata: the screen, or a list of condition names.
+        adata: the screen, the path of its H5AD file, or a list of condition names.
         kind: what is held out.
             `random_condition`: any conditions.
             `unseen_single`: singles of held-out genes; other conditions with these genes are not used at all.
@@ -87,12 +91,15 @@ def training_cells(
     control: str | Iterable[str] | None = None,
 ) -> AnnData:
     """Return the control cells and the cells of training conditions, for graphs that are learned from data."""
+    adata = as_adata(adata)
     labels = canonical_labels(adata, condition_key, control)
-    return adata[labels.isin([CONTROL, *split["train"]]).to_numpy()]
+    train = check_split(split, set(labels), control)["train"]
+    return adata[labels.isin([CONTROL, *train]).to_numpy()]
 
 
 def merge_validation(split: Split) -> Split:
     """Return the split with validation conditions in training, for models that have nothing to select."""
+    split = read_split(split)
     return split | {"train": sorted([*split["train"], *split["val"]]), "val": []}
 
 
@@ -103,27 +110,57 @@ def save_split(split: Split, path: str | Path) -> None:
 
 def load_split(path: str | Path) -> Split:
     """Read a split that `save_split` wrote; raises `InputError` when the file is none."""
-    value = read_json(path)
-    if not isinstance(value, dict) or not all(_is_name_list(value.get(part)) for part in SETS):
-        raise InputError(f"{path}: not a split; it must map train, val and test to lists of condition names")
-    names = ConditionNames()
-    for part in (*SETS, "unused"):
-        value[part] = [names.canonical(name) for name in value.get(part, [])]
-    parts = [name for part in SETS for name in value[part]]
-    twice = sorted({name for name in parts if parts.count(name) > 1})
+    return read_split(read_json(path), where=str(path))
+
+
+def read_split(split: Any, control: Any = None, *, where: str = "split") -> Split:
+    """Return a split with canonical names, control left out, whatever wrote it; a path is read.
+
+    Raises:
+        InputError: no split; a condition in two of its groups.
+    """
+    if isinstance(split, str | Path):
+        return load_split(split)
+    if not isinstance(split, Mapping) or not all(_is_name_list(split.get(part, [])) for part in SETS):
+        raise InputError(f"{where}: not a split; it must map train, val and test to lists of condition names")
+    names = ConditionNames(control)
+
+    def canonical(listed: Iterable[str]) -> list[str]:
+        return [name for name in dict.fromkeys(map(names.canonical, listed)) if name != CONTROL]
+
+    result = dict(split) | {part: canonical(split.get(part, [])) for part in (*SETS, "unused")}
+    result["subgroups"] = {group: canonical(listed) for group, listed in split.get("subgroups", {}).items()}
+    counts = Counter(name for part in SETS for name in result[part])
+    twice = sorted(name for name, number in counts.items() if number > 1)
     if twice:
-        raise InputError(f"{path}: the condition {twice[0]!r} stands twice; a condition belongs to one of {SETS}")
-    return value
+        raise InputError(f"{where}: the condition {twice[0]!r} stands twice; a condition belongs to one of {SETS}")
+    return result
+
+
+def check_split(split: Any, conditions: Collection[str], control: Any = None) -> Split:
+    """Return a split as `read_split` does, whose training and validation conditions are all among `conditions`.
+
+    Raises:
+        InputError: one is not, with names that are near.
+    """
+    result = read_split(split, control)
+    missing = [name for part in ("train", "val") for name in result[part] if name not in conditions]
+    if missing:
+        raise InputError(
+            f"no cell of the condition {missing[0]!r} in the data, which the split lists"
+            f"{did_you_mean(missing[0], conditions)} ({len(missing)} of its conditions have none)"
+        )
+    return result
 
 
 def condition_names(
-    adata: AnnData | Iterable[str],
+    adata: AnnData | str | Path | Iterable[str],
     condition_key: str = "condition",
     control: str | Iterable[str] | None = None,
 ) -> list[str]:
     """Return the canonical names of the conditions, sorted, without control."""
-    if isinstance(adata, AnnData):
-        found = set(canonical_labels(adata, condition_key, control))
+    if isinstance(adata, AnnData | str | Path):
+        found = set(canonical_labels(as_adata(adata), condition_key, control))
     else:
         found = {ConditionNames(control).canonical(name) for name in adata}
     return sorted(found - {CONTROL})
@@ -140,7 +177,8 @@ def _random_condition(names: list[str], rng: np.random.Generator, test: float, v
 
 def _leave_one_out(names: list[str], rng: np.random.Generator, _: float, val: float, held_out: str | None) -> Split:
     if held_out not in names:
-        raise InputError(f"held_out {held_out!r} is no condition of the data; it has {', '.join(names[:5])}, …")
+        hint = did_you_mean(str(held_out), names)
+        raise InputError(f"held_out {held_out!r} is no condition of the data{hint}; it has {', '.join(names[:5])}, …")
     train, validation = _draw([name for name in names if name != held_out], val, rng)
     return {"train": train, "val": validation, "test": [held_out], "subgroups": {"leave_one_out": [held_out]}}
 
@@ -238,4 +276,4 @@ def _check_groups(result: Split, n_conditions: int) -> None:
 
 
 def _is_name_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return isinstance(value, list | tuple | np.ndarray | pd.Index) and all(isinstance(name, str) for name in value)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.data import ConditionNames
-from kgnn.data.conditions import canonical_labels
+from kgnn.data.labels import canonical_labels
 from kgnn.errors import InputError
 
 
@@ -61,5 +61,5 @@ def test_labels_of_cells():
     with pytest.raises(InputError, match=r"no column 'condition' in adata.obs; it has gene"):
         canonical_labels(adata, "condition", None)
     adata.obs.loc["1", "gene"] = None
-    with pytest.raises(InputError, match="1 cells have no condition"):
+    with pytest.raises(InputError, match="1 cells have no value"):
         canonical_labels(adata, "gene", None)
