@@ -75,7 +75,7 @@ def _values(x: Any) -> np.ndarray:
     return _values(np.asarray(x) if hasattr(x, "to_numpy") else x[:PROBE])
 
 
-def warn_of_scale(x: Any, what: str, fine: Collection[Scale] = ("log",)) -> Scale:
+def warn_of_scale(x: Any, what: str, fine: Collection[str] = ("log",)) -> Scale:
     """Return the scale of a matrix; a `DataWarning` says what is the matter with one that is not among `fine`."""
     scale = scale_of(x)
     if scale not in fine:

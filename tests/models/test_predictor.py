@@ -496,7 +496,6 @@ def test_models_that_are_solved_take_max_epochs_and_need_none(screen, fitted, pa
         ("GEARS", {}, "unknown encoder 'GEARS'; did you mean gears"),
         ("kg", {"strength": {"G001": -1.0, "G002": float("nan")}}, "strength nan of G002"),
         ("kg", {"strength": "strong"}, "strength"),
-        ("kg", {"strength": None}, "strength"),
     ],
 )
 def test_options_of_another_encoder_and_odd_strengths_are_refused(encoder, options, match):

@@ -39,16 +39,18 @@ class ClosedForm(Predictor):
 
     Args:
         strength: what a perturbation does: −1 knock-out, between −1 and 0 knock-down, above 0 activation; a number, or
-            one a gene.
+            one a gene; None: as `obs["perturbation_type"]` says, a knock-out where it says nothing.
     """
 
     network: KnowledgeNetwork
     lines: list[str]
 
-    def __init__(self, *, strength: Strength = -1.0) -> None:
-        self.strength = read_strength(strength)
+    def __init__(self, *, strength: Strength | None = None) -> None:
+        self.asks_strength = strength is None
+        self.strength = -1.0 if strength is None else read_strength(strength)
 
     def fit(self, data: Training, *, seed: int = 0) -> None:
+        self.strength = data.strength if self.asks_strength else self.strength
         samples = read_samples(data.screen, data.conditions)
         self._graph = with_effects(data.kg, data.screen, data.conditions, seed)
         self.nodes, self.control_mean, self.lines = data.nodes, data.screen.control_mean, samples.lines
@@ -98,15 +100,11 @@ class ClosedForm(Predictor):
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
-        return {"lines": self.lines}, arrays
+        return {"lines": self.lines, "strength": self.strength}, arrays
 
     def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self._graph, self.nodes, self.control_mean, self.lines = (
-            known.kg,
-            known.nodes,
-            known.control_mean,
-            config["lines"],
-        )
+        self._graph, self.nodes, self.control_mean = known.kg, known.nodes, known.control_mean
+        self.lines, self.strength = config["lines"], config["strength"]
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
         n_lines = int(state["bag_line"].max()) + 1
         sizes = len(state["weights"]), len(state["bag_genes"]), n_lines

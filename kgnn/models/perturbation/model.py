@@ -14,14 +14,16 @@ from scipy import sparse
 from torch import nn
 
 from kgnn.data.conditions import ConditionNames
-from kgnn.data.screen import Screen, perturbed_genes, read_screen
+from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split
 from kgnn.errors import DataWarning, InputError
 from kgnn.files import new_folder
 from kgnn.graph import KnowledgeGraph
+from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
 from kgnn.models.perturbation.predictions import check_known, read_conditions, read_controls, some, to_anndata
-from kgnn.models.perturbation.predictor import Known, Predictor, Start, Training, check_changes, check_learnable
+from kgnn.models.perturbation.predictor import Known, Predictor, Start, check_changes, check_learnable
+from kgnn.models.perturbation.reading import read_training
 from kgnn.models.perturbation.table import PREDICTORS, make_predictor
 from kgnn.models.storage import CONFIG, keep_controls, load_arrays, load_config, load_graph, write_model
 from kgnn.parts import check_options, name_of, options_of
@@ -48,9 +50,10 @@ class PerturbationModel:
         **options: of the encoder: `strength` of `"kg"`; `channels`, `uncertainty`, `direction_weight`,
             `uncertainty_weight`, `soft_sign` of `"gears"`; `channels` of its peers; those of one's own class.
 
-    Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`,
-    `control_mean_` [genes], `controls_` (up to 2,000 control cells), `non_negative_` (whether all values are),
-    `history_` (validation score an epoch; for `"kg"` the leave-one-out loss a step).
+    Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
+    (how many `measured` and `perturbed` genes the graph knows), `control_mean_` [genes], `controls_` (up to 2,000
+    control cells), `non_negative_` (whether all values are), `history_` (validation score an epoch; for `"kg"` the
+    leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
@@ -60,6 +63,7 @@ class PerturbationModel:
     genes_: pd.Index
     perturbable_: pd.Index
     conditions_: list[str]
+    coverage_: dict[str, Coverage]
     control_mean_: np.ndarray
     controls_: sparse.csr_matrix
     non_negative_: bool
@@ -78,15 +82,18 @@ class PerturbationModel:
     ) -> None:
         self.kg, self.encoder, self.options = kg, encoder, options
         self.condition_key, self.group_key = condition_key, group_key
-        self.control = control if control is None or isinstance(control, str) else list(control)
+        self.control = list(control) if isinstance(control, Iterable) and not isinstance(control, str) else control
+        ConditionNames(self.control)  # what is no label ends here
         self._blank = make_predictor(encoder, options)
         self.by_epochs, self.uses_graph = self._blank.by_epochs, self._blank.uses_graph
 
-    def fit(self, adata: AnnData, split: Split | None = None, *, seed: int = 0, **options: Any) -> PerturbationModel:
+    def fit(
+        self, adata: AnnData | str | Path, split: Split | None = None, *, seed: int = 0, **options: Any
+    ) -> PerturbationModel:
         """Learn from the training conditions and control cells; a fit that fails leaves the model as it was.
 
         Args:
-            adata: the screen, cells × genes, log-normalised; not changed.
+            adata: the screen, cells × genes, log-normalised; not changed. Or the path of its H5AD file.
             split: from `kgnn.data.split`; None trains on all conditions without validation.
             seed: same seed, same result on the same machine.
             **options: for models that are trained by epochs (all but `"kg"` and the baselines, which are solved, need
@@ -111,9 +118,9 @@ class PerturbationModel:
         if not self.by_epochs and check_epochs(options.pop("max_epochs", 1)):
             takes = [name for name in options_of(self._blank.fit) if name not in ("data", "seed")]
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
-        screen = read_screen(adata, condition_key=self.condition_key, control=self.control, group_key=self.group_key)
-        train, held = (screen.conditions, []) if split is None else (list(split["train"]), list(split.get("val", [])))
-        data = Training(screen, train, held, self._nodes(screen), self.kg if self.uses_graph else None)
+        kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
+        data, coverage = read_training(adata, split, kg, types=types, **self._names)
+        screen, train = data.screen, data.conditions
         check_learnable(data)
         predictor = make_predictor(self.encoder, self.options)
         predictor.fit(data, seed=seed, **options)
@@ -131,6 +138,7 @@ class PerturbationModel:
             control_mean_=start.mean,
             controls_=keep_controls(screen, seed),
             non_negative_=bool(screen.x.data.min() >= 0),
+            coverage_=coverage,
             predictor_=predictor,
             _lonely=lonely,
         )
@@ -229,7 +237,8 @@ class PerturbationModel:
             "model": "perturbation",
             "encoder": name_of(self.encoder),
             "options": self.options,
-            "names": {"condition_key": self.condition_key, "control": self.control, "group_key": self.group_key},
+            "names": self._names,
+            "coverage": {side: list(found) for side, found in self.coverage_.items()},
             "genes": list(self.genes_),
             "perturbable": list(self.perturbable_),
             "conditions": self.conditions_,
@@ -270,6 +279,7 @@ class PerturbationModel:
             genes_=genes,
             perturbable_=nodes,
             conditions_=config["conditions"],
+            coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
             control_mean_=control_mean,
             controls_=controls,
             non_negative_=config.get("non_negative", not (controls.data < 0).any()),
@@ -289,16 +299,9 @@ class PerturbationModel:
 
     # helpers
 
-    def _nodes(self, screen: Screen) -> pd.Index:
-        """Which genes can be perturbed: those of the graph, of the data's conditions, and the measured ones."""
-        known = set() if self.kg is None or not self.uses_graph else set(self.kg.nodes("gene").index)
-        measured = set(screen.genes)
-        if known and not known & (screen.perturbed | measured):
-            raise InputError(
-                f"the graph shares no gene with the data: it has {some(known)}, the data {some(measured)}; "
-                "check species and gene namespace"
-            )
-        return pd.Index(sorted(known | screen.perturbed | measured), dtype=object)
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {"condition_key": self.condition_key, "control": self.control, "group_key": self.group_key}
 
     def _warn(self, lonely: set[str], genes: set[str], consequence: str) -> set[str]:
         """Name, once, the perturbed genes that a graph with edges says nothing of."""

@@ -23,7 +23,8 @@ class Training(NamedTuple):
     """What a predictor learns from.
 
     screen: the cells; conditions, validation: canonical names of the training and validation conditions; nodes: every
-    gene that can be perturbed (measured, in the graph, or perturbed in the data); kg: the knowledge.
+    gene that can be perturbed (measured, in the graph, or perturbed in the data); kg: the knowledge; strength: what the
+    data say that a perturbation does (`obs["perturbation_type"]`), a number or one a gene.
     """
 
     screen: Screen
@@ -31,6 +32,7 @@ class Training(NamedTuple):
     validation: list[str]
     nodes: pd.Index
     kg: KnowledgeGraph | None
+    strength: Strength = -1.0
 
 
 class Known(NamedTuple):
@@ -68,6 +70,7 @@ class Predictor(ABC):
             Otherwise they may join training (`kgnn.data.merge_validation`).
         uses_graph: whether the knowledge enters at all.
         at_once: conditions predicted at a time.
+        asks_strength: whether it wants to know from the data what a perturbation does (`Training.strength`).
         history: validation score an epoch, or the loss a step.
         signal: number of the signal that ended training early.
     """
@@ -75,6 +78,7 @@ class Predictor(ABC):
     by_epochs: ClassVar[bool] = False
     uses_graph: ClassVar[bool] = True
     at_once: int = 256
+    asks_strength: bool = False
     history: Sequence[float] = ()
     signal: int | None = None
 

@@ -49,8 +49,7 @@ class Trained(Predictor):
 
     Args:
         encoder: the module; or its class, made as `encoder(graph, **options)` with the `kgnn.nn.TypedGraph`.
-        strength: what a perturbation does, −1 knock-out, between −1 and 0 knock-down, above 0 activation; a number, or
-            one a gene.
+        strength: see `ClosedForm`.
         **options: of the class.
     """
 
@@ -61,8 +60,9 @@ class Trained(Predictor):
     network: nn.Module
     typed: TypedGraph
 
-    def __init__(self, encoder: Any, *, strength: Strength = -1.0, **options: Any) -> None:
-        self.encoder, self.options, self.strength = encoder, options, read_strength(strength)
+    def __init__(self, encoder: Any, *, strength: Strength | None = None, **options: Any) -> None:
+        self.encoder, self.options, self.asks_strength = encoder, options, strength is None
+        self.strength = -1.0 if strength is None else read_strength(strength)
         if inspect.isclass(encoder):
             check_options(options, options_of(encoder)[1:], f"encoder {encoder.__name__}")
             check_call(encoder, None, **options)
@@ -100,6 +100,7 @@ class Trained(Predictor):
         for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
             if not is_number(value) or not 0 <= value < math.inf:
                 raise InputError(f"{name} must be a number, 0 or more, not {value!r}")
+        self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
         batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
         with torch.random.fork_rng():
@@ -165,11 +166,12 @@ class Trained(Predictor):
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
-        return {}, weights
+        return {"strength": self.strength}, weights
 
     def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         with torch.random.fork_rng():
             self._set(known.kg, known.nodes, known.genes, known.control_mean)
+        self.strength = config["strength"]
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
         load_weights(self.network, state, known.path)
 
@@ -195,7 +197,7 @@ class Gears(Trained):
         uncertainty_weight: float = 1.0,
         soft_sign: float | None = None,
     ) -> None:
-        super().__init__(None)
+        super().__init__(None, strength=-1.0)
         self.channels, self.uncertainty = channels, uncertainty
         self.at_once = 32 if uncertainty else 256  # variances hold arrays of all genes, conditions and channels
         self.loss = partial(
@@ -213,7 +215,7 @@ class Peer(Trained):
     design: ClassVar[type[peers.CPA] | type[peers.Transformer]]
 
     def __init__(self, *, channels: int = 64) -> None:
-        super().__init__(None)
+        super().__init__(None, strength=-1.0)
         self.channels = channels
 
     def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:

@@ -1,0 +1,115 @@
+"""What a fit reads: the cells, the split, which genes the graph knows, what a perturbation does."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+
+from kgnn.data.conditions import CONTROL
+from kgnn.data.screen import Screen, perturbed_genes, read_screen
+from kgnn.data.splits import Split, check_split
+from kgnn.errors import DataWarning, InputError
+from kgnn.files import as_adata
+from kgnn.graph import KnowledgeGraph
+from kgnn.graph.coverage import Coverage, check_coverage
+from kgnn.models.perturbation.predictions import some
+from kgnn.models.perturbation.predictor import Strength, Training
+from kgnn.names import as_names
+
+logger = logging.getLogger("kgnn")
+
+TYPE = "perturbation_type"
+KNOCK_OUT, KNOCK_DOWN, ACTIVATION = -1.0, -0.9, 1.0  # CRISPRi leaves about a tenth (Replogle et al., Cell 2022)
+TYPES = {
+    **dict.fromkeys(("ko", "knockout", "crisprko", "crispr", "crisprcas9", "cas9", "deletion", "null"), KNOCK_OUT),
+    **dict.fromkeys(("kd", "knockdown", "crispri", "rnai", "sirna", "shrna", "degron"), KNOCK_DOWN),
+    **dict.fromkeys(("oe", "overexpression", "crispra", "activation", "orf", "gainoffunction", "ca"), ACTIVATION),
+}
+
+
+def read_training(
+    adata: AnnData | str | Path, split: Split | None, kg: KnowledgeGraph | None, *, types: bool = False, **names: Any
+) -> tuple[Training, dict[str, Coverage]]:
+    """Read what a predictor learns from, and how many measured and perturbed genes the graph knows.
+
+    Args:
+        adata: the screen, or the path of its H5AD file.
+        split: None trains on all conditions.
+        kg: the knowledge, None where none is used.
+        types: whether what a perturbation does is read from `obs["perturbation_type"]`.
+        **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
+
+    Raises:
+        InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
+    """
+    adata = as_adata(adata)
+    known = set() if kg is None else set(kg.nodes("gene").index)
+    screen = read_screen(adata, graph=known, **names)
+    parts = {"train": screen.conditions, "val": []}
+    if split is not None:
+        parts = check_split(split, screen.conditions, names["control"])
+    measured = set(screen.genes)
+    if known and not known & (screen.perturbed | measured):
+        raise InputError(
+            f"the graph shares no gene with the data: it has {some(known)}, the data {some(measured)}; "
+            "check species and gene namespace"
+        )
+    sides = {"measured": measured, "perturbed": screen.perturbed} if known else {}
+    coverage = {
+        side: check_coverage(genes, known, f"{side} genes", "the graph", none=False) for side, genes in sides.items()
+    }
+    nodes = pd.Index(sorted(known | screen.perturbed | measured), dtype=object)
+    strength = read_types(adata, screen) if types else KNOCK_OUT
+    return Training(screen, parts["train"], parts["val"], nodes, kg, strength), coverage
+
+
+def read_types(adata: AnnData, screen: Screen) -> Strength:
+    """What the perturbations do by `obs["perturbation_type"]`: a number, or one a gene; −1 where there is none.
+
+    `KO`, `CRISPR`: −1; `CRISPRi`, `RNAi`: −0.9; `CRISPRa`, `OE`: 1. For a combination one word for all its genes, or
+    one a gene joined by `+`, in the order of the label. It is told (logger `kgnn`) where it is not −1.
+    """
+    if TYPE not in adata.obs:
+        return KNOCK_OUT
+    words = as_names(adata.obs[TYPE].astype(object).to_numpy())
+    perturbed = screen.condition != CONTROL
+    cells = Counter(zip(screen.condition[perturbed], words[perturbed], strict=True))
+    unknown: Counter[str] = Counter()
+    votes: dict[str, Counter[float]] = defaultdict(Counter)
+    for (name, word), number in cells.items():
+        genes, parts = perturbed_genes(name), (word or "").split("+")
+        for gene, part in zip(genes, parts if len(parts) == len(genes) else [word or ""] * len(genes), strict=True):
+            value = TYPES.get("".join(letter for letter in part.lower() if letter.isalnum()))
+            if value is None:
+                unknown[part] += number
+            else:
+                votes[gene][value] += number
+    if unknown:
+        warnings.warn(
+            f"obs[{TYPE!r}]: {sum(unknown.values())} cells are of a type that is not known ({some(unknown)}) and count "
+            "as knock-outs; say what they do by strength=",
+            DataWarning,
+            stacklevel=4,
+        )
+    torn = sorted(gene for gene, found in votes.items() if len(found) > 1)
+    if torn:
+        warnings.warn(
+            f"obs[{TYPE!r}]: {len(torn)} genes are perturbed in several ways ({some(torn)}) under one name; that of "
+            "most cells counts for all. Model one type at a time, or give strength=",
+            DataWarning,
+            stacklevel=4,
+        )
+    strengths = {gene: found.most_common(1)[0][0] for gene, found in votes.items()}
+    values = set(strengths.values()) | ({KNOCK_OUT} if unknown else set())
+    if not values or values == {KNOCK_OUT}:
+        return KNOCK_OUT
+    counts = Counter(strengths.values())
+    told = ", ".join(f"{value:g} for {number} genes" for value, number in counts.most_common())
+    logger.warning("strength %s, by obs[%r]; strength= says otherwise", told, TYPE)
+    return values.pop() if len(values) == 1 else strengths
