@@ -13,9 +13,16 @@ from typing import Any
 from kgnn.errors import InputError
 
 
+def as_path(path: Any) -> Path:
+    """Return a text or a path as a `Path`; raise `InputError` for anything else, such as an open file."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{type(path).__name__} where a path is asked for; give the file's name")
+    return Path(path)
+
+
 def existing_file(path: str | Path) -> Path:
-    """Return `path` as a `Path`; raise `InputError` when it is missing, a folder or empty."""
-    path = Path(path)
+    """Return `path` as a `Path`; raise `InputError` when it is no path, missing, a folder or empty."""
+    path = as_path(path)
     try:
         there = path.exists()
     except OSError as error:  # a name too long, a folder that may not be searched
@@ -31,7 +38,7 @@ def existing_file(path: str | Path) -> Path:
 
 def check_folder(path: str | Path, *markers: str) -> Path:
     """Return `path` as a `Path`; raise `InputError` when it holds a user's own files: none of the files `markers`."""
-    path = Path(path)
+    path = as_path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file of this name exists; give a folder")
     if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
@@ -133,6 +140,17 @@ def as_adata(data: Any) -> Any:
     if isinstance(data, str | Path):
         return read_h5ad(data)
     raise InputError(f"a {type(data).__name__} where cells are asked for; give an AnnData, or the path of an H5AD file")
+
+
+def as_anndata(cells: Any) -> Any:
+    """Return an AnnData as it is, or read from a path; raise `InputError` for anything else."""
+    import anndata
+
+    if isinstance(cells, str | os.PathLike):
+        return read_h5ad(cells)  # type: ignore[arg-type]
+    if not isinstance(cells, anndata.AnnData):
+        raise InputError(f"{type(cells).__name__} where cells (AnnData, or a path to H5AD) are asked for")
+    return cells
 
 
 def content_of(paths: Iterable[str | Path]) -> str:

@@ -18,6 +18,17 @@ COLUMNS = ["source", "target", "weight", "sign", "confidence", "origin"]
 Relation = tuple[str, str, str]
 
 
+def triple(relation: Any) -> Relation:
+    """Return a relation as a tuple of three texts, or raise `InputError`."""
+    parts = tuple(relation) if isinstance(relation, tuple | list) else ()
+    if len(parts) != 3 or not all(isinstance(part, str) for part in parts):
+        raise InputError(
+            f"{relation!r}: a relation is a triple (source type, relation, target type), such as "
+            "('gene', 'regulates', 'gene')"
+        )
+    return parts
+
+
 def sides(relation: Relation) -> tuple[tuple[str, str], tuple[str, str]]:
     """Return the two columns of ends, each with the type of its nodes."""
     return ("source", relation[0]), ("target", relation[2])

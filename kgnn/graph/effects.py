@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from kgnn.errors import InputError
 from kgnn.expression import matrix_of
+from kgnn.files import as_anndata
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
+from kgnn.names import as_names
 from kgnn.progress import track
 
 EFFECT = ("gene", "estimated_effect", "gene")
@@ -20,7 +24,7 @@ MAX_CELLS = 20_000
 
 def estimate_effects(
     kg: KnowledgeGraph,
-    adata: AnnData,
+    adata: AnnData | str | Path,
     *,
     groupby: str | None = None,
     time_key: str | None = None,
@@ -38,7 +42,8 @@ def estimate_effects(
 
     Args:
         kg: the knowledge; the relations in which one gene acts on another are used (no similarities).
-        adata: cells × genes, log-normalised: control or training cells, or a time course. No test condition.
+        adata: cells × genes (or the path of an H5AD file), log-normalised: control or training cells, or a time course.
+            No test condition.
         groupby: column of obs (condition, or the series of a time course); without `time_key` only variation within
             a group counts.
         time_key: column of obs with the time of each cell, one cell a time point and group.
@@ -52,13 +57,14 @@ def estimate_effects(
     Raises:
         InputError: no directed relation, no edge between measured genes, unknown columns, fewer than three cells.
     """
+    adata = as_anndata(adata)
     for key in (groupby, time_key):
         if key is not None and key not in adata.obs:
             raise InputError(
                 f"no column {key!r} in adata.obs; it has {', '.join(map(str, adata.obs.columns)) or 'none'}"
             )
     check_number(ridge, "ridge", 0)
-    source, target = directed_pairs(kg, adata.var_names.astype(str))
+    source, target = directed_pairs(kg, pd.Index(as_names(adata.var_names), dtype=object))
     if not len(source):
         raise InputError("no directed gene–gene edge between measured genes; effects are estimated along such edges")
     if adata.n_obs < 3:

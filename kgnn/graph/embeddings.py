@@ -11,10 +11,11 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh
 
 from kgnn.errors import InputError
-from kgnn.graph.edges import Relation
+from kgnn.graph.edges import Relation, triple
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
 from kgnn.graph.pagerank import pagerank_operator, transition
+from kgnn.names import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +57,13 @@ def embed_graph(
         raise InputError(f"method {method!r} is unknown; choose {', '.join(methods)}")
     check_number(dim, "dim", 1, whole=True)
     within = [rel for rel in graph.relations if rel[0] == rel[2] == node_type]
-    chosen = within if relations is None else [tuple(rel) for rel in relations]
+    chosen = within if relations is None else list(map(triple, listed(relations, "relations")))
     if not chosen:
         raise InputError(f"no relation within {node_type} nodes in the graph")
     names = graph.nodes(node_type).index
     links = sparse.csr_array((len(names), len(names)))
     for relation in chosen:
-        links = links + graph.to_scipy(relation)  # type: ignore[arg-type]
+        links = links + graph.to_scipy(relation)
     links = sparse.csr_array((links + links.T) / 2, dtype=np.float64)
     linked = np.flatnonzero(np.diff(links.indptr))
     if len(linked) <= dim:

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from kgnn.files import new_folder
-from kgnn.graph.edges import Relation, sides
+from kgnn.graph.edges import Relation, sides, triple
 from kgnn.graph.tables import GraphTables
 
 KGX_MARKER = "edges.tsv"
@@ -33,6 +33,7 @@ def to_networkx(graph: GraphTables) -> nx.MultiDiGraph:
 
 def to_scipy(graph: GraphTables, relation: Relation, *, signed: bool = False) -> sparse.csr_array:
     """Return the matrix [sources, targets] of a relation's weights, times the sign (unknown: 0) if `signed`."""
+    relation = triple(relation)
     edges = graph.pairs(relation)
     values = edges["weight"] * edges["sign"] if signed else edges["weight"]
     shape = len(graph.nodes[relation[0]]), len(graph.nodes[relation[2]])

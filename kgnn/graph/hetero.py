@@ -4,7 +4,10 @@ import numpy as np
 import torch
 from torch_geometric.data import HeteroData
 
+from kgnn.errors import InputError
 from kgnn.graph.tables import GraphTables
+
+RESERVED = ("num_nodes", "edge_index", "batch", "ptr", "n_id", "node_id")
 
 
 def to_hetero(graph: GraphTables) -> HeteroData:
@@ -16,7 +19,20 @@ def to_hetero(graph: GraphTables) -> HeteroData:
     order in which they were added, with 0 where a node has none. Layers that need features for a type that has none
     take a learned embedding of `num_nodes` rows. `data[relation]` has `edge_index` [2, edges] (row 0 source, row 1
     target), `edge_weight` [edges] float32 and `edge_sign` [edges] int8.
+
+    Raises:
+        InputError: a node type that torch's `ModuleDict` refuses, such as `type`; a feature `num_nodes`.
     """
+    for kind in graph.nodes:
+        try:
+            torch.nn.ModuleDict({kind: torch.nn.Identity()})
+        except KeyError as error:
+            raise InputError(
+                f"node type {kind!r} cannot be a key of PyG's layers ({error.args[0]}); load it under another name"
+            ) from None
+        for name in graph.features.get(kind, {}):
+            if name in RESERVED:
+                raise InputError(f"feature {name!r} of {kind} nodes is a name that PyG uses itself; call it otherwise")
     data = HeteroData()
     data.node_names = {kind: table.index.tolist() for kind, table in graph.nodes.items()}
     for kind, table in graph.nodes.items():

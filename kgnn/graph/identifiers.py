@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph.operations import recoded
 from kgnn.graph.reading import read_table
 from kgnn.graph.tables import GraphTables
+from kgnn.names import as_name, as_names, listed, warn_if_damaged
 
 NAMESPACES = ("symbol", "ensembl", "entrez")
 # what each column of a table of genes is called by its makers: this project, NCBI gene_info, HGNC, GENCODE, MGI
@@ -43,7 +45,7 @@ LOOKS = {  # what an identifier looks like, tried in this order
 
 def looks_like(names: Iterable[str]) -> str:
     """Say what most of the names look like, and how many; for messages."""
-    names = list(names)
+    names = [name for name in as_names(list(names)) if name is not None]
     rest, found = names, {}
     for kind, pattern in LOOKS.items():
         fits = [bool(re.fullmatch(pattern, str(name))) for name in rest]
@@ -106,18 +108,17 @@ class GeneNames:
                 f"{label}: no table of {self.species} genes; it needs a column symbol and one of ensembl_id, entrez, "
                 f"alias or prev_symbol; the columns are {has}"
             )
-        symbols = frame[columns["symbol"]]
+        symbols = as_names(frame[columns["symbol"]])
         for kind, column in columns.items():
             if column is None:
                 continue
-            for symbol, text in zip(symbols, frame[column], strict=True):
-                if pd.isna(symbol):
+            for symbol, text in zip(symbols, as_names(frame[column]), strict=True):
+                if symbol is None:
                     continue
-                symbol = str(symbol).strip()
                 self.symbols[symbol] = None
-                if kind == "symbol" or pd.isna(text) or str(text) in ("", "-"):
+                if kind == "symbol" or text in (None, "-"):
                     continue
-                for part in str(text).strip('"').split("|"):  # HGNC puts fields of several in quotes
+                for part in text.strip('"').split("|"):  # HGNC puts fields of several in quotes
                     name = part.strip()
                     if kind == "entrez":
                         name = name.removesuffix(".0")  # a number that went through a table with gaps
@@ -135,25 +136,43 @@ class GeneNames:
         and translated to none.
 
         Args:
-            names: identifiers.
+            names: identifiers; whole numbers are Entrez numbers.
             to: `symbol`, `ensembl` or `entrez`.
 
         Returns:
             A table indexed by the distinct names: `id` (None where there is none), `how` (`symbol`, `ensembl`,
-            `ensembl version`, `entrez`, `case`, `previous`, `alias`, `ambiguous`, `unknown`, or `no id` where the gene
-            is known but has no name in the namespace `to`) and `candidates`, joined by `|`, where ambiguous.
+            `ensembl version`, `entrez`, `case`, `previous`, `alias`, `ambiguous`, `unknown`, `missing` (None, NaN, a
+            blank), or `no id` where the gene is known but has no name in the namespace `to`) and `candidates`, joined
+            by `|`, where ambiguous. A `DataWarning` tells of names that are dates, as Excel makes of symbols.
+
+        Raises:
+            InputError: an unknown namespace; one text in place of a list.
         """
+        names = listed(names, "names")
+        table = self.translate(names, to)
+        warn_if_damaged([name for name in as_names(table.index) if name is not None], "GeneNames.map")
+        return table
+
+    def translate(self, names: Iterable[Any], to: str) -> pd.DataFrame:
+        """Return what `map` returns, without a word on damaged names."""
         if to not in NAMESPACES:
             raise InputError(f"namespace {to!r} is unknown; choose {', '.join(NAMESPACES)}")
         rows: list[tuple[str, str | None, str, str]] = []
-        for name in dict.fromkeys(names):
-            symbols, how = self._resolve(str(name).strip())
+        seen: dict[Any, Any] = {}
+        for name in names:
+            seen.setdefault(None if as_name(name) is None else name, name)  # missing values are not equal to themselves
+        for name in seen.values():
+            text = as_name(name)
+            if text is None:
+                rows.append((name, None, "missing", ""))
+                continue
+            symbols, how = self._resolve(text)
             if len(symbols) != 1:
                 rows.append((name, None, "ambiguous" if symbols else "unknown", "|".join(sorted(symbols))))
                 continue
             ids = [symbols[0]] if to == "symbol" else self._ids[to].get(symbols[0], [])
             if to == "ensembl" and how.startswith("ensembl"):  # it has this id, whatever others its symbol has
-                ids = [str(name).strip().split(".")[0]]
+                ids = [text.split(".")[0]]
             problem = how if len(ids) == 1 else "ambiguous" if ids else "no id"
             rows.append((name, ids[0] if len(ids) == 1 else None, problem, "|".join(ids) if len(ids) > 1 else ""))
         return pd.DataFrame(rows, columns=["name", "id", "how", "candidates"]).set_index("name")
@@ -193,7 +212,7 @@ def map_genes(graph: GraphTables, genes: GeneNames, to: str = "symbol", *, keep_
             fit but for their case: they are probably another species' symbols, which orthologues translate.
     """
     table = graph.node_table("gene")
-    mapped = genes.map(table.index, to)
+    mapped = genes.translate(table.index, to)
     counts = mapped["how"].value_counts().to_dict()
     known = mapped["id"].notna().to_numpy()
     if not known.any():

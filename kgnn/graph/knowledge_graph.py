@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import pandas as pd
 
+from kgnn.errors import InputError
 from kgnn.graph import export, identifiers, operations, randomize, report, storage, structure
 from kgnn.graph.edges import Relation
 from kgnn.graph.tables import GraphTables
+from kgnn.names import listed
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -153,6 +155,10 @@ class KnowledgeGraph:
     @staticmethod
     def merge(graphs: Iterable[KnowledgeGraph]) -> KnowledgeGraph:
         """Unite graphs: nodes by type and name, edges by relation, pair and origin. Same as `a | b | c`."""
+        graphs = listed(graphs, "graphs")
+        for graph in graphs:
+            if not isinstance(graph, KnowledgeGraph):
+                raise InputError(f"{type(graph).__name__} among the graphs to merge; give KnowledgeGraphs")
         return KnowledgeGraph.of(operations.merge([graph.tables for graph in graphs]))
 
     def __or__(self, other: KnowledgeGraph) -> KnowledgeGraph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from kgnn.errors import InputError
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
 from kgnn.graph.pagerank import pagerank_matrix
+from kgnn.names import as_names, listed
 
 PART_OF = "BFO:0000050"  # the identifiers behind part_of and develops_from; releases write one or the other
 DEVELOPS_FROM = "RO:0002202"
@@ -39,10 +40,10 @@ class Ontology:
         self.terms: list[str] = self.table.index.tolist()
         self._code = {term: number for number, term in enumerate(self.terms)}
         self._main = dict(self._code)
-        for term, others in zip(self.terms, self.table.get("alt_ids", pd.Series([""] * len(self.terms))), strict=True):
-            for other in str(others).split("|") if others else []:
-                self._main.setdefault(other, self._code[term])
-        keys = [key for key in graph.relations if key[0] == key[2] == node_type and key[1] in set(relations)]
+        for number, other in self._parts("alt_ids"):
+            self._main.setdefault(other, number)
+        relations = listed(relations, "relations")
+        keys = [key for key in graph.relations if key[0] == key[2] == node_type and key[1] in relations]
         if not keys:
             raise InputError(f"no relation {', '.join(relations)} between {node_type} nodes in the graph")
         tables = [graph.edge_arrays(key) for key in keys]
@@ -54,9 +55,14 @@ class Ontology:
         self._children = sparse.csr_array(self._parents.T)
         self._depth = self._longest_paths()
 
+    def _parts(self, column: str) -> Iterator[tuple[int, str]]:
+        """Yield (number of the term, text) of a column of texts joined by `|`, where there is one."""
+        for number, joined in enumerate(as_names(self.table[column]) if column in self.table else []):
+            yield from ((number, part) for part in (joined or "").split("|") if part)
+
     def _number(self, term: str) -> int:
         if term not in self._main:
-            near = difflib.get_close_matches(term, self._main, 3)
+            near = difflib.get_close_matches(str(term), self._main, 3)
             raise InputError(f"no term {term!r} in the ontology" + (f"; near: {', '.join(near)}" if near else ""))
         return self._main[term]
 
@@ -122,7 +128,9 @@ class Ontology:
         check_number(alpha, "alpha", 0, 1 - 1e-6, hint="it is the chance to walk on")
         links = self._parents + self._children
         links.data[:] = 1
-        numbers = range(len(self.terms)) if starts is None else [self._number(term) for term in starts]
+        numbers: Sequence[int] = range(len(self.terms))
+        if starts is not None:
+            numbers = [self._number(term) for term in listed(starts, "starts")]
         rank = pagerank_matrix(sparse.csr_array(links), alpha, numbers)
         return pd.DataFrame(rank, index=[self.terms[number] for number in numbers], columns=self.terms)
 
@@ -147,18 +155,21 @@ class Ontology:
 
         Returns:
             A table indexed by label: `term` (None where nothing matched), `name` of the term, `how` (`id`, `alt_id`,
-            `name`, `synonym`, `ambiguous`, `none`) and `suggestions`, near names or the ambiguous terms, joined by `|`.
+            `name`, `synonym`, `ambiguous`, `none`, or `missing` for None, NaN and blanks) and `suggestions`, near names
+            or the ambiguous terms, joined by `|`.
         """
         names: dict[str, set[int]] = {}
         synonyms: dict[str, set[int]] = {}
-        for number, name in enumerate(self.table["label"]):
-            names.setdefault(str(name).lower(), set()).add(number)
-        for number, text in enumerate(self.table.get("synonyms", pd.Series([""] * len(self.terms)))):
-            for synonym in str(text).split("|") if text else []:
-                synonyms.setdefault(synonym.lower(), set()).add(number)
-        rows = []
-        for label in dict.fromkeys(map(str, labels)):
-            plain = label.strip()
+        for number, name in enumerate(as_names(self.table["label"])):
+            if name is not None:
+                names.setdefault(name.lower(), set()).add(number)
+        for number, synonym in self._parts("synonyms"):
+            synonyms.setdefault(synonym.lower(), set()).add(number)
+        rows: list[tuple] = []
+        for plain in dict.fromkeys(as_names(listed(labels, "labels"))):
+            if plain is None:
+                rows.append((None, None, None, "missing", ""))
+                continue
             code = plain.replace("_", ":", 1) if ":" not in plain else plain
             found, how = set[int](), "none"
             if code in self._main:
@@ -176,5 +187,5 @@ class Ontology:
                 hits = difflib.get_close_matches(plain.lower(), known, 5, 0.7)
                 near = [f"{self.table['label'].iloc[min(known[hit])]} ({self.terms[min(known[hit])]})" for hit in hits]
             name = self.table.loc[term, "label"] if term else None
-            rows.append((label, term, name, how, "|".join(dict.fromkeys(near[:5]))))
+            rows.append((plain, term, name, how, "|".join(dict.fromkeys(near[:5]))))
         return pd.DataFrame(rows, columns=["label", "term", "name", "how", "suggestions"]).set_index("label")

@@ -13,6 +13,7 @@ from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, tidy_origins
 from kgnn.graph.options import as_signs, check_measure, check_number, confidence_limit
 from kgnn.graph.tables import GraphTables
+from kgnn.names import as_names, listed
 from kgnn.parts import is_number
 
 
@@ -97,7 +98,8 @@ def subset(graph: GraphTables, names: Iterable[str], node_type: str = "gene", *,
     Raises:
         InputError: none of the names is in the graph.
     """
-    wanted = pd.Index(list(dict.fromkeys(names)), dtype=object)
+    given = dict.fromkeys(as_names(listed(names, "names")))
+    wanted = pd.Index([name for name in given if name is not None], dtype=object)
     table = graph.node_table(node_type)
     codes = table.index.get_indexer(wanted)
     codes = codes[codes >= 0]
@@ -178,6 +180,9 @@ def _keep_origins(graph: GraphTables, kept: set[str], operation: str, named: Seq
 
 
 def _check_origins(graph: GraphTables, origins: Iterable[str]) -> None:
+    for origin in origins:
+        if not isinstance(origin, str):
+            raise InputError(f"no source {origin!r}; write the names one by one: 'dorothea', 'trrust'")
     unknown = sorted(set(origins) - set(graph.origins))
     if unknown:
         raise InputError(f"no source {unknown[0]!r} in the graph; it has {', '.join(graph.origins) or 'none'}")

@@ -17,6 +17,7 @@ from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import merge
 from kgnn.graph.reading import read_table
 from kgnn.graph.tables import GraphTables
+from kgnn.names import all_named, as_names
 
 ORTHOLOGOUS = ("gene", "orthologous_to", "gene")
 
@@ -37,15 +38,15 @@ class Orthologs:
         self, table: str | Path | pd.DataFrame, species: Sequence[str] = ("human", "mouse"), namespace: str = "symbol"
     ) -> None:
         frame, label = read_table(table)
-        columns = [f"{name}_{namespace}" for name in species]
+        self.species = tuple(all_named(species, "species"))
+        columns = [f"{name}_{namespace}" for name in self.species]
         for column in columns:
             if column not in frame:
                 raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, frame.columns))}")
-        self.species = tuple(species)
-        rows = frame[columns].dropna().astype(str)
+        rows = frame[columns].apply(as_names).dropna()
         if namespace == "entrez":
             rows = rows.apply(lambda column: column.str.removesuffix(".0"))
-        self.pairs = rows.drop_duplicates(ignore_index=True).set_axis(list(species), axis=1)
+        self.pairs = rows.drop_duplicates(ignore_index=True).set_axis(list(self.species), axis=1)
 
     def one_to_one(self) -> pd.DataFrame:
         """Return the pairs in which both genes stand once."""
@@ -92,7 +93,7 @@ class Orthologs:
             InputError: an unknown species, no gene with an orthologue.
         """
         source = self._from(to)
-        names = self.one_to_one().set_index(source)[to].reindex(adata.var_names)
+        names = self.one_to_one().set_index(source)[to].reindex(as_names(adata.var_names))
         kept = names.notna().to_numpy()
         if not kept.any():
             raise InputError(

@@ -203,7 +203,7 @@ def parquet_frame(path: Path) -> pd.DataFrame:
 def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, str]:
     """Return a whole table and the name to use for it in messages. Text columns stay text, to report them by line."""
     if isinstance(table, pd.DataFrame):
-        return table.reset_index(drop=True), "table"
+        return unique_columns(table).reset_index(drop=True), "table"
     path = existing_file(table)
     if "separator" not in options and _ending(path) == "parquet":
         return parquet_frame(path), str(path)
@@ -212,6 +212,13 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
         first = next(text_lines(path))[1]
         return pd.DataFrame(columns=first.split(options.get("separator") or KINDS[_ending(path)])), str(path)
     return pa.Table.from_batches(parts).to_pandas(), str(path)
+
+
+def unique_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as it is, or raise `InputError` where two columns have one name."""
+    if not table.columns.is_unique:
+        raise InputError(f"table: the column {table.columns[table.columns.duplicated()][0]!r} stands twice; rename one")
+    return table
 
 
 def numbers(frame: pd.DataFrame, column: str, label: str, *, first: int | None = None) -> np.ndarray:

@@ -14,6 +14,7 @@ from kgnn.graph.edges import pair_keys, sides
 from kgnn.graph.identifiers import looks_like
 from kgnn.graph.structure import component_labels
 from kgnn.graph.tables import GraphTables
+from kgnn.names import all_named
 
 SHOWN = ["relation", "origin", "edges", "positive", "negative", "unsigned", "weight_median"]
 
@@ -154,7 +155,7 @@ def report(graph: GraphTables, genes: Iterable[str] | None = None) -> Report:
             "nodes in the largest": int(sizes.max(initial=0)),
             "nodes without an edge": int((sizes == 1).sum()),
         },
-        coverage=pd.DataFrame() if genes is None else _coverage(graph, list(genes)),
+        coverage=pd.DataFrame() if genes is None else _coverage(graph, all_named(genes, "genes")),
         namespace=looks_like(graph.nodes["gene"].index) if "gene" in graph.nodes else "",
         account=[dict(record) for record in graph.account],
         history=[dict(note) for note in graph.history],

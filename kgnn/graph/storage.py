@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.files import new_folder, read_json, write_json
+from kgnn.files import as_path, new_folder, read_json, write_json
 from kgnn.graph.edges import COLUMNS, sides, tidy_origins
 from kgnn.graph.tables import GraphTables
 from kgnn.version import __version__
@@ -54,7 +54,7 @@ def save(graph: GraphTables, path: str | Path, extra: Mapping[str, Any] | None =
 
 def load(path: str | Path) -> GraphTables:
     """Read a graph; see `KnowledgeGraph.load`."""
-    path = Path(path)
+    path = as_path(path)
     manifest = read_manifest(path)
     nodes: dict[str, pd.DataFrame] = {}
     edges: dict[Any, pd.DataFrame] = {}

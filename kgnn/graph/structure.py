@@ -16,6 +16,7 @@ from kgnn.graph.edges import reverse as reverse_table
 from kgnn.graph.operations import keep_edges, keep_nodes
 from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
+from kgnn.names import all_named
 
 
 def undirected(graph: GraphTables, *relations: Relation) -> GraphTables:
@@ -117,16 +118,24 @@ def with_features(
         node_type: nodes that it belongs to.
 
     Raises:
-        InputError: no name of the table is a node; an array with another number of rows.
+        InputError: no name of the table is a node, or one stands twice; values that are no numbers; an array with
+            another number of rows.
     """
     index = graph.node_table(node_type).index
     if isinstance(values, pd.DataFrame):
+        values = values.set_axis(pd.Index(all_named(values.index, f"rows of the feature {name!r}"), dtype=object))
+        if not values.index.is_unique:
+            twice = values.index[values.index.duplicated()][0]
+            raise InputError(f"{twice!r} stands twice among the rows of the feature {name!r}; give one row a node")
         if not values.index.isin(index).any():
             examples = ", ".join(map(str, values.index[:3]))
             raise InputError(
                 f"none of the {len(values)} names ({examples}) of the feature {name!r} is a {node_type} of the graph"
             )
-        values = values.reindex(index).to_numpy(np.float32)
+        for column, kind in values.dtypes.items():
+            if not pd.api.types.is_numeric_dtype(kind):
+                raise InputError(f"column {column!r} of the feature {name!r} holds {kind}, not numbers; leave it out")
+        values = values.reindex(index).to_numpy(np.float32, na_value=np.nan)
     old = graph.features.get(node_type, {})
     return graph.derive("with_features", features=graph.features | {node_type: {**old, name: values}}, name=name)
 
@@ -134,5 +143,9 @@ def with_features(
 def with_node_column(graph: GraphTables, column: str, value: Any, node_type: str = "gene") -> GraphTables:
     """Add a column to a node table: one value for all nodes (such as a species) or a mapping by name."""
     table = graph.node_table(node_type).copy()
-    table[column] = table.index.map(value) if isinstance(value, Mapping | pd.Series) else value
+    if isinstance(value, Mapping | pd.Series):
+        value = table.index.map(dict(value))
+    elif not isinstance(value, str) and hasattr(value, "__len__") and len(value) != len(table):
+        raise InputError(f"{len(value)} values of {column!r} for {len(table)} {node_type} nodes; give one a node")
+    table[column] = value
     return graph.derive("with_node_column", nodes=graph.nodes | {node_type: table}, column=column)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named
+from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named, triple
 from kgnn.names import all_named
 
 Nodes = Mapping[str, pd.DataFrame | Iterable[str]]
@@ -30,7 +30,7 @@ class GraphTables:
         history: the operations since, with the numbers of edges before and after.
 
     Raises:
-        InputError: a feature that is not `[nodes, channels]`.
+        InputError: a feature that is not `[nodes, channels]`; a node type that torch's modules cannot be named by.
     """
 
     nodes: dict[str, pd.DataFrame]
@@ -40,6 +40,9 @@ class GraphTables:
     history: tuple[dict[str, Any], ...]
 
     def __post_init__(self) -> None:
+        for kind in self.nodes:
+            if not isinstance(kind, str) or not kind or "." in kind:
+                raise InputError(f"node type {kind!r}: give a text without '.', which torch's modules forbid: GO_term")
         object.__setattr__(self, "features", _check_features(self.nodes, self.features))
 
     @classmethod
@@ -70,7 +73,7 @@ class GraphTables:
     ) -> GraphTables:
         """Take nodes and edges by name; see `KnowledgeGraph`."""
         tables = _check_nodes(nodes)
-        codes = {relation: encode(tables, relation, table) for relation, table in edges.items()}
+        codes = {relation: encode(tables, triple(relation), table) for relation, table in edges.items()}
         return cls.collapsed(tables, codes, account, features=features)
 
     @classmethod
@@ -110,7 +113,7 @@ class GraphTables:
 
     def table(self, relation: Relation) -> pd.DataFrame:
         """Return the encoded edges of a relation, one row a pair and origin, or raise `InputError`."""
-        relation = tuple(relation)  # type: ignore[assignment]
+        relation = triple(relation)
         if relation not in self.edges:
             known = ", ".join(map(str, self.edges)) or "none"
             raise InputError(f"no relation {relation} in the graph; it has {known}")
@@ -173,8 +176,6 @@ def _book(
 def _check_nodes(nodes: Nodes) -> dict[str, pd.DataFrame]:
     checked = {}
     for kind, table in nodes.items():
-        if not isinstance(kind, str) or not kind or "." in kind:
-            raise InputError(f"node type {kind!r}: give a text without '.', which torch's modules forbid; say GO_term")
         names = table.index if isinstance(table, pd.DataFrame) else table
         index = pd.Index(all_named(names, f"names of {kind} nodes"), dtype=object)
         table = table.set_axis(index) if isinstance(table, pd.DataFrame) else pd.DataFrame(index=index)

@@ -1,6 +1,7 @@
 """Co-expression of genes over cells."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from scipy.stats import rankdata
 
 from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
+from kgnn.files import as_anndata
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
+from kgnn.graph.sources.collect import check_genes
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
 
@@ -25,7 +28,7 @@ FLUSH = 8  # blocks whose products are summed in the data's own precision, befor
 
 
 def load_coexpression(
-    adata: AnnData,
+    adata: AnnData | str | Path,
     *,
     threshold: float = 0.4,
     k: int | None = 20,
@@ -42,9 +45,9 @@ def load_coexpression(
     `load_coexpression(kgnn.data.training_cells(adata, split))`.
 
     Args:
-        adata: cells × genes, log-normalised; in memory, backed, or with a Dask array. Cells are made dense a few
-            thousand at a time, products are held for as many genes as fit 512 MB. (Spearman holds the expressed
-            values of all cells, sparse, and their ranks.)
+        adata: cells × genes (or the path of an H5AD file), log-normalised; in memory, backed, or with a Dask array.
+            Cells are made dense a few thousand at a time, products are held for as many genes as fit 512 MB. (Spearman
+            holds the expressed values of all cells, sparse, and their ranks.)
         threshold: |r| above which an edge stays.
         k: sources a target; None keeps all. GEARS keeps 21 and counts the self loop; here self loops are no edges.
         method: `pearson`, or `spearman` (Pearson of the ranks over cells, ties averaged).
@@ -61,6 +64,7 @@ def load_coexpression(
     Raises:
         InputError: fewer than three cells, NaN in the data, duplicate gene names, an unknown method, layer or column.
     """
+    adata = as_anndata(adata)
     if method not in ("pearson", "spearman"):
         raise InputError(f"method {method!r} is unknown; choose pearson or spearman")
     check_number(threshold, "threshold", 0, 1, hint="it is a correlation")
@@ -71,6 +75,7 @@ def load_coexpression(
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
+    check_genes(adata.var_names, "var_names")
     x = matrix_of(adata, layer)
     groups, dropped = _groups(adata, groupby)
     if method == "spearman" or getattr(x, "format", "csr") != "csr":  # columns of a backed file are slow to cut

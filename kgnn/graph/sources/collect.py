@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from kgnn.graph.edges import Relation, mirror, table_of
 from kgnn.graph.identifiers import LOOKS
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.tables import GraphTables
+from kgnn.names import as_names, warn_if_damaged
 
 IDS = ("Ensembl gene ids", "Entrez numbers")
 
@@ -27,14 +29,12 @@ class Names:
     def codes(self, values: Any) -> np.ndarray:
         """Return the numbers of a column of names (Arrow, pandas or NumPy), −1 for a missing or blank one."""
         if not isinstance(values, pa.Array | pa.ChunkedArray):
-            values = pa.array(
-                pd.Series(values).astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True
-            )
+            values = pa.array(as_names(values), pa.string())
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
-        words = [str(word).strip() if word is not None else "" for word in values.dictionary.to_pylist()]
+        words = as_names(values.dictionary.to_pylist())
         new = np.array([self.code.setdefault(word, len(self.code)) if word else -1 for word in words] + [-1], np.int32)
         return new[values.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)]
 
@@ -109,7 +109,7 @@ class EdgeCollector:
             names, new[kind] = self.names[kind].sorted()
             nodes[kind] = pd.DataFrame(index=pd.Index(names, dtype=object, name="name"))
             if kind == "gene":
-                warn_if_mixed(names, label)
+                check_genes(names, label)
         source, target = new[self.relation[0]][source], new[self.relation[2]][target]
         edges = {self.relation: table_of(source, target, origin, weight, sign, confidence)}
         del source, target, weight, sign, confidence
@@ -134,8 +134,13 @@ def graph_of(
     return collector.graph(origin, label=label, **{"rows_read": rows_read, **record})
 
 
-def warn_if_mixed(names: list[str], label: str) -> None:
-    """Warn (`DataWarning`) where at least a twentieth of the genes are ids and at least a twentieth are not."""
+def check_genes(names: Iterable[Any], label: str) -> None:
+    """Warn (`DataWarning`) of genes' names that a program has damaged, and of mixed namespaces.
+
+    Mixed: at least a twentieth of the genes are ids and at least a twentieth are not.
+    """
+    names = [name for name in as_names(list(names)) if name is not None]
+    warn_if_damaged(names, label)
     for kind in IDS:
         ids = sum(bool(re.fullmatch(LOOKS[kind], name)) for name in names)
         if min(ids, len(names) - ids) >= max(2, len(names) / 20):
@@ -143,5 +148,5 @@ def warn_if_mixed(names: list[str], label: str) -> None:
                 f"{label}: mixed namespaces: {ids} of {len(names)} genes are {kind}, the others are not; "
                 "give all genes one namespace with map_genes",
                 DataWarning,
-                stacklevel=2,
+                stacklevel=3,
             )

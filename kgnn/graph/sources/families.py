@@ -14,7 +14,9 @@ from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
 from kgnn.graph.options import check_number
 from kgnn.graph.reading import check_columns, read_table
+from kgnn.graph.sources.collect import check_genes
 from kgnn.graph.tables import GraphTables
+from kgnn.names import all_named, as_names
 
 IN_FAMILY = ("gene", "in_family", "family")
 CHILD_OF = ("family", "child_of", "family")
@@ -63,7 +65,7 @@ def load_gene_families(
         members, labels, record = _members(existing_file(complete_set))
         approximate = False
     elif hierarchy is not None and genes is not None:
-        members, record = _by_root(hierarchy, list(dict.fromkeys(genes)), str(groups))
+        members, record = _by_root(hierarchy, list(dict.fromkeys(all_named(genes, "genes"))), str(groups))
         labels, approximate, origin = {}, True, f"{origin}_by_root"
     else:
         raise InputError("give complete_set (hgnc_complete_set.txt), or groups (hgnc.genegroup.obo) and genes")
@@ -77,6 +79,7 @@ def load_gene_families(
         tables[CHILD_OF] = links.assign(origin=origin)
         account.append({"origin": origin, "relation": "–".join(CHILD_OF), **hierarchy_record})
     gene_names = sorted(set(members["gene"]))
+    check_genes(gene_names, record["path"])
     graph = KnowledgeGraph({"gene": gene_names, "family": families}, tables, account)
     return graph | _same_family(graph, max_family, origin) if gene_edges else graph
 
@@ -91,21 +94,20 @@ def _members(path: Path) -> tuple[pd.DataFrame, dict[str, str], dict]:
     rows: list[tuple[str, str]] = []
     labels: dict[str, str] = {}
     without = 0
-    for number, (gene, names, ids) in enumerate(
-        zip(frame["symbol"], frame["gene_group"], frame["gene_group_id"], strict=True), 2
-    ):
-        if pd.isna(gene):
+    columns = (as_names(frame[name]) for name in ("symbol", "gene_group", "gene_group_id"))
+    for number, (gene, names, ids) in enumerate(zip(*columns, strict=True), 2):
+        if gene is None:
             raise InputError(f"{label}:{number}: no symbol; correct the row or leave it out")
-        if pd.isna(ids):
+        if ids is None:
             without += 1
             continue
         # a Parquet or Excel round trip leaves 589.0 for 589
-        numbers = [part.strip().removesuffix(".0") for part in str(ids).strip('"').split("|")]
-        words = str(names).strip('"').split("|")  # the file puts fields of several in quotes
+        numbers = [part.strip().removesuffix(".0") for part in ids.strip('"').split("|")]
+        words = names.strip('"').split("|") if names else []  # the file puts fields of several in quotes
         if len(words) != len(numbers):
             raise InputError(f"{label}:{number}: {len(words)} gene groups but {len(numbers)} ids; they must pair")
         for word, key in zip(words, numbers, strict=True):
-            rows.append((str(gene).strip(), _id(key)))
+            rows.append((gene, _id(key)))
             labels[_id(key)] = word.strip()
     record = {
         "path": label,

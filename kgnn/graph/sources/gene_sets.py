@@ -17,8 +17,10 @@ from kgnn.graph.obo import read_obo
 from kgnn.graph.ontology import PART_OF
 from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, text_lines
+from kgnn.graph.sources.collect import check_genes
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
+from kgnn.names import listed
 
 SIMILAR = ("gene", "shares_gene_sets", "gene")
 MEMBER = ("gene", "member_of", "gene_set")
@@ -90,6 +92,8 @@ def load_gene_sets(
         InputError: missing or empty file; a line with too few fields (with its number); an unknown similarity.
     """
     path = existing_file(path)
+    evidence = None if evidence is None else listed(evidence, "evidence")
+    exclude_evidence = listed(exclude_evidence, "exclude_evidence")
     if similarity not in SIMILARITIES:
         raise InputError(f"similarity {similarity!r} is unknown; choose {', '.join(SIMILARITIES)}")
     if relation not in (SIMILAR[1], MEMBER[1]):
@@ -112,6 +116,7 @@ def load_gene_sets(
         reasons = "; ".join(f"{reason}: {n}" for reason, n in read.dropped.items())
         raise InputError(f"{path}: no gene set left ({reasons or 'the file holds none'}); check the file and filters")
     genes, membership = _membership(read.sets)
+    check_genes(genes, str(path))
     nodes: dict[str, Any] = {"gene": genes}
     origin = origin or origin_of(path)
     key = SIMILAR if relation == SIMILAR[1] else MEMBER

@@ -11,6 +11,7 @@ from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import as_signs
 from kgnn.graph.reading import check_columns, numbers, origin_of, place, read_table
+from kgnn.graph.sources.collect import check_genes
 
 
 def load_kgx(
@@ -55,6 +56,7 @@ def load_kgx(
         table = table.set_index(pd.Index(name[part.index], dtype=object))
         tables[str(node_type)] = table[~table.index.duplicated()].drop(columns=[] if use_names else "id")
 
+    check_genes(tables["gene"].index if "gene" in tables else [], node_label)
     where = pd.Series(np.arange(len(node_table)), index=node_table["id"])
     source, target = (where.reindex(edge_table[side]).to_numpy(np.float64) for side in ("subject", "object"))
     known = ~np.isnan(source) & ~np.isnan(target) & edge_table["predicate"].notna().to_numpy()

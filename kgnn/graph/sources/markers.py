@@ -1,22 +1,26 @@
 """Marker genes of cell types, computed from an AnnData: they join the ontology to the genes."""
 
+from pathlib import Path
+
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
 from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
+from kgnn.files import as_anndata
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.graph.options import check_number
 from kgnn.graph.sources.collect import EdgeCollector
+from kgnn.names import as_names
 
 RELATION = ("cell_type", "has_marker", "gene")
 METHODS = ("wilcoxon", "t-test", "t-test_overestim_var")
 
 
 def load_markers(
-    adata: AnnData,
+    adata: AnnData | str | Path,
     groupby: str,
     *,
     ontology: KnowledgeGraph | None = None,
@@ -30,7 +34,7 @@ def load_markers(
     """Link cell types to the genes that they express more than the other cells do (scanpy's `rank_genes_groups`).
 
     Args:
-        adata: cells × genes, log-normalised; training cells only. Not changed.
+        adata: cells × genes (or the path of an H5AD file), log-normalised; training cells only. Not changed.
         groupby: column of `obs` with the cell types.
         ontology: what `load_cell_ontology` returned: labels become its terms (matched by id, name or exact synonym);
             a label that matches none stays as it is and is counted. Default: labels as they are.
@@ -50,6 +54,7 @@ def load_markers(
     """
     import scanpy as sc  # takes seconds to import
 
+    adata = as_anndata(adata)
     if groupby not in adata.obs:
         raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
     if method not in METHODS:
@@ -57,7 +62,7 @@ def load_markers(
     check_number(n_genes, "n_genes", 1, whole=True)
     check_number(max_p, "max_p", 0, 1)
     check_number(min_log_fold_change, "min_log_fold_change", hint="it is a log2")
-    labels = adata.obs[groupby].astype(object).where(adata.obs[groupby].notna())
+    labels = pd.Series(as_names(adata.obs[groupby]), index=adata.obs_names)
     sizes = labels.value_counts()
     large = sizes.index[sizes >= 2]
     if len(large) < 2:
@@ -66,11 +71,11 @@ def load_markers(
     x = matrix_of(adata, layer)[cells]
     part = AnnData(
         summed(x) if sparse.issparse(x) else x,
-        obs=pd.DataFrame({"type": labels[cells].astype(str).astype("category")}),
+        obs=pd.DataFrame({"type": labels[cells].astype("category")}),
         var=adata.var[[]],
     )
     sc.tl.rank_genes_groups(part, "type", method=method, use_raw=False, n_genes=part.n_vars)
-    match = None if ontology is None else Ontology(ontology).match(large.astype(str))
+    match = None if ontology is None else Ontology(ontology).match(large)
     collector = EdgeCollector(RELATION)
     dropped = {f"types of one cell ({groupby})": int((sizes < 2).sum())} if (sizes < 2).any() else {}
     unmatched = 0

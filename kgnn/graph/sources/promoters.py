@@ -15,7 +15,8 @@ from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, parquet_batches, parquet_frame, text_lines
-from kgnn.graph.sources.collect import EdgeCollector, Names
+from kgnn.graph.sources.collect import EdgeCollector, Names, check_genes
+from kgnn.names import all_named
 
 RELATION = ("gene", "binds_promoter", "gene")
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -153,6 +154,8 @@ def _featured(
     path: Path, node_type: str, names: list[str], feature: str, matrix: np.ndarray, origin: str, **record: Any
 ) -> KnowledgeGraph:
     """Return a graph of nodes with one feature `[nodes, channels]` and no edge, and its record in the account."""
+    if node_type == "gene":
+        check_genes(names, str(path))
     record = {"origin": origin, "relation": f"feature {feature}", "path": str(path), **record}
     return KnowledgeGraph({node_type: names}, {}, [record], {node_type: {feature: matrix}})
 
@@ -209,9 +212,11 @@ def load_gene_embedding(
         names = (
             [line.strip() for _, line in text_lines(existing_file(genes)) if line.strip()]
             if isinstance(genes, str | Path)
-            else [str(gene) for gene in genes]
+            else list(genes)
         )
-    if names is None:
+    if names is not None:
+        names = all_named(names, f"{path}: names of rows")
+    else:
         raise InputError(f"{path}: the rows have no names; give genes=, a list or a text file with one name a line")
     if matrix.ndim != 2 or len(names) != len(matrix):
         raise InputError(f"{path}: {len(names)} names for an array of shape {matrix.shape}; one row a gene is needed")
@@ -235,7 +240,7 @@ def _parquet(path: Path, gene_column: str | None) -> tuple[list[str] | None, np.
         if not pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"{path}: column {column!r} is not of numbers; name the genes' column by gene_column")
     plain = isinstance(frame.index, pd.RangeIndex)
-    return None if plain else [str(gene) for gene in frame.index], frame.to_numpy(np.float32)
+    return None if plain else list(frame.index), frame.to_numpy(np.float32)
 
 
 def _numpy(path: Path) -> tuple[list[str] | None, np.ndarray]:
@@ -248,7 +253,7 @@ def _numpy(path: Path) -> tuple[list[str] | None, np.ndarray]:
     except Exception as error:  # NumPy and zipfile raise many kinds for what is not an array file
         what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as NPY or NPZ without pickles ({what})") from None
-    names = [str(gene) for gene in arrays["genes"].ravel()] if "genes" in arrays else None
+    names = list(arrays["genes"].ravel()) if "genes" in arrays else None
     matrices = [array for array in arrays.values() if array.ndim == 2 and np.issubdtype(array.dtype, np.number)]
     if len(matrices) != 1:
         raise InputError(f"{path}: {len(matrices)} matrices of numbers among {', '.join(arrays)}; one is needed")

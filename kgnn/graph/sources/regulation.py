@@ -9,7 +9,16 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import LEVEL, LEVELS, SIGN_OF, as_signs, check_measure, check_number, confidence_limit
-from kgnn.graph.reading import check_columns, first_fields, numbers, origin_of, place, read_table, text_lines
+from kgnn.graph.reading import (
+    check_columns,
+    first_fields,
+    numbers,
+    origin_of,
+    place,
+    read_table,
+    text_lines,
+    unique_columns,
+)
 from kgnn.graph.sources.collect import graph_of
 from kgnn.names import as_name
 
@@ -59,7 +68,7 @@ def load_regulation(
             number, a negative importance (with file and line), a level for a file of numbers or the reverse.
     """
     if isinstance(path, pd.DataFrame):
-        frame, label, columns = path, "table", list(path.columns)
+        frame, label, columns = unique_columns(path), "table", list(path.columns)
     else:
         file = existing_file(path)
         label = str(file)

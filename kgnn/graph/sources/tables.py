@@ -11,7 +11,7 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import as_signs, check_number
-from kgnn.graph.reading import numbers, origin_of, parquet_batches, place, table_batches, text_lines
+from kgnn.graph.reading import numbers, origin_of, parquet_batches, place, table_batches, text_lines, unique_columns
 from kgnn.graph.sources.collect import EdgeCollector
 
 
@@ -97,7 +97,7 @@ def _signs(column: pd.Series, label: str, first: int) -> np.ndarray:
 def _batches(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
     """Return the column names, a function that yields (first line, batch) of chosen columns, and a label."""
     if isinstance(table, pd.DataFrame):
-        return list(table.columns), lambda wanted: [(0, table[wanted].reset_index(drop=True))], "table"
+        return list(unique_columns(table).columns), lambda wanted: [(0, table[wanted].reset_index(drop=True))], "table"
     path = existing_file(table)
     if path.name.lower().endswith(".parquet"):
         names: list[str] = next((batch.schema.names for _, batch in parquet_batches(path)), [])
