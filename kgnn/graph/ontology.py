@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
 from kgnn.graph.pagerank import pagerank_matrix
@@ -42,6 +43,10 @@ class Ontology:
         self._main = dict(self._code)
         for number, other in self._parts("alt_ids"):
             self._main.setdefault(other, number)
+        self._replaced = {old: number for number, old in self._parts("replaces")}
+        self._consider: dict[str, list[int]] = {}
+        for number, old in self._parts("considered_for"):
+            self._consider.setdefault(old, []).append(number)
         relations = listed(relations, "relations")
         keys = [key for key in graph.relations if key[0] == key[2] == node_type and key[1] in relations]
         if not keys:
@@ -61,10 +66,17 @@ class Ontology:
             yield from ((number, part) for part in (joined or "").split("|") if part)
 
     def _number(self, term: str) -> int:
+        if term in self._replaced:
+            raise InputError(f"{term} is obsolete; it is replaced by {self._named([self._replaced[term]])[0]}")
+        if term in self._consider:
+            raise InputError(f"{term} is obsolete; consider {' or '.join(self._named(self._consider[term]))}")
         if term not in self._main:
             near = difflib.get_close_matches(str(term), self._main, 3)
             raise InputError(f"no term {term!r} in the ontology" + (f"; near: {', '.join(near)}" if near else ""))
         return self._main[term]
+
+    def _named(self, numbers: Iterable[int]) -> list[str]:
+        return [f"{self.table['label'].iloc[number]} ({self.terms[number]})" for number in numbers]
 
     def _reach(self, links: sparse.csr_array, start: int) -> np.ndarray:
         seen = np.zeros(len(self.terms), bool)
@@ -151,12 +163,14 @@ class Ontology:
         """Say which term each distinct label means.
 
         A label matches by term id (`CL:0000084`, also `CL_0000084`), alternative id, name, or exact synonym; names
-        and synonyms whatever their case. A synonym of several terms is ambiguous and matches none.
+        and synonyms whatever their case. A synonym of several terms is ambiguous and matches none. An obsolete id
+        matches the term that replaces it; a `DataWarning` tells these, and obsolete ids of which the ontology only
+        says what to consider.
 
         Returns:
             A table indexed by label: `term` (None where nothing matched), `name` of the term, `how` (`id`, `alt_id`,
-            `name`, `synonym`, `ambiguous`, `none`, or `missing` for None, NaN and blanks) and `suggestions`, near names
-            or the ambiguous terms, joined by `|`.
+            `name`, `synonym`, `replaced`, `ambiguous`, `obsolete`, `none`, or `missing` for None, NaN and blanks) and
+            `suggestions`, near names, the ambiguous terms or those to consider, joined by `|`.
         """
         names: dict[str, set[int]] = {}
         synonyms: dict[str, set[int]] = {}
@@ -171,21 +185,40 @@ class Ontology:
                 rows.append((None, None, None, "missing", ""))
                 continue
             code = plain.replace("_", ":", 1) if ":" not in plain else plain
-            found, how = set[int](), "none"
+            found, how, near = set[int](), "none", list[str]()
             if code in self._main:
                 found, how = {self._main[code]}, "id" if code in self._code else "alt_id"
+            elif code in self._replaced:
+                found, how = {self._replaced[code]}, "replaced"
+            elif code in self._consider:
+                how, near = "obsolete", self._named(self._consider[code])
             elif plain.lower() in names:
                 found, how = names[plain.lower()], "name"
             elif plain.lower() in synonyms:
                 found, how = synonyms[plain.lower()], "synonym"
             term = self.terms[next(iter(found))] if len(found) == 1 else None
-            near: list[str] = []
             if len(found) > 1:
                 how, near = "ambiguous", [self.terms[i] for i in sorted(found)]
-            elif not found:
+            elif not found and not near:
                 known = {text: i for table in (synonyms, names) for text, i in table.items()}
                 hits = difflib.get_close_matches(plain.lower(), known, 5, 0.7)
-                near = [f"{self.table['label'].iloc[min(known[hit])]} ({self.terms[min(known[hit])]})" for hit in hits]
+                near = self._named(min(known[hit]) for hit in hits)
             name = self.table.loc[term, "label"] if term else None
             rows.append((plain, term, name, how, "|".join(dict.fromkeys(near[:5]))))
-        return pd.DataFrame(rows, columns=["label", "term", "name", "how", "suggestions"]).set_index("label")
+        table = pd.DataFrame(rows, columns=["label", "term", "name", "how", "suggestions"]).set_index("label")
+        self._tell_obsolete(table)
+        return table
+
+    def _tell_obsolete(self, found: pd.DataFrame) -> None:
+        old, lost = found[found["how"] == "replaced"].head(), found[found["how"] == "obsolete"].head()
+        counts = found["how"].value_counts()
+        told = []
+        if len(old):
+            some = ", ".join(f"{a} by {b} ({c})" for a, b, c in zip(old.index, old["name"], old["term"], strict=True))
+            told.append(f"{counts['replaced']} obsolete terms are replaced: {some}")
+        if len(lost):
+            others = lost["suggestions"].str.replace("|", " or ")
+            some = ", ".join(f"{a} (consider {b})" for a, b in zip(lost.index, others, strict=True))
+            told.append(f"{counts['obsolete']} obsolete terms match none: {some}")
+        if told:
+            warnings.warn(f"{'; '.join(told)}; write living terms", DataWarning, stacklevel=3)

@@ -45,7 +45,12 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise InputError(f"{path}:{number}: a line longer than {MAX_LINE >> 20} MB; is it the right file?")
                 if number == 1:
                     raw = raw.removeprefix(b"\xef\xbb\xbf")
-                yield number, raw.decode("utf-8").rstrip("\r\n")
+                line = raw.decode("utf-8").rstrip("\r\n")
+                if "\r" in line:
+                    raise InputError(
+                        f"{path}:{number}: a line end (\\r) within the line; save with line ends \\n or \\r\\n"
+                    )
+                yield number, line
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line); save the file as UTF-8"
@@ -80,14 +85,13 @@ def table_batches(
         if comment and line.startswith(comment):
             continue
         skip = number - 1 if header else number
-        if "\r" in line:
-            raise InputError(f"{path}:{number}: a line end (\\r) within the line; save with line ends \\n or \\r\\n")
         first = next(csv.reader([line], delimiter=separator), [])
         quoted = line.startswith('"') or separator == ","
         break
     else:
         raise InputError(f"{path}: holds no table; the first line must name the columns")
-    names = header or [name.strip() for name in first]
+    # a table's row names, and tabs at the end of the header, leave columns without a name
+    names = header or [name.strip() or f"unnamed {number}" for number, name in enumerate(first)]
     if len(first) != len(names):
         raise InputError(
             f"{path}:{skip + 1}: {len(first)} fields where {len(names)} were expected ({', '.join(names)})"

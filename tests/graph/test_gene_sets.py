@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kgnn.errors import InputError
 from kgnn.graph import load_gene_sets
 from kgnn.graph.sources import gene_sets
+from kgnn.graph.sources.gene_set_files import read_gmt
 
 RELATION = ("gene", "shares_gene_sets", "gene")
 GENES = [f"G{i}" for i in range(12)]
@@ -95,7 +96,7 @@ def test_binary_missing_and_empty_files_are_refused(tmp_path):
 
 def test_real_go_agrees_with_the_loop_for_some_genes(real_data):
     path = real_data / "kg" / "GO_Biological_Process_2021.gmt"
-    sets = gene_sets.read_gmt(path).sets
+    sets = read_gmt(path).sets
     kg = load_gene_sets(path)
     assert len(kg.nodes("gene")) == 14_937
     edges = kg.edges(RELATION)

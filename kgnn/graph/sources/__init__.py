@@ -3,7 +3,8 @@
 from kgnn.graph.sources.cell_ontology import load_cell_ontology
 from kgnn.graph.sources.coexpression import load_coexpression
 from kgnn.graph.sources.families import load_gene_families
-from kgnn.graph.sources.gene_sets import gaf_aliases, load_gene_sets
+from kgnn.graph.sources.gene_set_files import gaf_aliases
+from kgnn.graph.sources.gene_sets import load_gene_sets
 from kgnn.graph.sources.interactions import load_interactions
 from kgnn.graph.sources.kgx import load_kgx
 from kgnn.graph.sources.markers import load_markers

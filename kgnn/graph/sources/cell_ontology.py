@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.obo import read_obo
+from kgnn.graph.obo import living_terms, read_obo, successors
 from kgnn.graph.ontology import DEVELOPS_FROM, PART_OF
 
 RELATIONS = {"is_a": "is_a", "part_of": "part_of", PART_OF: "part_of"}
@@ -29,8 +29,9 @@ def load_cell_ontology(
         origin: name of this source in the graph.
 
     Returns:
-        A graph with nodes `cell_type` (term ids; columns `label`, `alt_ids` and `synonyms`, the exact ones; both
-        joined by `|`) and the relations `is_a`, `part_of` and `develops_from` between them, from the special to the
+        A graph with nodes `cell_type` (term ids; columns `label`, `alt_ids`, `synonyms`, the exact ones, `replaces`
+        and `considered_for`, the obsolete ids that the file sends here by `replaced_by` and `consider`; all joined by
+        `|`) and the relations `is_a`, `part_of` and `develops_from` between them, from the special to the
         general, where the file has such edges. `Ontology(graph)` answers questions about it.
 
     Raises:
@@ -38,9 +39,9 @@ def load_cell_ontology(
     """
     ontology = read_obo(path)
     terms = {term: data for term, data in ontology.nodes(data=True) if "name" in data}
-    living = {term: data for term, data in terms.items() if data.get("is_obsolete", "false") != "true"}
-    main = {alias: term for term, data in living.items() for alias in data.get("alt_id", [])}
-    main |= {term: term for term in living}
+    living, main = living_terms(ontology)
+    replaced, consider = successors(ontology)
+    replaces, considered = _inverse({old: [new] for old, new in replaced.items()}), _inverse(consider)
 
     read: dict[str, int] = {}
     lost: dict[str, int] = {}
@@ -62,6 +63,8 @@ def load_cell_ontology(
             "label": [data["name"] for data in living.values()],
             "alt_ids": ["|".join(data.get("alt_id", [])) for data in living.values()],
             "synonyms": ["|".join(_exact(data.get("synonym", []))) for data in living.values()],
+            "replaces": ["|".join(replaces.get(term, [])) for term in living],
+            "considered_for": ["|".join(considered.get(term, [])) for term in living],
         },
         index=pd.Index(list(living), dtype=object),
     )
@@ -90,6 +93,14 @@ def load_cell_ontology(
         for relation, part in table.groupby("relation")
     }
     return KnowledgeGraph({node_type: nodes}, edges, account)
+
+
+def _inverse(ends: dict[str, list[str]]) -> dict[str, list[str]]:
+    starts: dict[str, list[str]] = {}
+    for start, found in ends.items():
+        for end in found:
+            starts.setdefault(end, []).append(start)
+    return starts
 
 
 def _exact(synonyms: list[str]) -> list[str]:

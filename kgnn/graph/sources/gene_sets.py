@@ -1,7 +1,6 @@
 """Gene sets (GMT, GAF) → gene–gene similarity, or genes and their sets."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.obo import read_obo
-from kgnn.graph.ontology import PART_OF
 from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, text_lines
 from kgnn.graph.sources.collect import check_genes
+from kgnn.graph.sources.gene_set_files import propagate, read_gaf, read_gmt
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
 from kgnn.names import listed
@@ -27,22 +25,6 @@ MEMBER = ("gene", "member_of", "gene_set")
 SIMILARITIES = ("jaccard", "overlap", "information")
 BLOCK = 512  # genes a block: bounds the memory of the product
 ASPECTS = ("P", "F", "C")
-GAF_FIELDS = 15  # required columns of GAF 2.x, of 17
-
-
-@dataclass
-class GeneSets:
-    """Sets of genes as they stand in a file: set name → genes, and what was left out while reading."""
-
-    sets: dict[str, list[str]]
-    labels: dict[str, str] = field(default_factory=dict)
-    rows_read: int = 0
-    unit: str = "gene sets"
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def count(self, reason: str, n: int = 1) -> None:
-        """Note that `n` rows were left out."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + n
 
 
 def load_gene_sets(
@@ -61,9 +43,11 @@ def load_gene_sets(
     """Read gene sets and link genes that share them: GEARS' GO graph (Roohani et al., Nat Biotechnol 2024).
 
     GMT: one set a line, tab-separated: name, description (may be empty), genes; blank fields, such as a trailing tab
-    leaves, are no genes; names may hold spaces. GAF 2.x (Gene Ontology annotations): 15 to 17 columns, lines of
-    comment begin with `!`; the set is the GO term, the gene the DB Object Symbol; rows with the qualifier NOT and
-    rows of an excluded evidence code are dropped and counted. Licence: GO and Reactome are CC BY 4.0 and CC0.
+    leaves, are no genes; names may hold spaces. A gene may have a weight behind it, `TP53,1.0`, as Enrichr writes: that
+    of the gene–member_of–gene_set edge (similarities take no weights); a gene of weight 0 is no member. GAF 2.x
+    (Gene Ontology annotations): 15 to 17 columns, lines of comment begin with `!`; the set is the GO term, the gene the
+    DB Object Symbol; rows with the qualifier NOT and rows of an excluded evidence code are dropped and counted.
+    Licence: GO and Reactome are CC BY 4.0 and CC0.
 
     Similarity of two genes with the sets A and B: `jaccard` |A∩B| / |A∪B|; `overlap` |A∩B| / min(|A|, |B|);
     `information` Σ_{A∩B} IC / Σ_{A∪B} IC with IC(set) = −log(share of all genes in the set), as simGIC (Pesquita et
@@ -78,8 +62,9 @@ def load_gene_sets(
         similarity: `jaccard`, `overlap` or `information`.
         relation: `shares_gene_sets` for gene–gene edges, or `member_of` for `gene–member_of–gene_set`.
         ontology: GO's OBO file; a gene of a term then belongs to the term's ancestors by is_a and part_of too (the
-            true path rule), alternative ids are resolved, obsolete and unknown terms dropped and counted. For GAF, or
-            for a GMT whose sets are named by, or end in, a term id: `apoptosis (GO:0006915)`.
+            true path rule); alternative ids are resolved, obsolete terms replaced where the file says by which one,
+            others and unknown ones dropped, all counted. For GAF, or for a GMT whose sets are named by, or end in, a
+            term id: `apoptosis (GO:0006915)`.
         evidence: GAF: evidence codes to keep, such as `["EXP", "IDA"]`; default: all but `exclude_evidence`.
         exclude_evidence: GAF: codes to leave out; ND means that nothing is known.
         aspect: GAF: `P` process, `F` function or `C` component; default: all three.
@@ -125,122 +110,22 @@ def load_gene_sets(
         labels = [read.labels.get(name, name) for name in names]
         nodes["gene_set"] = pd.DataFrame({"label": labels}, index=pd.Index(names, dtype=object))
         pairs = membership.tocoo()
-        table = table_of(pairs.row, pairs.col, origin)
+        own = [read.sets[names[column]][genes[row]] for row, column in zip(pairs.row, pairs.col, strict=True)]
+        table = table_of(pairs.row, pairs.col, origin, np.array(own))
     else:
         source, target, weight = similar(membership, similarity, k, threshold)
         table = table_of(source, target, origin, weight)
-    counts = {"rows_read": read.rows_read, "unit": read.unit, "dropped": read.dropped}
+    counts: dict[str, Any] = {"rows_read": read.rows_read, "unit": read.unit, "dropped": read.dropped}
+    counts |= {"replaced": read.replaced} if read.replaced else {}
     return KnowledgeGraph.of(GraphTables.of_relation(nodes, key, table, origin, path=str(path), **counts))
 
 
-def _membership(sets: dict[str, list[str]]) -> tuple[list[str], sparse.csr_array]:
+def _membership(sets: dict[str, dict[str, float]]) -> tuple[list[str], sparse.csr_array]:
     genes = sorted({gene for members in sets.values() for gene in members})
     code = {gene: number for number, gene in enumerate(genes)}
     rows = [code[gene] for members in sets.values() for gene in members]
     columns = np.repeat(np.arange(len(sets)), [len(members) for members in sets.values()])
     return genes, sparse.csr_array((np.ones(len(rows), np.float32), (rows, columns)), (len(genes), len(sets)))
-
-
-def read_gmt(path: Path) -> GeneSets:
-    """Read a GMT file; see `load_gene_sets`."""
-    read = GeneSets({})
-    for number, line in text_lines(path):
-        if not line.strip():
-            continue
-        read.rows_read += 1
-        name, *rest = line.split("\t")
-        genes = [gene.strip() for gene in rest[1:] if gene.strip()]
-        if not genes or not name.strip():
-            raise InputError(
-                f"{path}:{number}: {len(rest) + 1} fields and no gene or no name; a GMT line has a name, a description "
-                "(may be empty) and at least one gene, separated by tabs"
-            )
-        if name in read.sets:
-            raise InputError(f"{path}:{number}: the gene set {name[:80]!r} stands twice; rename or remove one")
-        read.sets[name] = list(dict.fromkeys(genes))
-        if len(genes) > len(read.sets[name]):
-            read.count("gene repeated in its set", len(genes) - len(read.sets[name]))
-    if not read.sets:
-        raise InputError(f"{path}: no gene set in the file")
-    return read
-
-
-def read_gaf(
-    path: Path,
-    *,
-    evidence: Iterable[str] | None = None,
-    exclude_evidence: Iterable[str] = ("ND",),
-    aspect: str | None = None,
-) -> GeneSets:
-    """Read a GAF 2.x file (GO annotation format): GO term → gene symbols; see `load_gene_sets`."""
-    kept, left_out = None if evidence is None else set(evidence), set(exclude_evidence)
-    read = GeneSets({}, unit="annotations")
-    members: dict[str, dict[str, None]] = {}
-    for number, line in text_lines(path):
-        if line.startswith("!"):
-            if line.lower().replace(" ", "").startswith("!gaf-version:1"):
-                raise InputError(f"{path}:{number}: GAF 1 is not readable; download the GAF 2 file")
-            continue
-        if not line.strip():
-            continue
-        read.rows_read += 1
-        fields = line.split("\t")
-        if len(fields) < GAF_FIELDS:
-            raise InputError(f"{path}:{number}: {len(fields)} fields; a GAF 2 line has {GAF_FIELDS} to 17, by tabs")
-        gene, qualifier, term, code = fields[2].strip(), fields[3].strip(), fields[4].strip(), fields[6].strip()
-        if not gene or not term:
-            read.count("no gene symbol or term")
-        elif "NOT" in qualifier.split("|"):
-            read.count("qualifier NOT")
-        elif (kept is not None and code not in kept) or (kept is None and code in left_out):
-            read.count(f"evidence {code[:20]}")
-        elif aspect is not None and fields[8].strip() != aspect:
-            read.count(f"aspect other than {aspect}")
-        elif gene in members.setdefault(term, {}):
-            read.count("gene repeated in its set")
-        else:
-            members[term][gene] = None
-    read.sets = {term: list(genes) for term, genes in members.items() if genes}
-    return read
-
-
-def gaf_aliases(path: str | Path) -> pd.DataFrame:
-    """Return the synonyms in a GAF file as a table `symbol, alias`, ready for `GeneNames`."""
-    pairs: dict[tuple[str, str], None] = {}
-    for number, line in text_lines(existing_file(path)):
-        if line.startswith("!") or not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) < GAF_FIELDS:
-            raise InputError(f"{path}:{number}: {len(fields)} fields; a GAF 2 line has {GAF_FIELDS} to 17, by tabs")
-        pairs |= {(fields[2].strip(), alias.strip()): None for alias in fields[10].split("|") if alias.strip()}
-    return pd.DataFrame(list(pairs), columns=["symbol", "alias"])
-
-
-def propagate(read: GeneSets, ontology: str | Path) -> None:
-    """Give each term's genes to its ancestors too (is_a and part_of), in place."""
-    terms = read_obo(ontology)
-    living = {t: data for t, data in terms.nodes(data=True) if "name" in data and data.get("is_obsolete") != "true"}
-    main = {alias: term for term, data in living.items() for alias in data.get("alt_id", [])} | {t: t for t in living}
-    parents: dict[str, list[str]] = {}
-    for child, parent, kind in terms.edges(keys=True):
-        if kind in ("is_a", "part_of", PART_OF) and parent in living:
-            parents.setdefault(child, []).append(parent)
-    members: dict[str, dict[str, None]] = {}
-    for name, genes in read.sets.items():
-        term = main.get(name) or main.get(name.rsplit("(", 1)[-1].rstrip(")").strip())
-        if term is None:
-            read.count("term unknown or obsolete in the ontology", 1 if read.unit == "gene sets" else len(genes))
-            continue
-        reached, stack = {term}, [term]
-        while stack:
-            new = [parent for parent in parents.get(stack.pop(), []) if parent not in reached]
-            reached.update(new)
-            stack += new
-        for ancestor in sorted(reached):
-            members.setdefault(ancestor, {}).update(dict.fromkeys(genes))
-    read.sets = {term: list(genes) for term, genes in members.items()}
-    read.labels = {term: living[term]["name"] for term in read.sets}
 
 
 def similar(

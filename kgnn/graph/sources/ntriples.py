@@ -146,7 +146,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
     """Yield whole lines, many at a time."""
     try:
         with open_bytes(path) as file:
-            rest, n_lines = b"", 0
+            rest, n_lines = file.read(3).removeprefix(b"\xef\xbb\xbf"), 0
             while True:
                 piece = file.read(CHUNK)
                 if not piece:
