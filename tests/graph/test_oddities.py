@@ -260,3 +260,8 @@ def test_the_graph_of_the_cell_ontology_is_networkxs(write):
     found = nx.DiGraph(kg.edges(("cell_type", "is_a", "cell_type"))[["source", "target"]].to_numpy().tolist())
     assert set(found.edges) == {("T:1", "T:0"), ("T:2", "T:0")}
     assert np.all(kg.nodes("cell_type")["replaces"] == ["", "T:91|T:92", ""])
+
+
+def test_commas_within_long_names_are_no_list(write):
+    path = write("r.gmt", "one\t\t18S rRNA, 5.8S rRNA, 28S rRNA\tTP53\n")  # as Reactome has it
+    assert g.load_gene_sets(path).nodes("gene").index.tolist() == ["18S rRNA, 5.8S rRNA, 28S rRNA", "TP53"]

@@ -59,7 +59,7 @@ def read_gmt(path: Path) -> GeneSets:
         read.sets[name] = {gene: weight for gene, weight in weights.items() if weight > 0}
         if len(weights) > len(read.sets[name]):
             read.count("gene of weight 0", len(weights) - len(read.sets[name]))
-        listed_in_one |= {gene: None for gene in weights if "," in gene}
+        listed_in_one |= {gene: None for gene in weights if "," in gene and " " not in gene}
     if not read.sets:
         raise InputError(f"{path}: no gene set in the file")
     if listed_in_one:
