@@ -13,12 +13,13 @@ from kgnn.errors import DataWarning, InputError
 
 Scale = Literal["log", "counts", "linear", "scaled"]
 LOG_MAX = 20.0  # no logarithm of a count or an intensity is larger
+SCALED_SHARE = 0.3  # of scaled values more than half are negative, of predicted means few
 PROBE = 1_000  # cells on disk from whose values it is told what they are
 NORMALISE = "sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)"
 OF_SCALE = {
     "counts": f"holds whole numbers only and looks like raw counts; normalise first: {NORMALISE}",
-    "linear": f"holds values up to {{0.max():.4g}} and looks as if no logarithm had been taken; {NORMALISE}",
-    "scaled": "holds values down to {0.min():.3g} and looks scaled; give the log-normalised values from before "
+    "linear": f"holds values up to {{high:.4g}} and looks as if no logarithm had been taken; {NORMALISE}",
+    "scaled": "holds values down to {low:.3g} and looks scaled; give the log-normalised values from before "
     "sc.pp.scale (a layer, adata.raw.to_adata())",
 }
 
@@ -79,14 +80,17 @@ def warn_of_scale(x: Any, what: str, fine: Collection[str] = ("log",)) -> Scale:
     """Return the scale of a matrix; a `DataWarning` says what is the matter with one that is not among `fine`."""
     scale = scale_of(x)
     if scale not in fine:
-        warnings.warn(f"{what} {OF_SCALE[scale].format(_values(x))}", DataWarning, stacklevel=3)
+        values = _values(x)
+        warnings.warn(
+            f"{what} {OF_SCALE[scale].format(low=values.min(), high=values.max())}", DataWarning, stacklevel=3
+        )
     return scale
 
 
 def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
     """Refuse a matrix that is not on the scale of another, `y`, which it meets: counts beside logarithms, say.
 
-    Where one holds means, whole numbers beside others are no sign, and means a little below zero neither.
+    Means are no whole numbers where counts are, and predicted ones may lie below zero: neither is a sign.
 
     Raises:
         InputError: names both and their ranges.
@@ -96,7 +100,7 @@ def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
         return
     ranges = [(float(part.min()), float(part.max())) for part in (a, b)]
     beyond = [high > LOG_MAX for _, high in ranges]
-    negative = [low < -1 for low, _ in ranges]
+    negative = [bool((part < 0).mean() > SCALED_SHARE) for part in (a, b)]
     far = max(high for _, high in ranges) > 3 * max(min(high for _, high in ranges), 1e-12)
     if (beyond[0] != beyond[1] and far) or negative[0] != negative[1]:
         told = [f"{name} from {low:.4g} to {high:.4g}" for name, (low, high) in zip((what, other), ranges, strict=True)]

@@ -105,6 +105,9 @@ def predict(
     encoder: Annotated[
         str | None, typer.Option(help="package.module:Name of the class, for a model with an encoder of your own.")
     ] = None,
+    line: Annotated[
+        str | None, typer.Option(help="Cell line of training, for a model fitted with --group-key.")
+    ] = None,
     seed: int = 0,
     json: Json = None,
 ) -> None:
@@ -118,7 +121,8 @@ def predict(
     loaded = load_model(model, encoder=encoder)
     if isinstance(loaded, CellModel):
         raise InputError(f"{model}: holds a cell model, which predicts no perturbations; use kgnn embed")
-    prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed)
+    given = {} if line is None else {"line": line}
+    prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed, **given)
     with new_file(out) as file:
         prediction.write_h5ad(file)
     console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}", markup=False)

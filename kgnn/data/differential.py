@@ -13,20 +13,19 @@ from kgnn.data.screen import Screen
 def top_de_genes(screen: Screen, conditions: Iterable[str], n: int = 20) -> dict[str, np.ndarray]:
     """Return for each condition the numbers of its `n` most differentially expressed genes, strongest first.
 
-    Real cells against the control cells, ranked by the absolute t statistic (`scanpy.tl.rank_genes_groups`,
-    `method="t-test"`, as in GEARS). Genes that do not vary between the two have no statistic and come last, in
-    their order. A condition of one cell has no variance: its genes are ranked by their absolute change.
+    Real cells against the control cells of their groups, ranked by the absolute t statistic
+    (`scanpy.tl.rank_genes_groups`, `method="t-test"`, as in GEARS). Genes that do not vary between the two have no
+    statistic and come last, in their order. A condition of one cell has no variance: its genes are ranked by their absolute change.
     """
     conditions = list(conditions)
-    controls = screen.controls
-    change = (screen.mean(conditions) - screen.control_mean).abs().to_numpy()
+    change = screen.changes(conditions).abs().to_numpy()
     result = {}
     for row, name in enumerate(conditions):
-        cells = screen.cells([name])
-        if len(cells) < 2 or len(controls) < 2:
+        cells, controls = _cells_and_controls(screen, name)
+        if cells.shape[0] < 2 or controls.shape[0] < 2:
             result[name] = np.argsort(-change[row], kind="stable")[:n]
             continue
-        scores, _ = _t_test(screen.x[cells], screen.x[controls])
+        scores, _ = _t_test(cells, controls)
         result[name] = np.argsort(-np.nan_to_num(np.abs(scores)), kind="stable")[:n]
     return result
 
@@ -36,14 +35,26 @@ def significant_genes(screen: Screen, conditions: Iterable[str], alpha: float = 
 
     A condition of one cell has none.
     """
-    result, controls = {}, screen.controls
+    result = {}
     for name in conditions:
-        cells = screen.cells([name])
-        if len(cells) < 2 or len(controls) < 2:
+        cells, controls = _cells_and_controls(screen, name)
+        if cells.shape[0] < 2 or controls.shape[0] < 2:
             result[name] = np.zeros(len(screen.genes), dtype=bool)
         else:
-            result[name] = _t_test(screen.x[cells], screen.x[controls])[1] < alpha
+            result[name] = _t_test(cells, controls)[1] < alpha
     return result
+
+
+def _cells_and_controls(screen: Screen, name: str) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Cells of a condition, and the control cells of their groups; of several groups each less its control mean."""
+    cells, controls = screen.cells([name]), screen.controls_of([name])
+    if len(set(screen.group[cells])) == 1:
+        return screen.x[cells], screen.x[controls]
+    means = screen.group_means
+    return tuple(
+        sparse.csr_matrix(screen.x[rows].toarray() - means.loc[screen.group[rows]].to_numpy())
+        for rows in (cells, controls)
+    )
 
 
 def _t_test(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:

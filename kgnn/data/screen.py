@@ -56,6 +56,11 @@ class Screen:
         """Return the row numbers of the cells of some conditions."""
         return np.flatnonzero(np.isin(self.condition, list(conditions)))
 
+    def controls_of(self, conditions: Iterable[str]) -> np.ndarray:
+        """Row numbers of the control cells of the groups that the conditions' cells are in."""
+        groups = set(self.group[self.cells(conditions)])
+        return self.controls[np.isin(self.group[self.controls], list(groups))]
+
     def check_present(self, conditions: Iterable[str]) -> None:
         """Refuse a condition without cells."""
         missing = sorted(set(conditions) - set(self.condition))

@@ -28,7 +28,7 @@ class Baseline(Predictor):
     def fit(self, data: Training, *, seed: int = 0) -> None:
         self.genes_, self.conditions_ = data.screen.genes, data.conditions
         start = data.screen.control_mean
-        self.delta_ = data.screen.mean(data.conditions).to_numpy() - start
+        self.delta_ = data.screen.changes(data.conditions).to_numpy()
         self._learn(start)
 
     def _learn(self, start: np.ndarray) -> None:

@@ -11,7 +11,6 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from torch import Tensor, nn
 
-from kgnn.data.screen import Screen
 from kgnn.errors import InputError
 from kgnn.files import read_json, write_json
 from kgnn.graph import KnowledgeGraph
@@ -20,15 +19,6 @@ from kgnn.version import __version__
 FORMAT = "kgnn.model"
 FORMAT_VERSION = 1
 CONFIG, ARRAYS, CONTROLS, GRAPH = "config.json", "arrays.safetensors", "controls.safetensors", "graph"
-MAX_CONTROLS = 2_000  # control cells kept with a model, from which predicted cells start
-
-
-def keep_controls(screen: Screen, seed: int) -> sparse.csr_matrix:
-    """Return the control cells to keep with a model: all, or a random 2,000 of them."""
-    controls = screen.controls
-    if len(controls) > MAX_CONTROLS:
-        controls = np.sort(np.random.default_rng(seed).choice(controls, MAX_CONTROLS, replace=False))
-    return screen.x[controls]
 
 
 def write_model(

@@ -344,7 +344,7 @@ def test_coverage_counts_genes_within_the_interval(screen, prediction):
 def test_the_ceiling_of_data_with_known_noise():
     rng = np.random.default_rng(0)
     genes, cells = 800, 60
-    control, delta = rng.random(genes) + 3, rng.standard_normal(genes)
+    control, delta = rng.random(genes) + 9, rng.standard_normal(genes)  # far from zero, as logarithms are
     x = np.vstack(
         [control + rng.standard_normal((cells, genes)), control + delta + rng.standard_normal((cells, genes))]
     )

@@ -55,10 +55,8 @@ def test_node_features_that_tell_which_genes_act_alike_help_and_shuffled_ones_do
     samples = read_samples(read_screen(screen), [name for name in screen.obs["condition"].unique() if name in genes])
     of = pd.DataFrame(np.linalg.svd(samples.change)[0][:, :8], index=samples.names)  # cheating, so that it must help
     shuffled = pd.DataFrame(of.to_numpy()[np.random.default_rng(0).permutation(len(of))], index=of.index)
-    found = [
-        pearson(PerturbationModel(graph).fit(screen, parts), screen, parts)
-        for graph in (None, *(KnowledgeGraph({"gene": genes}, {}).with_features("told", t) for t in (of, shuffled)))
-    ]
+    graphs = [KnowledgeGraph({"gene": list(screen.var_names)}, {}).with_features("told", t) for t in (of, shuffled)]
+    found = [pearson(PerturbationModel(graph).fit(screen, parts), screen, parts) for graph in (None, *graphs)]
     assert found[1] > max(found[0], found[2]) + 0.1
 
 
@@ -158,10 +156,15 @@ def test_an_unseen_cell_line_is_predicted_from_its_control_cells(tmp_path):
     model.save(tmp_path / "run")
     again = PerturbationModel.load(tmp_path / "run")
     np.testing.assert_array_equal(again.predict(names, control_cells=controls).X, prediction.X)
-    in_training = model.predict(names, control_cells=known[known.obs["cell_line"] == "line1"])
+    of_training = known[known.obs["condition"] == "control"]
+    own = of_training[of_training.obs["cell_line"] == "line1"]
+    in_training = model.predict(names, control_cells=own)
     assert not np.allclose(in_training.layers["delta"], prediction.layers["delta"])
     with pytest.raises(InputError, match="several lines"):
-        model.predict(names, control_cells=known)
+        model.predict(names, control_cells=of_training)
+    with pytest.raises(InputError, match=r"1000 of 1200 control cells are perturbed, first with"):
+        model.predict(names, control_cells=known[known.obs["cell_line"] == "line1"])
+    np.testing.assert_array_equal(model.predict(names, line="line1").X.shape, in_training.X.shape)
     with pytest.raises(InputError, match="lack 1 genes of the model, first 'G000'"):
         model.predict(names, control_cells=controls[:, 1:])
 
@@ -217,7 +220,7 @@ def test_bad_input_is_told(model, screen, kg):
     with pytest.raises(InputError, match="train group is empty"):
         PerturbationModel(kg).fit(screen, {"train": [], "val": [], "test": []})
     empty = AnnData(np.zeros((0, screen.n_vars), np.float32), var=pd.DataFrame(index=screen.var_names))
-    with pytest.raises(InputError, match="control cells are none"):
+    with pytest.raises(InputError, match="there are no control cells"):
         model.predict("G001", control_cells=empty)
     with pytest.raises(InputError, match="unknown model 'forest'"):
         make_model("forest")

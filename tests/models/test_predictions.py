@@ -6,6 +6,7 @@ import pytest
 from anndata import AnnData
 
 from kgnn import PerturbationModel
+from kgnn.errors import DataWarning
 from kgnn.models import Changes, Predictor
 
 
@@ -62,7 +63,8 @@ def test_means_do_not_fall_below_zero_where_the_data_do_not():
 def test_means_of_scaled_data_are_left_as_they_are(where, tmp_path):
     cells, controls = [[0.5, 1, 2]], [[1, 2, 0], [3, 0, 0]]
     (cells if where == "cells" else controls)[0][1] = -1
-    model = told([-5.0, 0.5, -0.1], screen_of(cells, controls))
+    with pytest.warns(DataWarning, match="looks scaled"):
+        model = told([-5.0, 0.5, -0.1], screen_of(cells, controls))
     model.save(tmp_path / "m")
     for each in (model, PerturbationModel.load(tmp_path / "m", encoder=Told)):
         prediction = each.predict("A")

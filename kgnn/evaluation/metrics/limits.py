@@ -1,6 +1,7 @@
 """How much of the data can be predicted at all, given its sampling noise."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.data.screen import read_screen
-from kgnn.evaluation.metrics.means import check_measured, condition_means, scored_genes
+from kgnn.evaluation.metrics.means import check_measured, predicted_means, scored_genes
 from kgnn.evaluation.metrics.pearson import correlation
+from kgnn.files import as_adata
 
 
 def noise_ceiling(
@@ -19,7 +21,8 @@ def noise_ceiling(
     n_repeats: int = 20,
     seed: int = 0,
     condition_key: str = "condition",
-    control: str | Iterable[str] | None = None,
+    control: Any = None,
+    group_key: str | None = None,
 ) -> pd.DataFrame:
     """How well the data could be predicted at all: one row a condition.
 
@@ -30,7 +33,7 @@ def noise_ceiling(
     Raises:
         InputError: a condition without cells.
     """
-    screen = read_screen(adata, condition_key=condition_key, control=control)
+    screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
     rng = np.random.default_rng(seed)
     x, rows = screen.x, {}
 
@@ -42,12 +45,13 @@ def noise_ceiling(
     check_measured(conditions, screen)
     for name in conditions:
         cells = screen.cells([name])
+        controls = screen.controls_of([name])
         if len(cells) < 2:
             rows[name] = {"split_half": np.nan, "ceiling": np.nan}
             continue
         r = []
         for _ in range(n_repeats):
-            (a, b), (c, d) = halves(cells), halves(screen.controls)
+            (a, b), (c, d) = halves(cells), halves(controls)
             r.append(correlation(a - c, b - d))
         mean = max(float(np.mean(r)), 0.0)
         rows[name] = {"split_half": float(np.mean(r)), "ceiling": float(np.sqrt(2 * mean / (1 + mean)))}
@@ -60,20 +64,23 @@ def explained_share(
     *,
     exclude_targets: bool = True,
     condition_key: str = "condition",
-    control: str | Iterable[str] | None = None,
+    control: Any = None,
+    group_key: str | None = None,
 ) -> float:
     """Share of the explainable variance of all predicted conditions' changes: 1 − (E − N) / (D − N).
 
     E = Σ (δ̂ − δ)², D = Σ δ², N = the part of both that is sampling noise of the means, Σ s²/n of the condition's cells
     and of the controls. 1: all but noise; 0: no better than predicting no change.
     """
-    screen = read_screen(adata, condition_key=condition_key, control=control)
-    predicted = condition_means(prediction, screen.genes, control)
+    screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
+    predicted = predicted_means(as_adata(prediction), screen, control)
     check_measured(predicted.index, screen)
-    start = screen.control_mean
     error = size = noise = 0.0
-    of_control = _variance_of_mean(screen.x[screen.controls])
+    starts = screen.reference(predicted.index)
     for name, y_hat in predicted.iterrows():
+        start = starts.loc[name].to_numpy()
+        controls = screen.controls_of([str(name)])
+        of_control = _variance_of_mean(screen.x[controls])
         keep = scored_genes(str(name), screen.genes, exclude_targets)
         cells = screen.x[screen.cells([str(name)])]
         y = np.asarray(cells.mean(axis=0)).ravel()

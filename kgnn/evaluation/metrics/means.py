@@ -1,6 +1,7 @@
 """What is compared: the mean predicted expression of each condition, on the genes that count."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ from anndata import AnnData
 from kgnn.data.conditions import CONTROL, ConditionNames
 from kgnn.data.screen import Screen, perturbed_genes
 from kgnn.errors import InputError
+from kgnn.expression import check_same_scale
+from kgnn.parts import did_you_mean
 
 
-def condition_means(
-    prediction: AnnData, genes: pd.Index, control: str | Iterable[str] | None, layer: str | None = None
-) -> pd.DataFrame:
+def condition_means(prediction: AnnData, genes: pd.Index, control: Any, layer: str | None = None) -> pd.DataFrame:
     """Mean predicted expression, or of a layer, [conditions, genes], without control.
 
     Raises:
@@ -40,6 +41,26 @@ def condition_means(
     return means
 
 
+def predicted_means(prediction: AnnData, screen: Screen, control: Any) -> pd.DataFrame:
+    """Mean predicted expression [conditions, genes] of the screen's measured conditions, on its scale.
+
+    Where the screen has groups: the predicted change added to the control cells of each condition's groups.
+
+    Raises:
+        InputError: see `condition_means`; a prediction on another scale than the cells.
+    """
+    predicted = condition_means(prediction, screen.genes, control)
+    check_same_scale(predicted.to_numpy(), screen.x, "the prediction goes", "the data")
+    if len(screen.group_means) == 1:
+        return predicted
+    if "delta" in prediction.layers:
+        change = condition_means(prediction, screen.genes, control, "delta")
+    else:
+        change = predicted - screen.control_mean
+    check_measured(change.index, screen)
+    return change + screen.reference(change.index)
+
+
 def scored_genes(condition: str, genes: pd.Index, exclude_targets: bool) -> np.ndarray:
     """Mask [genes] of those that a condition is scored on."""
     return ~(genes.isin(perturbed_genes(condition)) & exclude_targets)
@@ -50,4 +71,5 @@ def check_measured(conditions: Iterable[str], screen: Screen) -> None:
     measured = set(screen.conditions)
     unknown = [name for name in conditions if name not in measured]
     if unknown:
-        raise InputError(f"condition {unknown[0]!r} has no cells in the data; it cannot be scored")
+        hint = did_you_mean(unknown[0], measured)
+        raise InputError(f"condition {unknown[0]!r} has no cells in the data{hint}; it cannot be scored")

@@ -9,11 +9,12 @@ from anndata import AnnData
 
 from kgnn.data.differential import significant_genes, top_de_genes
 from kgnn.data.screen import Screen, read_screen
-from kgnn.data.splits import Split
+from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
-from kgnn.evaluation.metrics.means import check_measured, condition_means, scored_genes
+from kgnn.evaluation.metrics.means import check_measured, condition_means, predicted_means, scored_genes
 from kgnn.evaluation.metrics.record import Metric
 from kgnn.evaluation.metrics.table import Choice, choose
+from kgnn.files import as_adata
 
 
 def evaluate(
@@ -25,7 +26,8 @@ def evaluate(
     n_top: int = 20,
     exclude_targets: bool = False,
     condition_key: str = "condition",
-    control: str | Iterable[str] | None = None,
+    control: Any = None,
+    group_key: str | None = None,
 ) -> pd.DataFrame:
     """Score predictions against the real cells of `adata`, one row a condition.
 
@@ -39,20 +41,24 @@ def evaluate(
             (`kgnn.data.top_de_genes`); columns that depend on them end in `_top20`.
         exclude_targets: leave a condition's perturbed genes out of all its scores.
         condition_key, control: as for `kgnn.data.read_screen`, for `adata`.
+        group_key: column of obs of `adata` (batch, cell line): a condition's cells are compared with control cells of
+            their own groups, and the predicted change (`layers["delta"]`, else the difference to all control cells) is
+            added to these.
 
     Returns:
         A column a metric; `n_cells`, real cells; with a split, `subgroup`.
 
     Raises:
-        InputError: different genes, a condition without real cells, no condition to score, no usable metric.
+        InputError: different genes or scales, a condition without real cells, no condition to score, no usable metric.
     """
     chosen = choose(metrics, n_top)
-    screen = read_screen(adata, condition_key=condition_key, control=control)
-    predicted = condition_means(prediction, screen.genes, control)
+    prediction, split = as_adata(prediction), None if split is None else read_split(split, control)
+    screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
+    predicted = predicted_means(prediction, screen, control)
     conditions = _conditions(predicted, screen, split)
     top = top_de_genes(screen, conditions, n=len(screen.genes))
     significant = significant_genes(screen, conditions)
-    observed, reference = screen.mean(screen.conditions), screen.control_mean
+    observed, reference = screen.mean(screen.conditions), screen.reference(screen.conditions)
     unsure = "uncertainty" in prediction.layers
     variance = condition_means(prediction, screen.genes, control, "uncertainty") if unsure else None
     subgroup = {name: group for group, names in (split or {}).get("subgroups", {}).items() for name in names}
@@ -60,7 +66,8 @@ def evaluate(
     for name in conditions:
         keep = scored_genes(name, screen.genes, exclude_targets)
         values = {"predicted": predicted.loc[name].to_numpy(), "observed": observed.loc[name].to_numpy()}
-        values |= {"reference": reference, "significant": significant[name], "panel": observed.to_numpy()}
+        values |= {"reference": reference.loc[name].to_numpy(), "panel": observed.to_numpy()}
+        values["significant"] = significant[name]
         if variance is not None:
             values["variance"] = variance.loc[name].to_numpy()
         strongest = top[name][keep[top[name]]][:n_top]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 from torch import nn
 
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split
-from kgnn.errors import DataWarning, InputError
+from kgnn.errors import InputError
 from kgnn.files import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
-from kgnn.models.perturbation.predictions import check_known, read_conditions, read_controls, some, to_anndata
+from kgnn.models.perturbation.predictions import check_known, read_conditions, to_anndata
 from kgnn.models.perturbation.predictor import Known, Predictor, Start, check_changes, check_learnable
-from kgnn.models.perturbation.reading import read_training
+from kgnn.models.perturbation.reading import read_training, warn_of_lonely
+from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import PREDICTORS, make_predictor
-from kgnn.models.storage import CONFIG, keep_controls, load_arrays, load_config, load_graph, write_model
+from kgnn.models.storage import CONFIG, load_arrays, load_config, load_graph, write_model
 from kgnn.parts import check_options, name_of, options_of
 from kgnn.progress import progress
 
@@ -51,9 +50,9 @@ class PerturbationModel:
             `uncertainty_weight`, `soft_sign` of `"gears"`; `channels` of its peers; those of one's own class.
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
-    (how many `measured` and `perturbed` genes the graph knows), `control_mean_` [genes], `controls_` (up to 2,000
-    control cells), `non_negative_` (whether all values are), `history_` (validation score an epoch; for `"kg"` the
-    leave-one-out loss a step).
+    (how many `measured` and `perturbed` genes the graph knows), `controls_` (up to 2,000 control cells, and the means
+    of all: `control_mean_` [genes]), `non_negative_` (whether all values are), `history_` (validation score an epoch; for
+    `"kg"` the leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
@@ -64,8 +63,7 @@ class PerturbationModel:
     perturbable_: pd.Index
     conditions_: list[str]
     coverage_: dict[str, Coverage]
-    control_mean_: np.ndarray
-    controls_: sparse.csr_matrix
+    controls_: Controls
     non_negative_: bool
     predictor_: Predictor
     _lonely: set[str]
@@ -130,13 +128,14 @@ class PerturbationModel:
         check_changes(predictor.predict(some_trained, start), some_trained, screen.genes, largest)
         lonely = predictor.unlinked()
         if predictor.by_epochs:
-            lonely -= self._warn(lonely, screen.perturbed, "their embeddings learn from their own conditions alone")
+            lonely -= warn_of_lonely(
+                lonely & screen.perturbed, "their embeddings learn from their own conditions alone"
+            )
         vars(self).update(
             genes_=screen.genes,
             perturbable_=data.nodes,
             conditions_=train,
-            control_mean_=start.mean,
-            controls_=keep_controls(screen, seed),
+            controls_=Controls.of(screen, seed),
             non_negative_=bool(screen.x.data.min() >= 0),
             coverage_=coverage,
             predictor_=predictor,
@@ -152,7 +151,8 @@ class PerturbationModel:
         *,
         n_cells: int | None = None,
         seed: int = 0,
-        control_cells: AnnData | None = None,
+        control_cells: AnnData | str | Path | None = None,
+        line: str | None = None,
     ) -> AnnData:
         """Predict expression under conditions, seen or not.
 
@@ -162,6 +162,7 @@ class PerturbationModel:
             seed: for drawing those control cells.
             control_cells: unperturbed cells of another cell line, log-normalised like the training data and with its
                 genes: predict there. Default: the control cells of training.
+            line: predict in this cell line (group) of training, from its own control cells.
 
         Returns:
             AnnData, one row a condition (or cell), `var_names` the measured genes. `X`: expression, not below zero
@@ -181,11 +182,14 @@ class PerturbationModel:
             {g for name in names for g in perturbed_genes(name)} for names in (canonical, self.conditions_)
         )
         told = "nor were they perturbed in training, so nothing is known of their effect"
-        self._lonely -= self._warn(self._lonely, asked - trained, told)
-        cells, start = self.controls_, Start(self.control_mean_)
+        self._lonely -= warn_of_lonely(self._lonely & (asked - trained), told)
+        cells, start = self.controls_.cells, Start(self.controls_.mean)
+        if control_cells is not None and line is not None:
+            raise InputError("give line= or control_cells=, not both")
         if control_cells is not None:
-            cells, line = read_controls(control_cells, self.genes_, self.group_key)
-            start = Start(np.asarray(cells.mean(axis=0)).ravel(), line)
+            cells, start = self.controls_.others(control_cells, self.genes_, **self._names)
+        if line is not None:
+            cells, start = self.controls_.line(line)
         parts = []
         with progress("predicting", len(canonical)) as advance:
             for first in range(0, len(canonical), self.predictor_.at_once):
@@ -246,8 +250,8 @@ class PerturbationModel:
             "history": list(self.history_),
             "predictor": state,
         }
-        arrays = arrays | {"control_mean": self.control_mean_}
-        write_model(folder, config, arrays, self.controls_, self.predictor_.graph(self.kg))
+        config["groups"], own = self.controls_.state()
+        write_model(folder, config, arrays | own, self.controls_.cells, self.predictor_.graph(self.kg))
 
     @classmethod
     def load(cls, path: str | Path, *, encoder: Any = None) -> PerturbationModel:
@@ -270,23 +274,27 @@ class PerturbationModel:
             raise InputError(f"{path}: was saved with {config['encoder']}, which is not kgnn's; give it as encoder=")
         kg = load_graph(path)
         model = cls(kg, encoder=encoder or config["encoder"], **config["names"], **config["options"])
-        arrays, controls = load_arrays(path)
+        arrays, cells = load_arrays(path)
         genes, nodes = (pd.Index(config[name], dtype=object) for name in ("genes", "perturbable"))
-        control_mean, predictor = arrays.pop("control_mean"), model._blank
-        predictor.restore(Known(genes, nodes, kg, control_mean, str(path)), config["predictor"], arrays)
+        controls, predictor = Controls.restored(cells, genes, config["groups"], arrays), model._blank
+        predictor.restore(Known(genes, nodes, kg, controls.mean, str(path)), config["predictor"], arrays)
         predictor.history = config["history"]
         vars(model).update(
             genes_=genes,
             perturbable_=nodes,
             conditions_=config["conditions"],
             coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
-            control_mean_=control_mean,
             controls_=controls,
-            non_negative_=config.get("non_negative", not (controls.data < 0).any()),
+            non_negative_=config["non_negative"],
             predictor_=predictor,
             _lonely=predictor.unlinked(),
         )
         return model
+
+    @property
+    def control_mean_(self) -> np.ndarray:
+        """Mean of the control cells of training, [genes]."""
+        return self.controls_.mean
 
     @property
     def history_(self) -> Sequence[float]:
@@ -302,14 +310,6 @@ class PerturbationModel:
     @property
     def _names(self) -> dict[str, Any]:
         return {"condition_key": self.condition_key, "control": self.control, "group_key": self.group_key}
-
-    def _warn(self, lonely: set[str], genes: set[str], consequence: str) -> set[str]:
-        """Name, once, the perturbed genes that a graph with edges says nothing of."""
-        found = genes & lonely
-        if found:
-            message = f"{len(found)} perturbed genes have no neighbour in the graph: {some(found, 10)}; {consequence}"
-            warnings.warn(message, DataWarning, stacklevel=3)
-        return found
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "predictor_"):

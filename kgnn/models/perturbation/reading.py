@@ -113,3 +113,11 @@ def read_types(adata: AnnData, screen: Screen) -> Strength:
     told = ", ".join(f"{value:g} for {number} genes" for value, number in counts.most_common())
     logger.warning("strength %s, by obs[%r]; strength= says otherwise", told, TYPE)
     return values.pop() if len(values) == 1 else strengths
+
+
+def warn_of_lonely(genes: set[str], consequence: str) -> set[str]:
+    """Name the perturbed genes of which a graph with edges says nothing, and return them."""
+    if genes:
+        message = f"{len(genes)} perturbed genes have no neighbour in the graph: {some(genes, 10)}; {consequence}"
+        warnings.warn(message, DataWarning, stacklevel=3)
+    return genes

@@ -92,18 +92,18 @@ class PerturbationTraining(pl.LightningModule):
 
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
-        names, mean, top = self.validation
+        names, observed, top = self.validation
         change, _log_variance = self.changes(names, torch.ones(len(names), device=self.device))
-        error = (self.control_mean + change - mean.to(self.device)).square()
+        error = (change - observed.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(SCORE, score, prog_bar=True, batch_size=len(names))
 
 
 def _targets(screen: Screen, validation: list[str]) -> tuple[list[str], Tensor, Tensor]:
-    """Names, mean expression [conditions, genes], numbers of the top DE genes [conditions, n]."""
+    """Names, mean change [conditions, genes], numbers of the top DE genes [conditions, n]."""
     top = top_de_genes(screen, validation)
-    mean = torch.from_numpy(screen.mean(validation).to_numpy()).float()
-    return validation, mean, torch.from_numpy(np.stack([top[name] for name in validation]))
+    change = torch.from_numpy(screen.changes(validation).to_numpy()).float()
+    return validation, change, torch.from_numpy(np.stack([top[name] for name in validation]))
 
 
 def check_output(found: Any, network: nn.Module, conditions: int, genes: int) -> tuple[Tensor, Tensor | None]:

@@ -1,0 +1,106 @@
+"""Where predictions start from: the control cells of training, of one of its lines, or others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kgnn.data.conditions import CONTROL
+from kgnn.data.labels import canonical_labels
+from kgnn.data.screen import Screen
+from kgnn.errors import InputError
+from kgnn.expression import expression_of, scale_of
+from kgnn.files import as_adata
+from kgnn.models.perturbation.predictor import Start
+from kgnn.parts import did_you_mean
+
+MAX_CONTROLS = 2_000  # control cells kept with a model, from which predicted cells start
+
+
+class Controls(NamedTuple):
+    """Control cells of training: up to 2,000 of them [cells, genes] and the group of each [cells]; the mean of all
+    [genes], and of each group [groups, genes]."""
+
+    cells: sparse.csr_matrix
+    group: np.ndarray
+    mean: np.ndarray
+    means: pd.DataFrame
+
+    @classmethod
+    def of(cls, screen: Screen, seed: int) -> Controls:
+        """Those of a screen: all, or a random 2,000."""
+        rows = screen.controls
+        if len(rows) > MAX_CONTROLS:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_CONTROLS, replace=False))
+        return cls(screen.x[rows], screen.group[rows], screen.control_mean, screen.group_means)
+
+    def state(self) -> tuple[list[str], dict[str, np.ndarray]]:
+        """Names of the groups, and what else a saved model keeps besides the cells."""
+        group = self.means.index.get_indexer(self.group)
+        return list(self.means.index), {
+            "control_mean": self.mean,
+            "control_group": group.astype(np.int64),
+            "group_means": self.means.to_numpy(np.float64),
+        }
+
+    @classmethod
+    def restored(
+        cls, cells: sparse.csr_matrix, genes: pd.Index, groups: list[str], arrays: dict[str, np.ndarray]
+    ) -> Controls:
+        """What `state` gave; its arrays are taken out of `arrays`."""
+        mean, group, means = (arrays.pop(name) for name in ("control_mean", "control_group", "group_means"))
+        return cls(cells, np.array(groups, dtype=object)[group], mean, pd.DataFrame(means, groups, genes))
+
+    def line(self, name: str) -> tuple[sparse.csr_matrix, Start]:
+        """The cells of a group, and their mean.
+
+        Raises:
+            InputError: no such group.
+        """
+        known = list(self.means.index)
+        if name not in known or known == [""]:
+            has = ", ".join(known[:5]) if known != [""] else "none: fit with group_key="
+            raise InputError(f"line {name!r} is none of training{did_you_mean(name, known)}; there is {has}")
+        cells = self.cells[self.group == name]
+        return cells if cells.shape[0] else self.cells, Start(self.means.loc[name].to_numpy(), name)
+
+    def others(
+        self, adata: AnnData | str | Path, genes: pd.Index, condition_key: str, control: Any, group_key: str | None
+    ) -> tuple[sparse.csr_matrix, Start]:
+        """Other control cells in the order of `genes`, their mean, and their cell line where obs names one.
+
+        Raises:
+            InputError: a gene is missing, a cell is perturbed, cells of several lines, another scale than training's.
+        """
+        adata = as_adata(adata)
+        missing = genes.difference(adata.var_names)
+        if len(missing):
+            raise InputError(f"the control cells lack {len(missing)} genes of the model, first {missing[0]!r}")
+        if not adata.n_obs:
+            raise InputError("there are no control cells; give at least one")
+        if condition_key in adata.obs:
+            labels = canonical_labels(adata, condition_key, control)
+            perturbed = labels[labels != CONTROL]
+            if len(perturbed):
+                raise InputError(
+                    f"{len(perturbed)} of {adata.n_obs} control cells are perturbed, first with {perturbed.iloc[0]!r} "
+                    f"(obs[{condition_key!r}]); give unperturbed cells alone"
+                )
+        x = expression_of(adata[:, genes], what="X of the control cells")
+        scales = scale_of(x), scale_of(self.cells)
+        if scales[0] != scales[1]:
+            raise InputError(
+                f"the control cells look {scales[0]}, the training data {scales[1]} (values up to {x.max():.4g} and "
+                f"{self.cells.max():.4g}); bring both to one scale"
+            )
+        lines = set(adata.obs[group_key].astype(str)) if group_key in adata.obs else set()
+        if len(lines) > 1:
+            raise InputError(
+                f"the control cells are of several lines ({', '.join(sorted(lines)[:3])}); predict one at a time"
+            )
+        return x, Start(np.asarray(x.mean(axis=0)).ravel(), next(iter(lines), None))
