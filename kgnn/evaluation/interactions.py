@@ -91,7 +91,7 @@ def interaction_table(model: Predicts, genes: Sequence[str], *, scores: bool = T
     seen = getattr(model, "conditions_", None)
     canonical = ConditionNames(getattr(model, "control", None)).canonical
     variance = prediction.layers.get("uncertainty")
-    floor = getattr(model, "non_negative_", False)
+    floor = getattr(model, "scale_", "scaled") != "scaled"
     start = prediction.var["control_mean"].to_numpy() if floor else np.zeros(prediction.n_vars)
     rows = {}
     for number, (label, (a, b)) in enumerate(zip(labels, pairs, strict=True), len(names)):

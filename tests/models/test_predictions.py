@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 
 from kgnn import PerturbationModel
-from kgnn.errors import DataWarning
+from kgnn.errors import DataWarning, InputError
 from kgnn.models import Changes, Predictor
 
 
@@ -22,7 +22,7 @@ class Told(Predictor):
         self.genes = data.screen.genes
 
     def predict(self, conditions, start):
-        rows = np.array([self.change if name else np.zeros(len(start.mean)) for name in conditions], dtype=float)
+        rows = np.tile(np.asarray(self.change, float), (len(conditions), 1))  # of control too, as GEARS does
         variance = None if self.variance is None else np.tile(np.asarray(self.variance, float), (len(conditions), 1))
         return Changes(rows, variance)
 
@@ -70,3 +70,50 @@ def test_means_of_scaled_data_are_left_as_they_are(where, tmp_path):
         prediction = each.predict("A")
         np.testing.assert_allclose(prediction.layers["delta"], [[-5.0, 0.5, -0.1]], rtol=1e-6)
         np.testing.assert_allclose(prediction.X, np.mean(controls, 0)[None] + [[-5.0, 0.5, -0.1]], rtol=1e-6)
+        drawn = each.predict("A", n_cells=2).X - [-5.0, 0.5, -0.1]
+        np.testing.assert_allclose(np.sort(drawn, 0), np.sort(controls, 0), atol=1e-6, err_msg="cells moved by it")
+
+
+def test_cells_have_the_predicted_mean_and_keep_zeros():
+    rng = np.random.default_rng(0)
+    cells, controls = (np.log1p(rng.poisson([0.3, 0.5, 2.0, 0.1], (n, 4)) * 1.5) for n in (10, 50))
+    change = np.array([0.2, -0.1, 0.0, -9.0])
+    model = told(change, screen_of(cells, controls))
+    mean, found = model.predict("A").X[0], model.predict(["A", "B"], n_cells=20_000, seed=1)
+    assert found.n_obs == 40_000
+    assert found.obs["condition"].value_counts().to_dict() == {"A": 20_000, "B": 20_000}
+    for name in "AB":
+        x = found[found.obs["condition"] == name].X
+        np.testing.assert_allclose(x.mean(axis=0), mean, atol=0.02)
+        assert (x >= 0).all()
+        assert set(x[:, 2]) == set(controls.astype(np.float32)[:, 2]), "no change: the control cells' values"
+        assert (x[:, 3] == 0).all()
+        assert ((x == 0).mean(axis=0)[:2] > 0.4).all()
+    again = model.predict(["A", "B"], n_cells=20_000, seed=1)
+    np.testing.assert_array_equal(again.X, found.X)
+    assert (model.predict(["A", "B"], n_cells=20_000, seed=2).X != found.X).any()
+    with pytest.raises(InputError, match="n_cells must be at least 1"):
+        model.predict("A", n_cells=0)
+    below = screen_of(cells, controls)[20:].copy()
+    below.X = below.X - 5
+    with pytest.raises(InputError, match=r"scale|negative"):
+        model.predict("A", n_cells=2, control_cells=below)
+
+
+def test_each_cell_is_made_of_another_control_cell_as_far_as_they_reach():
+    controls = np.diag(np.arange(1, 7)) + 0.5
+    model = told(np.zeros(6), screen_of(controls, controls))
+    cells = model.predict(["A", "B"], n_cells=6).X
+    for part in (cells[:6], cells[6:]):
+        np.testing.assert_array_equal(np.sort(part.argmax(axis=1)), np.arange(6))
+        assert {tuple(row) for row in part} == {tuple(row) for row in controls.astype(np.float32)}
+
+
+def test_cells_of_values_that_are_no_logarithms_are_drawn_as_such():
+    rng = np.random.default_rng(0)
+    controls = rng.gamma(5, 100, (30, 2)) + 1
+    with pytest.warns(DataWarning, match="no logarithm"):
+        model = told([500.0, -250.0], screen_of(controls, controls))
+    cells = model.predict("A", n_cells=30).X
+    factors = np.sort(cells[:, 0]) / np.sort(controls[:, 0])
+    np.testing.assert_allclose(factors, 1 + 500 / controls[:, 0].mean(), rtol=0.01, err_msg="all have it: multiplied")

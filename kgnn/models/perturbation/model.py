@@ -15,6 +15,7 @@ from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split
 from kgnn.errors import InputError
+from kgnn.expression import Scale
 from kgnn.files import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
@@ -51,8 +52,8 @@ class PerturbationModel:
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
     (how many `measured` and `perturbed` genes the graph knows), `controls_` (up to 2,000 control cells, and the means
-    of all: `control_mean_` [genes]), `non_negative_` (whether all values are), `history_` (validation score an epoch; for
-    `"kg"` the leave-one-out loss a step).
+    of all: `control_mean_` [genes]), `scale_` (what the values are, `kgnn.expression.scale_of`), `history_` (validation
+    score an epoch; for `"kg"` the leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
@@ -64,7 +65,7 @@ class PerturbationModel:
     conditions_: list[str]
     coverage_: dict[str, Coverage]
     controls_: Controls
-    non_negative_: bool
+    scale_: Scale
     predictor_: Predictor
     _lonely: set[str]
 
@@ -136,7 +137,7 @@ class PerturbationModel:
             perturbable_=data.nodes,
             conditions_=train,
             controls_=Controls.of(screen, seed),
-            non_negative_=bool(screen.x.data.min() >= 0),
+            scale_=screen.scale,
             coverage_=coverage,
             predictor_=predictor,
             _lonely=lonely,
@@ -158,8 +159,9 @@ class PerturbationModel:
 
         Args:
             conditions: names such as `KLF1`, `KLF1+MAP2K6`; any number of genes.
-            n_cells: give so many cells a condition, each from its own control cell, instead of the mean.
-            seed: for drawing those control cells.
+            n_cells: give so many cells a condition instead of the mean, each made of a control cell such that their
+                expected mean is the predicted one and zeros stay zeros or become rarer or more frequent (`CellDrawer`).
+            seed: for drawing them.
             control_cells: unperturbed cells of another cell line, log-normalised like the training data and with its
                 genes: predict there. Default: the control cells of training.
             line: predict in this cell line (group) of training, from its own control cells.
@@ -206,7 +208,7 @@ class PerturbationModel:
             uncertainty=np.concatenate(variances) if variances else None,
             controls=cells,
             n_cells=n_cells,
-            non_negative=self.non_negative_,
+            scale=self.scale_,
             seed=seed,
         )
 
@@ -246,7 +248,7 @@ class PerturbationModel:
             "genes": list(self.genes_),
             "perturbable": list(self.perturbable_),
             "conditions": self.conditions_,
-            "non_negative": self.non_negative_,
+            "scale": self.scale_,
             "history": list(self.history_),
             "predictor": state,
         }
@@ -285,7 +287,7 @@ class PerturbationModel:
             conditions_=config["conditions"],
             coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
             controls_=controls,
-            non_negative_=config["non_negative"],
+            scale_=config["scale"],
             predictor_=predictor,
             _lonely=predictor.unlinked(),
         )

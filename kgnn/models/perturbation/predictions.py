@@ -10,6 +10,8 @@ from scipy import sparse
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
+from kgnn.expression import Scale
+from kgnn.models.perturbation.drawing import CellDrawer
 from kgnn.parts import did_you_mean
 
 
@@ -33,22 +35,6 @@ def check_known(conditions: Iterable[str], perturbable: pd.Index) -> None:
                 )
 
 
-def read_controls(cells: AnnData, genes: pd.Index, group_key: str | None) -> tuple[sparse.csr_matrix, str | None]:
-    """Return control cells in the model's gene order, and their cell line where obs names one."""
-    missing = genes.difference(cells.var_names)
-    if len(missing):
-        raise InputError(f"the control cells lack {len(missing)} genes of the model, first {missing[0]!r}")
-    x = sparse.csr_matrix(cells[:, genes].X, dtype=np.float32)
-    if not x.shape[0] or not np.isfinite(x.data).all():
-        raise InputError("the control cells are none, or hold NaN or infinite values; give log-normalised expression")
-    lines = set(cells.obs[group_key].astype(str)) if group_key in cells.obs else set()
-    if len(lines) > 1:
-        raise InputError(
-            f"the control cells are of several lines ({', '.join(sorted(lines)[:3])}); predict one at a time"
-        )
-    return x, next(iter(lines), None)
-
-
 def some(names: Iterable[str], number: int = 3) -> str:
     """The first names in alphabetical order, for a message."""
     names = sorted(names)
@@ -70,38 +56,66 @@ def to_anndata(
     uncertainty: np.ndarray | None = None,
     controls: sparse.csr_matrix | None = None,
     n_cells: int | None = None,
-    non_negative: bool = False,
+    scale: Scale = "log",
     seed: int = 0,
 ) -> AnnData:
-    """Return predictions: one row a condition, or `n_cells` rows, each from its own control cell.
+    """Return predictions: one row a condition, or `n_cells` rows, each made of its own control cell.
 
-    `X` is expression, not below zero with `non_negative`; `layers["delta"]` the change of the mean against control,
-    `layers["uncertainty"]` the predicted variance where there is one; `obs["condition"]` the canonical name (`control` for no perturbation),
-    `obs["n_perturbed"]` the number of perturbed genes; `var["control_mean"]` the mean of the control cells.
+    `X` is expression, not below zero unless `scale` is `scaled`; `layers["delta"]` the change of the mean against
+    control, none without a perturbation; `layers["uncertainty"]` the predicted variance where there is one;
+    `obs["condition"]` the canonical name (`control` for no perturbation), `obs["n_perturbed"]` the number of perturbed
+    genes; `var["control_mean"]` the mean of the control cells. Cells: see `drawn_cells`.
     """
     given = [conditions] if isinstance(conditions, str) else [str(name) for name in conditions]
     obs = pd.DataFrame({"condition": [name or "control" for name in canonical]}, index=pd.Index(given, dtype=object))
+    obs["condition"] = obs["condition"].astype("category")
     obs["n_perturbed"] = [len(perturbed_genes(name)) for name in canonical]
-    delta = bounded(delta, control_mean, non_negative)
-    start = np.broadcast_to(control_mean, delta.shape)
+    perturbed = np.array([bool(name) for name in canonical])
+    delta = bounded(delta, control_mean, scale != "scaled") * perturbed[:, None]
+    x = control_mean + delta
     if n_cells is not None:
-        if n_cells < 1:
-            raise InputError(f"n_cells must be at least 1, not {n_cells}")
         assert controls is not None
-        rng = np.random.default_rng(seed)
-        drawn = np.concatenate(
-            [rng.choice(controls.shape[0], n_cells, replace=n_cells > controls.shape[0]) for _ in given]
-        )
-        start = controls[drawn].toarray()
+        x = drawn_cells(controls, x, delta, n_cells, scale=scale, seed=seed)
         repeat = np.repeat(np.arange(len(given)), n_cells)
         obs, delta = obs.iloc[repeat], delta[repeat]
         obs.index = pd.Index([f"{name}_{number % n_cells}" for number, name in enumerate(obs.index)], dtype=object)
         uncertainty = None if uncertainty is None else uncertainty[repeat]
     if not obs.index.is_unique:
         raise InputError(f"condition {obs.index[obs.index.duplicated()][0]!r} is asked for twice; give each once")
-    prediction = AnnData((start + delta).astype(np.float32), obs=obs, var=pd.DataFrame(index=genes.astype(str)))
+    prediction = AnnData(x.astype(np.float32), obs=obs, var=pd.DataFrame(index=genes.astype(str)))
     prediction.var["control_mean"] = control_mean
     prediction.layers["delta"] = delta.astype(np.float32)
     if uncertainty is not None:
         prediction.layers["uncertainty"] = uncertainty.astype(np.float32)
     return prediction
+
+
+def drawn_cells(
+    controls: sparse.csr_matrix, mean: np.ndarray, delta: np.ndarray, n_cells: int, *, scale: Scale, seed: int
+) -> np.ndarray:
+    """Return cells [conditions × n_cells, genes], each made of a control cell, with the predicted means on average.
+
+    A gene without a change keeps the control cells' values, others are drawn by `CellDrawer`; on scaled data, where
+    zero means nothing, the change is added.
+
+    Args:
+        controls: [cells, genes]; drawn without repetition as far as they reach.
+        mean, delta: predicted means and changes [conditions, genes].
+        n_cells: cells a condition.
+        scale: what the values are.
+        seed: for the drawing.
+
+    Raises:
+        InputError: no cell asked for; control cells with negative values for a model of data without.
+    """
+    if n_cells < 1:
+        raise InputError(f"n_cells must be at least 1, not {n_cells}")
+    rng, there = np.random.default_rng(seed), controls.shape[0]
+    rows = [rng.choice(there, n_cells, replace=n_cells > there) for _ in mean]
+    if scale == "scaled":
+        return controls[np.concatenate(rows)].toarray() + delta.repeat(n_cells, axis=0)
+    if (controls.data < 0).any():
+        raise InputError("the control cells hold negative values, the training data held none; give the same scale")
+    drawer = CellDrawer(controls, log=scale == "log")
+    moved = [np.flatnonzero(change) for change in delta]
+    return np.concatenate([drawer.draw(r, m[genes], genes, rng) for r, m, genes in zip(rows, mean, moved, strict=True)])
