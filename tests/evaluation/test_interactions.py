@@ -122,3 +122,65 @@ def test_the_first_choice_is_the_one_whose_measurement_tells_most(model):
     assert chosen["left"].iloc[0] == pytest.approx(left[best])
     with pytest.raises(InputError, match="no candidate"):
         next_to_measure(model, model.conditions_)
+
+
+# cell-gears' own functions
+
+
+def gears_utils():
+    return pytest.importorskip("gears.utils", reason="needs the [bench] extra")
+
+
+NAMES = {
+    "mag": "magnitude",
+    "dcor": "model_fit",
+    "dcor_singles": "similarity",
+    "eq_contr": "equality_of_contribution",
+    "dominance": "dominance",
+    "c1": "c1",
+    "c2": "c2",
+}
+
+
+@pytest.mark.parametrize("n", [60, 460, 1_300])
+def test_scores_are_those_of_cell_gears(n):
+    """More than 447 genes: a drawn part of the pairs; more than 1,000: still all genes."""
+    rng = np.random.default_rng(n)
+    a, b = rng.standard_t(3, (2, n)) * 0.1
+    ab = 0.7 * a + 0.4 * b + 0.05 * rng.standard_normal(n)
+    theirs = gears_utils().get_GI_params({"A": a, "B": b, "A_B": ab}, ["A", "B"])
+    ours = interaction_scores(a, b, ab)
+    for name, of_ours in NAMES.items():
+        assert ours[of_ours] == pytest.approx(theirs[name], rel=1e-6), name
+
+
+def test_distance_correlation_of_thousands_is_dcor_s():
+    dcor = pytest.importorskip("dcor", reason="needs the [bench] extra")
+    x, y = np.random.default_rng(0).standard_normal((2, 2_500, 2))
+    for b in (y, x + 0.1 * y, y[:, :1]):
+        assert distance_correlation(x, b) == pytest.approx(dcor.distance_correlation(x, b), rel=1e-6)
+    assert distance_correlation(x[:, 0], y[:, 0]) < 0.06, "independent, however many genes there are"
+
+
+def test_theil_sen_hardly_depends_on_the_seed():
+    rng = np.random.default_rng(2)
+    a, b, noise = rng.standard_normal((3, 700)) * 0.1
+    found = [interaction_scores(a, b, 0.7 * a + 0.4 * b + noise, seed=seed)["magnitude"] for seed in range(3)]
+    assert np.ptp(found) < 0.01
+
+
+def test_scores_over_the_genes_of_a_file(model, tmp_path):
+    genes = [f"G{number:03d}" for number in range(10, 60, 2)]
+    np.save(tmp_path / "genes.npy", np.array(genes, dtype=object))
+    cells = model.predict("G000")
+    cells.var["gene_name"] = cells.var_names
+    rows = gears_utils().get_GI_genes_idx(cells, tmp_path / "genes.npy")
+    names = [g for g in model.perturbable_ if g in model.conditions_][:2]
+    delta = model.predict([*names, "+".join(names)]).layers["delta"][:, rows]
+    theirs = gears_utils().get_GI_params(dict(zip([*names, "_".join(names)], delta, strict=True)), names)
+    ours = interaction_table(model, names, over=genes[::-1]).iloc[0]
+    for name in ("mag", "dcor", "dcor_singles", "eq_contr", "c1", "c2"):
+        assert ours[NAMES[name]] == pytest.approx(theirs[name], rel=1e-5), name
+    for wrong in (["G010"], ["G010", "NOBODY"]):
+        with pytest.raises(InputError, match="at least two genes, all of them measured"):
+            interaction_table(model, names, over=wrong)
