@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.options import as_signs
+from kgnn.graph.options import as_signs, expect
 from kgnn.graph.reading import as_numbers
 from kgnn.names import as_names
 
@@ -59,7 +59,11 @@ def table_of(
 
 
 def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.DataFrame) -> pd.DataFrame:
-    """Check an edge table of names and replace the names by row numbers."""
+    """Check an edge table of names and replace the names by row numbers.
+
+    Of a negative weight the size is the weight, and its sign the edge's sign where there is no column of signs.
+    """
+    expect(table, pd.DataFrame, f"edges of {relation}")
     missing = [column for column in ("source", "target") if column not in table]
     if missing:
         raise InputError(f"edges of {relation} lack the column {missing[0]!r}; they have {', '.join(table.columns)}")
@@ -85,12 +89,12 @@ def encode(nodes: Mapping[str, pd.DataFrame], relation: Relation, table: pd.Data
         raise InputError(f"{edge(row)} has the weight {table['weight'].iloc[row]}; weights must be finite")
     named = table["origin"].astype(object).fillna("unnamed") if "origin" in table else ["unnamed"] * len(table)
     origin = pd.Categorical(named)
-    sign = as_signs(table["sign"], edge) if "sign" in table else 0
+    sign = as_signs(table["sign"], edge) if "sign" in table else np.where(weight < 0, -1, 0)
     confidence = as_numbers(table["confidence"]) if "confidence" in table else np.full(len(table), np.nan)
     if "confidence" in table and (wrong := np.isnan(confidence) & table["confidence"].notna().to_numpy()).any():
         row = int(np.argmax(wrong))
         raise InputError(f"{edge(row)} has the confidence {table['confidence'].iloc[row]!r}, which is no number")
-    return table_of(ends[0], ends[1], origin, weight, sign, confidence)
+    return table_of(ends[0], ends[1], origin, np.abs(weight), sign, confidence)
 
 
 def tidy_origins(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,10 +10,11 @@ from anndata import AnnData
 
 from kgnn.errors import InputError
 from kgnn.expression import matrix_of
-from kgnn.files import as_anndata
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
+from kgnn.graph.options import check_number, expect
+from kgnn.graph.reading import numbers
+from kgnn.graph.sources.cells import cells_of, check_finite, obs_column
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_names
 from kgnn.progress import track
@@ -55,14 +56,14 @@ def estimate_effects(
         A graph with the relation `("gene", "estimated_effect", "gene")`, weight |strength| and its sign.
 
     Raises:
-        InputError: no directed relation, no edge between measured genes, unknown columns, fewer than three cells.
+        InputError: no directed relation, no edge between measured genes, unknown columns or missing values in them,
+            NaN in the data, duplicate gene names, fewer than three cells.
     """
-    adata = as_anndata(adata)
+    expect(kg, KnowledgeGraph, "kg")
+    adata = cells_of(adata)
     for key in (groupby, time_key):
-        if key is not None and key not in adata.obs:
-            raise InputError(
-                f"no column {key!r} in adata.obs; it has {', '.join(map(str, adata.obs.columns)) or 'none'}"
-            )
+        if key is not None and obs_column(adata, key).isna().any():
+            raise InputError(f"obs[{key!r}] has missing values; fill them in or leave these cells out")
     check_number(ridge, "ridge", 0)
     source, target = directed_pairs(kg, pd.Index(as_names(adata.var_names), dtype=object))
     if not len(source):
@@ -74,12 +75,13 @@ def estimate_effects(
         rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_CELLS, replace=False))
     x = matrix_of(adata[rows])
     x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
+    check_finite(x, adata.var_names)
     group = np.zeros(len(rows), dtype=int) if groupby is None else pd.factorize(adata.obs[groupby].iloc[rows])[0]
     # time courses are few: what differs between them counts as well
     centred = _within(x, group) if time_key is None else _standard(x)
     strength = edge_strengths(source, target, centred, ridge=ridge)
     if time_key is not None:
-        now, change = _steps(x, group, adata.obs[time_key].to_numpy(np.float64))
+        now, change = _steps(x, group, numbers(adata.obs, time_key, "obs", first=0))
         moved = edge_strengths(source, target, _standard(now), _standard(change), ridge=ridge)
         strength = _unit(strength) + _unit(moved)
     table = table_of(source, target, origin, np.abs(strength), np.sign(strength))

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import eigsh
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, triple
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
+from kgnn.graph.options import check_number, expect
 from kgnn.graph.pagerank import pagerank_operator, transition
 from kgnn.names import listed
 
@@ -55,6 +55,7 @@ def embed_graph(
     methods = {"node2vec": _node2vec, "spectral": _spectral, "pagerank": _pagerank}
     if method not in methods:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(methods)}")
+    expect(graph, KnowledgeGraph, "graph")
     check_number(dim, "dim", 1, whole=True)
     within = [rel for rel in graph.relations if rel[0] == rel[2] == node_type]
     chosen = within if relations is None else list(map(triple, listed(relations, "relations")))

@@ -16,6 +16,7 @@ import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.operations import recoded
+from kgnn.graph.options import expect
 from kgnn.graph.reading import read_table
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_name, as_names, listed, warn_if_damaged
@@ -211,6 +212,7 @@ def map_genes(graph: GraphTables, genes: GeneNames, to: str = "symbol", *, keep_
         InputError: no name, or nearly none, is known: the message says what the names look like. Nearly all names
             fit but for their case: they are probably another species' symbols, which orthologues translate.
     """
+    expect(genes, GeneNames, "genes")
     table = graph.node_table("gene")
     mapped = genes.translate(table.index, to)
     counts = mapped["how"].value_counts().to_dict()

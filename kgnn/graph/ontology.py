@@ -12,7 +12,7 @@ from scipy import sparse
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
+from kgnn.graph.options import check_number, expect
 from kgnn.graph.pagerank import pagerank_matrix
 from kgnn.names import as_names, listed
 
@@ -37,7 +37,10 @@ class Ontology:
     def __init__(
         self, graph: KnowledgeGraph, node_type: str = "cell_type", relations: Iterable[str] = ("is_a",)
     ) -> None:
+        expect(graph, KnowledgeGraph, "graph (load_cell_ontology gives one)")
         self.table = graph.nodes(node_type)
+        if "label" not in self.table:
+            self.table["label"] = self.table.index
         self.terms: list[str] = self.table.index.tolist()
         self._code = {term: number for number, term in enumerate(self.terms)}
         self._main = dict(self._code)

@@ -98,6 +98,7 @@ def subset(graph: GraphTables, names: Iterable[str], node_type: str = "gene", *,
     Raises:
         InputError: none of the names is in the graph.
     """
+    check_number(neighbours, "neighbours", 0, whole=True)
     given = dict.fromkeys(as_names(listed(names, "names")))
     wanted = pd.Index([name for name in given if name is not None], dtype=object)
     table = graph.node_table(node_type)

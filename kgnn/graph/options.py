@@ -19,6 +19,16 @@ UNSIGNED = "regulates regulation controls-expression-of unknown tf pd 0 ? dual b
 SIGN_OF = {word: sign for words, sign in ((ACTIVATES, 1), (REPRESSES, -1), (UNSIGNED, 0)) for word in words.split()}
 
 
+def expect(value: Any, kind: type, what: str) -> None:
+    """Refuse an argument of another type than the one asked for.
+
+    Raises:
+        InputError: names both types.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{what}: {type(value).__name__} where {kind.__name__} is asked for")
+
+
 def check_number(
     value: Any, name: str, low: float = -np.inf, high: float = np.inf, *, whole: bool = False, hint: str = ""
 ) -> None:

@@ -15,6 +15,7 @@ from kgnn.graph.edges import COLUMNS, collapse, sides, table_of
 from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import merge
+from kgnn.graph.options import expect
 from kgnn.graph.reading import read_table
 from kgnn.graph.tables import GraphTables
 from kgnn.names import all_named, as_names
@@ -64,6 +65,7 @@ class Orthologs:
             one_to_many: also take genes with several orthologues: each edge is copied to all of them, with its weight
                 shared among the copies; copies that fall together merge as duplicate rows do.
         """
+        expect(graph, KnowledgeGraph, "graph (translate_cells takes cells)")
         source = self._from(to)
         pairs = self.pairs if one_to_many else self.one_to_one()
         index = graph.nodes("gene").index
@@ -129,6 +131,8 @@ def join_species(
         both directions. A symbol that two species share (human and mouse F2) is two genes: in the later species it
         gets the species behind it, `F2 (mouse)`, and stands so in `history`.
     """
+    expect(graphs, Mapping, "graphs (species → graph)")
+    expect(orthologs, Orthologs, "orthologs")
     taken: dict[str, str] = {}
     parts, name_of = [], {}
     for species, graph in graphs.items():

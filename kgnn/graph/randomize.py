@@ -9,6 +9,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Pairs, Relation, collapse, concat, linked_pairs, pair_ends, reverse, table_of, tidy_origins
+from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
 
 
@@ -24,6 +25,8 @@ def rewire(graph: GraphTables, seed: int, swaps: int = 10) -> GraphTables:
         seed: same seed, same graph.
         swaps: proposed swaps an edge.
     """
+    check_number(0 if seed is None else seed, "seed", 0, whole=True)
+    check_number(swaps, "swaps", 0)
     rng = np.random.default_rng(seed)
     edges = {}
     for relation, table in graph.edges.items():
@@ -108,8 +111,8 @@ def add_random_edges(graph: GraphTables, share: float, seed: int, *, origin: str
     Raises:
         InputError: a negative share, or fewer unlinked pairs than asked for.
     """
-    if share < 0:
-        raise InputError(f"share {share} is negative")
+    check_number(share, "share", 0)
+    check_number(0 if seed is None else seed, "seed", 0, whole=True)
     rng = np.random.default_rng(seed)
     edges = {}
     for relation, table in graph.edges.items():
@@ -183,8 +186,8 @@ def _chosen_pairs(
     graph: GraphTables, share: float, seed: int
 ) -> Iterator[tuple[Relation, pd.DataFrame, Pairs, np.ndarray, np.random.Generator]]:
     """For each relation: its table, its pairs, a random share of the pairs, and the generator."""
-    if not 0 <= share <= 1:
-        raise InputError(f"share {share} is not between 0 and 1")
+    check_number(share, "share", 0, 1)
+    check_number(0 if seed is None else seed, "seed", 0, whole=True)
     rng = np.random.default_rng(seed)
     for relation, table in graph.edges.items():
         pairs = linked_pairs(relation, table)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named, triple
+from kgnn.graph.options import expect
 from kgnn.names import all_named
 
 Nodes = Mapping[str, pd.DataFrame | Iterable[str]]
@@ -72,6 +73,8 @@ class GraphTables:
         cls, nodes: Nodes, edges: Mapping[Relation, pd.DataFrame], account: Records, features: Features | None
     ) -> GraphTables:
         """Take nodes and edges by name; see `KnowledgeGraph`."""
+        expect(nodes, Mapping, "nodes (type → names)")
+        expect(edges, Mapping, "edges (relation → table)")
         tables = _check_nodes(nodes)
         codes = {relation: encode(tables, triple(relation), table) for relation, table in edges.items()}
         return cls.collapsed(tables, codes, account, features=features)
@@ -190,7 +193,11 @@ def _check_features(nodes: Mapping[str, pd.DataFrame], features: Features) -> di
     checked: dict[str, dict[str, np.ndarray]] = {}
     for kind, matrices in features.items():
         for name, matrix in matrices.items():
-            matrix = np.asarray(matrix, dtype=np.float32)
+            try:
+                matrix = matrix.detach().cpu() if hasattr(matrix, "detach") else matrix
+                matrix = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"feature {name!r} of {kind} nodes is not all numbers: {error}") from None
             if kind not in nodes or matrix.ndim != 2 or len(matrix) != len(nodes[kind]):
                 rows = len(nodes[kind]) if kind in nodes else "no"
                 raise InputError(f"feature {name!r} has the shape {matrix.shape}; the graph has {rows} {kind} nodes")

@@ -1,6 +1,7 @@
 """Names and types at every door: missing and numeric names, texts in place of lists, things of another kind."""
 
 import io
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -369,3 +370,110 @@ def test_merging_and_dropping_take_graphs_and_names():
         kg | EDGES
     with pytest.raises(InputError, match=r"no source \['mine'\]; write the names one by one"):
         kg.drop_source(["mine"])
+
+
+# what people bring
+
+
+def small_cells():
+    x = np.log1p(np.random.default_rng(0).poisson(2, (30, 4)).astype(float))
+    x[:15, 0] += 3
+    x[15:, 1] += 3
+    obs = pd.DataFrame(
+        {"type": ["a"] * 15 + ["b"] * 15, "time": ["early"] * 15 + ["late"] * 15}, index=map(str, range(30))
+    )
+    return AnnData(x, obs=obs, var=pd.DataFrame(index=list("ABCD")))
+
+
+FROM_CELLS = {
+    "coexpression": lambda adata, **o: g.load_coexpression(adata, groupby=o.get("groupby")),
+    "markers": lambda adata, **o: g.load_markers(adata, o.get("groupby", "type"), method="t-test"),
+    "effects": lambda adata, **o: g.estimate_effects(g.load_table(EDGES), adata, groupby=o.get("groupby")),
+}
+
+
+@pytest.mark.parametrize("door", FROM_CELLS)
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_what_all_doors_check_of_cells(door, form):
+    adata = small_cells()
+    adata.var_names = ["A", "A", "C", "D"]
+    with pytest.raises(InputError, match="gene 'A' stands twice in var_names"):
+        FROM_CELLS[door](adata)
+    for value in (np.nan, np.inf):
+        adata = small_cells()
+        adata.X[3, 1] = value
+        adata.X = sparse.csr_matrix(adata.X) if form == "sparse" else adata.X
+        with pytest.raises(InputError, match="gene 'B' has NaN or infinite values"):
+            FROM_CELLS[door](adata)
+    for column in ("none", ["type"], 3):
+        with pytest.raises(InputError, match=r"no column .* in obs; it has type, time"):
+            FROM_CELLS[door](small_cells(), groupby=column)
+
+
+def test_columns_of_time_courses():
+    kg, adata = g.load_table(EDGES), small_cells()
+    with pytest.raises(InputError, match="obs, row 0: time 'early' is not a finite number"):
+        g.estimate_effects(kg, adata, groupby="type", time_key="time")
+    adata.obs["type"] = [None] * 3 + ["a"] * 27
+    with pytest.raises(InputError, match=r"obs\['type'\] has missing values"):
+        g.estimate_effects(kg, adata, groupby="type")
+
+
+def test_matrices_of_odd_types():
+    split = sparse.csr_matrix((np.array([100, 100], np.int8), [1, 1], [0, 2, 2]), shape=(2, 2))
+    assert g.from_scipy(split, ["A", "B"]).edges(INTERACTS)[["weight", "sign"]].to_numpy().tolist() == [[200, 0]]
+    for call in (
+        lambda: g.from_scipy(np.array([[0, 1j], [0, 0]]), ["A", "B"]),
+        lambda: g.from_scipy(np.array([["", "a"], ["", ""]]), ["A", "B"]),
+        lambda: g.from_edge_index(np.array([[0], [1]]), ["A", "B"], weight=np.array([1j])),
+    ):
+        with pytest.raises(InputError, match=r"must be (real|finite) numbers"):
+            call()
+
+
+def test_a_negative_weight_is_repression_in_the_class_too():
+    for table, sign in ((EDGES.assign(weight=[-2, 1]), [-1, 0]), (EDGES.assign(weight=[-2, 1], sign=[1, -1]), [1, -1])):
+        kg = KnowledgeGraph({"gene": list("ABC")}, {INTERACTS: table})
+        pd.testing.assert_frame_equal(
+            kg.edges(INTERACTS).drop(columns="origin"), g.load_table(table).edges(INTERACTS).drop(columns="origin")
+        )
+        assert kg.edges(INTERACTS)["sign"].tolist() == sign
+
+
+@pytest.mark.parametrize(
+    "values", [torch.ones(3, 2, requires_grad=True), sparse.csr_array(np.ones((3, 2))), [[1, 1]] * 3]
+)
+def test_features_are_arrays_tensors_or_sparse(values):
+    np.testing.assert_array_equal(g.load_table(EDGES).with_features("x", values).features("gene")["x"], np.ones((3, 2)))
+    with pytest.raises(InputError, match="feature 'x' of gene nodes is not all numbers"):
+        g.load_table(EDGES).with_features("x", [["a"], ["b"], ["c"]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda kg: KnowledgeGraph(["A"], {}), "nodes .*: list where Mapping is asked for"),
+        (lambda kg: KnowledgeGraph({}, [EDGES]), "edges .*: list where Mapping is asked for"),
+        (lambda kg: KnowledgeGraph({"gene": ["A"]}, {INTERACTS: [("A", "B")]}), "list where DataFrame is asked for"),
+        (lambda kg: kg.map_genes("genes.tsv"), "genes: str where GeneNames is asked for"),
+        (lambda kg: g.estimate_effects(None, small_cells()), "kg: NoneType where KnowledgeGraph is asked for"),
+        (lambda kg: g.Ontology(Path("cl.obo")), "graph .*: PosixPath where KnowledgeGraph is asked for"),
+        (lambda kg: g.embed_graph(EDGES), "graph: DataFrame where KnowledgeGraph is asked for"),
+        (lambda kg: g.join_species([kg], None), "graphs .*: list where Mapping is asked for"),
+        (lambda kg: g.join_species({"human": kg}, EDGES), "orthologs: DataFrame where Orthologs is asked for"),
+        (lambda kg: g.load_ntriples(__file__, "p:r", types={"x:": "gene"}), "relations: str where Mapping is asked"),
+        (lambda kg: kg.subset(["A"], neighbours="1"), "neighbours = '1'; it must be a whole number"),
+        (lambda kg: kg.drop_edges("half", 0), "share = 'half'; it must be a number from 0 to 1"),
+        (lambda kg: kg.randomize_edges(50, 0), "share = 50; it must be a number from 0 to 1"),
+        (lambda kg: kg.add_random_edges(np.nan, 0), "share = nan; it must be a number of 0 or more"),
+        (lambda kg: kg.rewire("a"), "seed = 'a'; it must be a whole number"),
+    ],
+)
+def test_things_of_another_type_are_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call(g.load_table(EDGES))
+
+
+def test_terms_without_labels_are_called_by_their_ids():
+    kg = KnowledgeGraph({"cell_type": ["T:0", "T:1"]}, {("cell_type", "is_a", "cell_type"): IS_A})
+    assert g.Ontology(kg).match(["T:0", "t:1", "x"])["how"].tolist() == ["id", "name", "none"]

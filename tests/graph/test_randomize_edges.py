@@ -51,5 +51,5 @@ def test_all_random_edges_have_nothing_left_of_the_old_and_shares_are_checked():
     kg = graph(60, 100, 0)
     moved = kg.randomize_edges(1.0, 1).edges(RELATION)
     assert len(kg.edges(RELATION).merge(moved, on=["source", "target", "weight"])) <= 2
-    with pytest.raises(InputError, match=r"share 1\.5 is not between"):
+    with pytest.raises(InputError, match=r"share = 1\.5; it must be a number from 0 to 1"):
         kg.randomize_edges(1.5, 0)

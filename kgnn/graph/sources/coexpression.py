@@ -13,11 +13,10 @@ from scipy.stats import rankdata
 
 from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
-from kgnn.files import as_anndata
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import check_number
-from kgnn.graph.sources.collect import check_genes
+from kgnn.graph.sources.cells import cells_of, obs_column
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
 
@@ -64,7 +63,7 @@ def load_coexpression(
     Raises:
         InputError: fewer than three cells, NaN in the data, duplicate gene names, an unknown method, layer or column.
     """
-    adata = as_anndata(adata)
+    adata = cells_of(adata)
     if method not in ("pearson", "spearman"):
         raise InputError(f"method {method!r} is unknown; choose pearson or spearman")
     check_number(threshold, "threshold", 0, 1, hint="it is a correlation")
@@ -72,10 +71,6 @@ def load_coexpression(
         check_number(k, "k", 1, whole=True, hint="None keeps all")
     if adata.n_obs < 3:
         raise InputError(f"{adata.n_obs} cells are too few for correlations; give at least 3")
-    if not adata.var_names.is_unique:
-        twice = adata.var_names[adata.var_names.duplicated()][0]
-        raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
-    check_genes(adata.var_names, "var_names")
     x = matrix_of(adata, layer)
     groups, dropped = _groups(adata, groupby)
     if method == "spearman" or getattr(x, "format", "csr") != "csr":  # columns of a backed file are slow to cut
@@ -103,9 +98,7 @@ def _groups(adata: AnnData, groupby: str | None) -> tuple[list[np.ndarray], dict
     """Return the cells of each group, as sorted row numbers, and what was left out."""
     if groupby is None:
         return [np.arange(adata.n_obs)], {}
-    if groupby not in adata.obs:
-        raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
-    codes, labels = pd.factorize(adata.obs[groupby])
+    codes, labels = pd.factorize(obs_column(adata, groupby))
     groups = [np.flatnonzero(codes == code) for code in range(len(labels))]
     large = [rows for rows in groups if len(rows) >= 3]
     if not large:

@@ -8,10 +8,10 @@ from scipy import sparse
 
 from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
-from kgnn.files import as_anndata
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.graph.options import check_number
+from kgnn.graph.sources.cells import cells_of, check_finite, obs_column
 from kgnn.graph.sources.collect import EdgeCollector
 from kgnn.names import as_names
 
@@ -50,27 +50,29 @@ def load_markers(
         confidence 1 − adjusted p.
 
     Raises:
-        InputError: no such column, an unknown method, fewer than two types of at least two cells, no marker left.
+        InputError: no such column, an unknown method, NaN in the data, duplicate gene names, fewer than two types of at
+            least two cells, no marker left.
     """
     import scanpy as sc  # takes seconds to import
 
-    adata = as_anndata(adata)
-    if groupby not in adata.obs:
-        raise InputError(f"no column {groupby!r} in obs; it has {', '.join(adata.obs.columns)}")
+    adata = cells_of(adata)
+    column = obs_column(adata, groupby)
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(METHODS)}")
     check_number(n_genes, "n_genes", 1, whole=True)
     check_number(max_p, "max_p", 0, 1)
     check_number(min_log_fold_change, "min_log_fold_change", hint="it is a log2")
-    labels = pd.Series(as_names(adata.obs[groupby]), index=adata.obs_names)
+    labels = pd.Series(as_names(column), index=adata.obs_names)
     sizes = labels.value_counts()
     large = sizes.index[sizes >= 2]
     if len(large) < 2:
         raise InputError(f"{groupby!r} has {len(large)} types of at least two cells; markers need two")
     cells = labels.isin(large).to_numpy()
     x = matrix_of(adata, layer)[cells]
+    x = summed(x) if sparse.issparse(x) else x
+    check_finite(x, adata.var_names)
     part = AnnData(
-        summed(x) if sparse.issparse(x) else x,
+        x,
         obs=pd.DataFrame({"type": labels[cells].astype("category")}),
         var=adata.var[[]],
     )

@@ -12,6 +12,7 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.edges import Relation
 from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.options import expect
 from kgnn.graph.reading import MAX_LINE, open_bytes, origin_of, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
 
@@ -57,6 +58,8 @@ def load_ntriples(
         InputError: missing file, a line that is no triple (with its number), no edge.
     """
     path = existing_file(path)
+    for what, given in (("relations", relations), ("types", types)):
+        expect(given, Mapping, what)
     if not types or not relations:
         raise InputError(f"{path}: give relations (predicate → name) and types (beginning of an IRI → node type)")
     gathered = _Gathered(relations, types, strip)

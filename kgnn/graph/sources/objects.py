@@ -88,8 +88,11 @@ def _array(values: Any) -> np.ndarray:
 
 
 def _floats(values: Any) -> np.ndarray:
+    array = _array(values)
+    if np.iscomplexobj(array):
+        raise InputError("weights must be finite numbers, one an edge; they are complex")
     try:
-        return np.asarray(_array(values), np.float64)
+        return np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"weights must be finite numbers, one an edge: {error}") from None
 
@@ -107,7 +110,13 @@ def from_scipy(
     """
     if not sparse.issparse(matrix) and np.ndim(matrix) != 2:
         raise InputError(f"{type(matrix).__name__} of {np.ndim(matrix)} dimensions; give a matrix [sources, targets]")
-    coo = sparse.coo_array(matrix)
+    try:
+        coo = sparse.coo_array(matrix)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a matrix of weights must be real numbers: {error}") from None
+    if np.iscomplexobj(coo.data):
+        raise InputError(f"a matrix of {coo.dtype}; weights must be real numbers")
+    coo = coo.astype(np.float64)  # the sum of split entries may be too large for int8
     names = all_named(names, "names")
     columns = names if target_names is None else all_named(target_names, "target_names")
     if coo.shape != (len(names), len(columns)):
