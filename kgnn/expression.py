@@ -70,6 +70,12 @@ def scale_of(x: Any) -> Scale:
     return "linear" if values.max() > LOG_MAX else "log"
 
 
+def are_whole(x: Any) -> bool:
+    """Whether all values are whole numbers, as zeros alone are."""
+    values = _values(x)
+    return bool((values == np.round(values))[np.isfinite(values)].all())
+
+
 def _values(x: Any) -> np.ndarray:
     if sparse.issparse(x) or isinstance(x, np.ndarray | np.matrix):
         return np.asarray(summed(x).data if sparse.issparse(x) else x).ravel()

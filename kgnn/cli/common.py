@@ -7,14 +7,20 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
+from kgnn.errors import InputError
 from kgnn.files import write_json
 
 console = Console()
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result for programs to this file.")]
 ConditionKey = Annotated[str, typer.Option(help="Column of obs with each cell's condition.")]
-Control = Annotated[str | None, typer.Option(help="Label of control cells; default: control, ctrl, non-targeting, NT.")]
+Control = Annotated[
+    list[str] | None,
+    typer.Option(help="Label of control cells, may be repeated; default: control, ctrl, non-targeting, NT."),
+]
+GroupKey = Annotated[str | None, typer.Option(help="Column of obs (batch, cell line) within which controls count.")]
 
 
 def new_table(title: str | None, columns: list[str]) -> Table:
@@ -56,3 +62,14 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Once(TyperCommand):
+    """A command of which an option that takes one value may stand once: the last would win, and the others be lost."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for option in self.params:
+            given = sum(text.partition("=")[0] in option.opts for text in args)
+            if given > 1 and not getattr(option, "multiple", False) and getattr(option, "nargs", 1) == 1:
+                raise InputError(f"{option.opts[0]} is given {given} times and takes one value; give it once")
+        return super().parse_args(ctx, args)

@@ -1,12 +1,12 @@
 """The command line: `kgnn benchmark | ablate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
 
-from kgnn.cli.common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, write_result
 from kgnn.files import new_file, read_h5ad
 
 
@@ -50,6 +50,7 @@ def ablate(
     processes: Annotated[int, typer.Option(help="Fits side by side.")] = 1,
     condition_key: ConditionKey = "condition",
     control: Control = None,
+    group_key: GroupKey = None,
     json: Json = None,
 ) -> None:
     """Ask whether the graph helped: the same model on scrambled, empty, complete and partial graphs."""
@@ -61,11 +62,20 @@ def ablate(
     from kgnn.graph import KnowledgeGraph
 
     adata, kg = read_h5ad(data), KnowledgeGraph.load(graph)
-    names = {"condition_key": condition_key, "control": control}
-    parts = load_split(split) if split.endswith(".json") else make_split(adata, split, **names)  # type: ignore[arg-type]
+    names: dict[str, Any] = {"condition_key": condition_key, "control": control or None}
+    parts = load_split(split) if split.endswith(".json") else make_split(adata, split, **names)
     several = 1 < len(kg.origins) <= MAX_SOURCES
     kinds = controls.split(",") if controls else [*KINDS, *(["shapley"] if several else [])]
-    scores = run(kg, adata, parts, model=model, kinds=kinds, seeds=range(seeds), processes=processes, options=names)
+    scores = run(
+        kg,
+        adata,
+        parts,
+        model=model,
+        kinds=kinds,
+        seeds=range(seeds),
+        processes=processes,
+        options=names | {"group_key": group_key},
+    )
     summary = summarize_ablation(scores)
     sources = shapley(scores, kg.origins) if "shapley" in kinds else None
     out.mkdir(parents=True, exist_ok=True)

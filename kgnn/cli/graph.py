@@ -8,13 +8,13 @@ import pandas as pd
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kgnn.cli.common import ConditionKey, Control, Json, cell, console, new_table, short, write_result
+from kgnn.cli.common import ConditionKey, Control, Json, Once, cell, console, new_table, short, write_result
 from kgnn.files import existing_file, new_file, read_h5ad
 
 graph_app = typer.Typer(help="Build and look at knowledge graphs.", no_args_is_help=True)
 
 
-@graph_app.command("build")
+@graph_app.command("build", cls=Once)
 def graph_build(
     config: Annotated[Path, typer.Argument(help="TOML file that describes the graph.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the graph to.")],
@@ -33,8 +33,9 @@ def graph_build(
         from kgnn.data import load_split, training_cells
 
         parts = load_split(split)
-        options["cells"] = lambda adata: training_cells(adata, parts, condition_key=condition_key, control=control)
-        text = f"{condition_key} {control} ".encode() + existing_file(split).read_bytes()
+        names: dict[str, Any] = {"condition_key": condition_key, "control": control or None}
+        options["cells"] = lambda adata: training_cells(adata, parts, **names)
+        text = f"{condition_key} {control or None} ".encode() + existing_file(split).read_bytes()
         options["cells_key"] = hashlib.sha256(text).hexdigest()
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as bar:
@@ -49,7 +50,7 @@ def graph_build(
     console.print(f"saved to {out}")
 
 
-@graph_app.command("info")
+@graph_app.command("info", cls=Once)
 def graph_info(
     path: Annotated[Path, typer.Argument(help="Folder of a saved graph.")],
     genes: Annotated[Path | None, typer.Option(help="H5AD: how many of its genes does the graph cover?")] = None,

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from kgnn.cli.cells import embed, pretrain
-from kgnn.cli.common import Json, console, new_table, write_result
+from kgnn.cli.common import Json, Once, console, new_table, write_result
 from kgnn.cli.compare import ablate, benchmark
 from kgnn.cli.graph import graph_app
 from kgnn.cli.perturbation import evaluate, predict, train
@@ -20,10 +20,10 @@ from kgnn.errors import InputError
 app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cell biology.", no_args_is_help=True)
 app.add_typer(graph_app, name="graph")
 for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed):
-    app.command()(command)
+    app.command(cls=Once)(command)
 
 
-@app.command()
+@app.command(cls=Once)
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for graph, model, predictions, figure.")] = Path(
         "demo"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kgnn.cli.common import ConditionKey, Control, Json, console, new_table, write_result
+from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, write_result
 from kgnn.cli.runs import Start, run, stoppable
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
@@ -34,7 +34,7 @@ def train(
     seed: int = 0,
     condition_key: ConditionKey = "condition",
     control: Control = None,
-    group_key: Annotated[str | None, typer.Option(help="Column of obs within which controls are paired.")] = None,
+    group_key: GroupKey = None,
     accelerator: Annotated[str | None, typer.Option(help="cpu, gpu, auto.")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, 16-mixed.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
@@ -51,7 +51,7 @@ def train(
         "held_out": held_out,
         "model": model,
         "coexpression": coexpression,
-        "names": {"condition_key": condition_key, "control": control},
+        "names": {"condition_key": condition_key, "control": control or None},
         "options": {"group_key": group_key} | {name: value for name, value in options.items() if value is not None},
         "fit": {name: value for name, value in fit.items() if value is not None},
         "progress": progress,
@@ -143,6 +143,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, one row a condition.")] = None,
     condition_key: ConditionKey = "condition",
     control: Control = None,
+    group_key: GroupKey = None,
     json: Json = None,
 ) -> None:
     """Score predictions against real cells; a model is fitted on the split's training conditions first."""
@@ -152,7 +153,7 @@ def evaluate(
     from kgnn.graph import KnowledgeGraph
     from kgnn.models import make_model
 
-    names: dict[str, Any] = {"condition_key": condition_key, "control": control}
+    names: dict[str, Any] = {"condition_key": condition_key, "control": control or None, "group_key": group_key}
     parts, adata = load_split(split) if split else None, read_h5ad(data)
     if Path(prediction).exists() or prediction.endswith(".h5ad"):
         predicted = read_h5ad(prediction)

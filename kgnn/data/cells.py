@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from kgnn.errors import DataWarning, InputError
+from kgnn.expression import are_whole, scale_of, summed
 from kgnn.files import existing_file
 
 Kind = Literal["counts", "log"]
 PROBE = 1_000  # cells from whose values it is told what they are
-LOG_MAX = 25.0  # log1p of more counts than any cell has
 
 
 class CellSource:
@@ -80,7 +80,7 @@ class CellSource:
         Raises:
             InputError: NaN, infinite or negative values, with the cell's name.
         """
-        x = sparse.csr_matrix(self._matrix[rows], dtype=np.float32)
+        x = summed(sparse.csr_matrix(self._matrix[rows], dtype=np.float32))
         x.eliminate_zeros()  # of the copy that indexing made: a stored zero is no expression
         bad = ~np.isfinite(x.data) | (x.data < 0)
         if bad.any():
@@ -127,21 +127,18 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
 
 def what_values(x: Any) -> Kind:
     """Tell raw counts (whole numbers) from log-normalised values; anything else is an error."""
-    x = sparse.csr_matrix(x).data
-    x = x[np.isfinite(x)]
-    if (x < 0).any():
+    scale = scale_of(x)
+    if scale == "scaled":
         raise InputError(
             f"the values go down to {x.min():.3g}: scaled data; give raw counts or log-normalised values (layer=, or "
             "adata.raw.to_adata())"
         )
-    if (x == np.round(x)).all():
-        return "counts"
-    if x.max(initial=0.0) > LOG_MAX:
+    if scale == "linear":
         raise InputError(
             f"the values go up to {x.max():.6g} and are no whole numbers: neither raw counts nor log-normalised; "
             "give the counts, or apply scanpy.pp.log1p"
         )
-    return "log"
+    return "counts" if are_whole(x) else "log"
 
 
 def usable_cells(source: CellSource, chunk: int = 4096) -> np.ndarray:

@@ -15,7 +15,8 @@ def top_de_genes(screen: Screen, conditions: Iterable[str], n: int = 20) -> dict
 
     Real cells against the control cells of their groups, ranked by the absolute t statistic
     (`scanpy.tl.rank_genes_groups`, `method="t-test"`, as in GEARS). Genes that do not vary between the two have no
-    statistic and come last, in their order. A condition of one cell has no variance: its genes are ranked by their absolute change.
+    statistic and come last, in their order. A condition of one cell has no variance: its genes are ranked by their
+    absolute change.
     """
     conditions = list(conditions)
     change = screen.changes(conditions).abs().to_numpy()

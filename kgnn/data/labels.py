@@ -30,10 +30,11 @@ MISSING = re.compile(
 )
 GUIDE = re.compile(  # the ending of a guide; a mere number after - or . may be a part of a gene's name
     r"(?P<sure>[-_.:| ]((sg|g|grna|sgrna|guide|crrna|sh|shrna|oligo|pos)[-_.]?\d{1,4}|P\dP\d|[ACGT]{17,24})|_\d{1,4}"
-    r"|_P\d)"
-    r"|[-.:]\d{1,3}",
+    r"|_P\d|[-_ ](ko|kd|oe|crispr[aio]?))|[-.:]\d{1,3}|\(\d+\)",
     re.IGNORECASE,
 )
+BEFORE = re.compile(r"(sg|g|grna|sh|si|ko|kd|oe|crispr[aio]?)[-_ ]?", re.IGNORECASE)
+GUIDE_ALONE = re.compile(r"(sg|g|grna|sgrna|guide|sh|shrna)?[-.]?\d{1,4}|P\dP\d|[ACGT]{17,24}", re.IGNORECASE)
 
 
 class Doubt(NamedTuple):
@@ -61,7 +62,8 @@ def parse_conditions(
         labels: a column of obs, or a list; the index is kept.
         separator: the text, or texts, that join genes in a label, besides `+`.
         guides: True takes the usual endings of guides off (`_sg1`, `-g2`, `_3`, `_P1P2`, a spacer's sequence; `-1` and
-            `.2` where the rest is among `genes`); or a regular expression of what to take off.
+            `.2`, and what stands before a gene, where the rest is among `genes`); or a regular expression of what to
+            take off.
         controls: labels of control cells besides the usual ones; `*` stands for anything (`NTC*`, `safe-*`).
         missing: labels that stand for a missing value, likewise.
         genes: names of genes; a part that differs from one in its case alone becomes it.
@@ -99,10 +101,13 @@ def parse_conditions(
             return None
         if is_control(label):
             return "control"
-        text = label
+        text = without_guide(label, gene_set) if guides is True and label not in gene_set else label
         for join in joins:
             text = text.replace(join, SEPARATOR) if text not in gene_set else text
-        parts = [clean(part.strip()) for part in text.split(SEPARATOR)]
+        pieces = [part.strip() for part in text.split(SEPARATOR)]
+        if guides is True and len(pieces) > 1:  # `A_sg1_B_sg2`, split at `_`
+            pieces = [part for part in pieces if part in gene_set or not GUIDE_ALONE.fullmatch(part)] or pieces
+        parts = [clean(part) for part in pieces]
         if not all(parts):
             raise InputError(f"condition {label!r}: nothing is left of a part; narrow separator= or guides=")
         return names.canonical(SEPARATOR.join(parts)) or "control"
@@ -113,12 +118,13 @@ def parse_conditions(
 
 
 def without_guide(part: str, genes: Collection[str]) -> str:
-    """A name without the ending of its guide."""
+    """A name without the ending, or the beginning, of its guide."""
     for start in range(1, len(part)):
         ending = GUIDE.fullmatch(part, start)
         if ending is not None and (ending["sure"] or part[:start] in genes):
             return part[:start]
-    return part
+    before = BEFORE.match(part)
+    return part[before.end() :] if before is not None and part[before.end() :] in genes else part
 
 
 def is_like_control(part: str) -> bool:
@@ -206,6 +212,8 @@ def remedy_of(found: Iterable[Doubt], column: str) -> str:
         "missing": lambda seen: repr(seen[:5]),
         "genes": lambda _: "adata.var_names",
     }
+    if {"separator", "guides"} & values.keys():
+        values.setdefault("genes", [""])  # what is a gene as it stands stays one
     options = ", ".join(f"{name}={write(values[name])}" for name, write in written.items() if name in values)
     if not options:
         return "; check their names, or map them (kg.map_genes)" if values else ""

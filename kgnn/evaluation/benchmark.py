@@ -309,7 +309,7 @@ def _fit(
         adata,
         scored,
         exclude_targets=task.dataset.get("exclude_targets", True),
-        **{key: value for key, value in names.items() if key != "group_key"},
+        **names,
     )
     return prediction, scores
 

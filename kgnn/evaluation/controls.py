@@ -15,9 +15,10 @@ from anndata import AnnData
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from kgnn.data.splits import Split, merge_validation
+from kgnn.data.splits import Split, merge_validation, read_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate, summarize
+from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
 from kgnn.models import make_model
 from kgnn.parts import name_of, search_too
@@ -129,7 +130,8 @@ def ablate(
     Returns:
         Columns `variant, seed, fold, condition` and the scores of `kgnn.metrics.evaluate`.
     """
-    folds = [splits] if isinstance(splits, dict) else list(splits)
+    adata = as_adata(adata)
+    folds = [read_split(fold) for fold in ([splits] if isinstance(splits, dict | str | Path) else splits)]
     conditions = {name for fold in folds for part in ("train", "test") for name in fold[part]}
     genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}
     options, fit_options = dict(options or {}), dict(fit_options or {})
@@ -166,7 +168,7 @@ def _fit(
         fitted = make_model(settings["model"], graph, **options)
         parts = fold if fitted.by_epochs else merge_validation(fold)
         fitted.fit(adata, parts, seed=seed, **fit_options)
-        keys = {key: options[key] for key in ("condition_key", "control") if key in options}
+        keys = {key: options[key] for key in ("condition_key", "control", "group_key") if key in options}
         scores = evaluate(
             fitted.predict(fold["test"]), adata, fold, exclude_targets=settings["exclude_targets"], **keys
         )

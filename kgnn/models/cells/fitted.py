@@ -15,6 +15,7 @@ from torch import Tensor
 from kgnn.data.cells import CellSource, Kind, ShuffledCells, usable_cells
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
+from kgnn.graph.coverage import Coverage, check_coverage
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cells.graphs import TokenGraphs, gene_pairs
 from kgnn.models.cells.labels import Labels, obs_column
@@ -87,7 +88,8 @@ class FittedCells:
         chosen: numbers of the genes that are tokens.
         tables, position: vectors by source [vocabulary, width] and places along the genome [vocabulary].
 
-    Attributes: `network`; `graphs` (gene tokens → who hears whom); `history` (loss an epoch).
+    Attributes: `network`; `graphs` (gene tokens → who hears whom); `history` (loss an epoch); `coverage` (how many of
+    the genes the graph knows: `measured`).
     """
 
     options: CellOptions
@@ -101,6 +103,7 @@ class FittedCells:
     network: CellNetwork = field(init=False)
     graphs: TokenGraphs = field(init=False)
     history: list[float] = field(default_factory=list)
+    coverage: dict[str, Coverage] = field(default_factory=dict)
 
     def __post_init__(self, tables: dict[str, Tensor], position: Tensor | None) -> None:
         options, n = self.options, len(self.genes)
@@ -126,6 +129,7 @@ class FittedCells:
         """Row numbers, expression [cells, vocabulary] and species of the usable cells, a batch at a time, in order."""
         source = CellSource(adata, self.genes, layer=layer)
         self.check_kind(source)
+        check_coverage(self.genes, set(source.adata.var_names), "genes of the model", "the data")
         rows, no_labels, species = usable_cells(source), np.zeros((len(source), 0), np.int64), self.species_of(source)
         device = self.network.tokens.embedding.device
         cells = ShuffledCells(source, rows, no_labels, species, batch_size=batch_size, shuffle=False)

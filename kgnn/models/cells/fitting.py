@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kgnn.data.cells import CellSource, ShuffledCells, usable_cells
 from kgnn.errors import InputError
+from kgnn.graph.coverage import check_coverage
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cells.fitted import CellOptions, FittedCells
 from kgnn.models.cells.graphs import (
@@ -56,6 +57,9 @@ def fit_cells(
         chosen = choose_tokens(options, labels, source, values)
         parts = gene_knowledge(options, source.genes, before)
         cells = FittedCells(options, source.genes, source.kind, labels, species, chosen, *parts)
+        if options.kg is not None:
+            known = set(options.kg.nodes("gene").index)
+            cells.coverage["measured"] = check_coverage(source.genes, known, "measured genes", "the graph")
         if before is None:
             found = principal_components(values, options.channels, training.seed)
             cells.network.start_from(*map(torch.from_numpy, found))

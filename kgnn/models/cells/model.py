@@ -80,7 +80,8 @@ class CellModel:
             `kgnn.graph.Orthologs(table).translate_cells` first).
 
     Attributes set by `fit`: `genes_` (vocabulary), `labels_` (class → its labels), `kind_` (`counts` or `log`),
-    `species_`, `network_`, `history_` (loss an epoch, of validation or else training cells).
+    `species_`, `network_`, `history_` (loss an epoch, of validation or else training cells), `coverage_` (how many
+    `measured` genes the graph knows).
 
     Example:
         >>> model = kgnn.CellModel(classes=["cell_type"], ontology={"cell_type": cl}).fit(adata)   # doctest: +SKIP
@@ -94,7 +95,7 @@ class CellModel:
     heads, dropout, parameters, genes = map(_option, ("heads", "dropout", "parameters", "genes"))
     context, value, objectives, species_key = map(_option, ("context", "value", "objectives", "species_key"))
     genes_, labels_, kind_, species_ = map(_found, ("genes", "labels", "kind", "species"))
-    chosen_, network_, history_ = map(_found, ("chosen", "network", "history"))
+    chosen_, network_, history_, coverage_ = map(_found, ("chosen", "network", "history", "coverage"))
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from kgnn.errors import InputError
+from kgnn.graph.coverage import Coverage
 from kgnn.models.cells.fitted import CellOptions, FittedCells
 from kgnn.models.cells.labels import Above, Labels
 from kgnn.models.storage import load_arrays, load_config, load_graph, load_weights, write_model
@@ -29,6 +30,7 @@ def write_cells(cells: FittedCells, folder: Path) -> None:
         "knowledge": {name: table.shape[1] for name, table in tokens.tables().items()},
         "positions": tokens.position is not None,
         "history": cells.history,
+        "coverage": {side: list(found) for side, found in cells.coverage.items()},
     }
     arrays = {f"network.{name}": value.cpu().numpy() for name, value in cells.network.state_dict().items()}
     write_model(folder, config, arrays | {"chosen": cells.chosen.numpy()}, None, cells.options.kg)
@@ -48,6 +50,7 @@ def load_cells(path: str | Path) -> FittedCells:
     position = torch.zeros(len(genes)) if config["positions"] else None
     cells = FittedCells(options, genes, config["kind"], labels, config["species"], chosen, tables, position)
     cells.history = config["history"]
+    cells.coverage = {side: Coverage(*found) for side, found in config["coverage"].items()}
     state = {name.removeprefix("network."): torch.from_numpy(value) for name, value in arrays.items()}
     load_weights(cells.network, state, path)
     return cells

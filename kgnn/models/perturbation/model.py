@@ -52,8 +52,8 @@ class PerturbationModel:
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
     (how many `measured` and `perturbed` genes the graph knows), `controls_` (up to 2,000 control cells, and the means
-    of all: `control_mean_` [genes]), `scale_` (what the values are, `kgnn.expression.scale_of`), `history_` (validation
-    score an epoch; for `"kg"` the leave-one-out loss a step).
+    of all: `control_mean_` [genes]), `non_negative_` (whether all values are), `history_` (validation score an epoch;
+    for `"kg"` the leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
