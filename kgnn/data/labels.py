@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -86,10 +85,10 @@ def parse_conditions(
         raise InputError(f"guides={guides!r} is no regular expression: {error}") from None
 
     def is_control(text: str) -> bool:
-        return known.is_control(text) or any(fnmatch.fnmatchcase(text, pattern) for pattern in other)
+        return known.is_control(text) or (SEPARATOR not in text and _matches(text, other))
 
-    def clean(part: str) -> str:
-        if is_control(part):
+    def clean(part: str, alone: bool) -> str:
+        if is_control(part) or (not alone and part not in gene_set and is_like_control(part)):
             return "control"
         if ending is not None and part not in gene_set:
             part = without_guide(part, gene_set) if guides is True else ending.sub("", part)
@@ -97,7 +96,7 @@ def parse_conditions(
         return "control" if is_control(part) else part
 
     def parse(label: str) -> str | None:
-        if any(fnmatch.fnmatchcase(label, pattern) for pattern in unknown):
+        if _matches(label, unknown):
             return None
         if is_control(label):
             return "control"
@@ -107,7 +106,7 @@ def parse_conditions(
         pieces = [part.strip() for part in text.split(SEPARATOR)]
         if guides is True and len(pieces) > 1:  # `A_sg1_B_sg2`, split at `_`
             pieces = [part for part in pieces if part in gene_set or not GUIDE_ALONE.fullmatch(part)] or pieces
-        parts = [clean(part) for part in pieces]
+        parts = [clean(part, len(pieces) == 1) for part in pieces]
         if not all(parts):
             raise InputError(f"condition {label!r}: nothing is left of a part; narrow separator= or guides=")
         return names.canonical(SEPARATOR.join(parts)) or "control"
@@ -115,6 +114,14 @@ def parse_conditions(
     texts = as_names(series.astype(object).to_numpy())
     found = {text: parse(text) for text in pd.unique(texts) if text is not None}
     return pd.Series([found.get(text) for text in texts], index=series.index, name=series.name, dtype=object)
+
+
+def _matches(text: str, patterns: Iterable[str]) -> bool:
+    """Whether a text is one of some, in which `*` stands for anything; alone it is itself."""
+    return any(
+        text == pattern or (len(pattern) > 1 and re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text))
+        for pattern in patterns
+    )
 
 
 def without_guide(part: str, genes: Collection[str]) -> str:
