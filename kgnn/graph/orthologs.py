@@ -94,6 +94,7 @@ class Orthologs:
         Raises:
             InputError: an unknown species, no gene with an orthologue.
         """
+        expect(adata, AnnData, "cells (translate takes a graph)")
         source = self._from(to)
         names = self.one_to_one().set_index(source)[to].reindex(as_names(adata.var_names))
         kept = names.notna().to_numpy()

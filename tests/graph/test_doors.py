@@ -375,6 +375,9 @@ def test_merging_and_dropping_take_graphs_and_names():
 # what people bring
 
 
+ORTHOLOGS = g.Orthologs(pd.DataFrame({"human_symbol": ["A"], "mouse_symbol": ["a"]}))
+
+
 def small_cells():
     x = np.log1p(np.random.default_rng(0).poisson(2, (30, 4)).astype(float))
     x[:15, 0] += 3
@@ -456,6 +459,8 @@ def test_features_are_arrays_tensors_or_sparse(values):
         (lambda kg: KnowledgeGraph({}, [EDGES]), "edges .*: list where Mapping is asked for"),
         (lambda kg: KnowledgeGraph({"gene": ["A"]}, {INTERACTS: [("A", "B")]}), "list where DataFrame is asked for"),
         (lambda kg: kg.map_genes("genes.tsv"), "genes: str where GeneNames is asked for"),
+        (lambda kg: ORTHOLOGS.translate_cells(EDGES, "mouse"), "cells .*: DataFrame where AnnData is asked for"),
+        (lambda kg: ORTHOLOGS.translate(small_cells(), "mouse"), "graph .*: AnnData where KnowledgeGraph is asked for"),
         (lambda kg: g.estimate_effects(None, small_cells()), "kg: NoneType where KnowledgeGraph is asked for"),
         (lambda kg: g.Ontology(Path("cl.obo")), "graph .*: PosixPath where KnowledgeGraph is asked for"),
         (lambda kg: g.embed_graph(EDGES), "graph: DataFrame where KnowledgeGraph is asked for"),

@@ -199,7 +199,17 @@ def test_signs_of_numbers_are_numpys_in_every_type_and_missing_is_unknown(values
     assert as_signs(column.astype("object" if kind == "text" else kind), str).tolist() == expected.tolist()
 
 
-WORDS = {"activation": 1, "Activation": 1, "repression": -1, " Inhibition ": -1, "unknown": 0, None: 0, "+": 1, "-": -1}
+WORDS = {
+    "activation": 1,
+    "Activation": 1,
+    "repression": -1,
+    " Inhibition ": -1,
+    "unknown": 0,
+    None: 0,
+    " ": 0,
+    "+": 1,
+    "-": -1,
+}
 
 
 def test_words_of_signs_are_read_at_every_door(tmp_path):

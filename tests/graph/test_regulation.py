@@ -211,3 +211,21 @@ def test_data_frames_and_parquet(tmp_path):
             load_regulation(tmp_path / "t.tsv", **options)
     with pytest.raises(InputError, match="SIF has no confidences"):
         load_regulation(write(tmp_path, "n.sif", "A activates B\n"), min_confidence=1)
+
+
+def test_a_frame_with_an_index_of_its_own_reads_as_one_without():
+    rows = {
+        "source": ["P1", "COMPLEX:P01100_P05412", "P2"],
+        "source_genesymbol": ["TP53", "FOS_JUN", "A_B"],
+        "target_genesymbol": ["X", "Y", "Z"],
+        "is_stimulation": [1.0, 0.0, 1.0],
+        "is_inhibition": [0.0, 1.0, 0.0],
+    }
+    expected = {("TP53", "X"): 1, ("FOS", "Y"): -1, ("JUN", "Y"): -1, ("A_B", "Z"): 1}
+    for index in ([0, 1, 2], [2, 0, 1], [7, 7, 7], list("abc")):
+        assert signs(load_regulation(pd.DataFrame(rows, index=index))) == expected
+    levels = pd.DataFrame({"tf": ["A", "B"], "target": ["X", "X"], "mor": [1, -1]})
+    levels["confidence"] = pd.Categorical(["A", "D"])
+    assert signs(load_regulation(levels, min_confidence="B")) == {("A", "X"): 1}
+    with pytest.raises(InputError, match="table, row 1: confidence 'missing' is none of A"):
+        load_regulation(levels.assign(confidence=pd.Categorical(["A", None])))

@@ -17,7 +17,6 @@ from kgnn.graph.reading import (
     place,
     read_table,
     text_lines,
-    unique_columns,
 )
 from kgnn.graph.sources.collect import graph_of
 from kgnn.names import as_name
@@ -68,7 +67,7 @@ def load_regulation(
             number, a negative importance (with file and line), a level for a file of numbers or the reverse.
     """
     if isinstance(path, pd.DataFrame):
-        frame, label, columns = unique_columns(path), "table", list(path.columns)
+        (frame, label), columns = read_table(path), list(path.columns)
     else:
         file = existing_file(path)
         label = str(file)
@@ -146,7 +145,7 @@ def _levels(column: pd.Series, label: str) -> pd.Series:
 
 def _dorothea(frame: pd.DataFrame, label: str, min_confidence: str | float | None, origin: str) -> KnowledgeGraph:
     mor = numbers(frame, "mor", label)
-    level = _levels(frame["confidence"].fillna("missing"), label)
+    level = _levels(frame["confidence"].astype(object).fillna("missing"), label)
     weight = np.where(mor != 0, np.abs(mor), 1.0)
     edges = pd.DataFrame({"source": frame["tf"], "target": frame["target"], "weight": weight, "sign": np.sign(mor)})
     return _finish(edges.assign(level=level), label, origin, min_confidence)
