@@ -18,10 +18,8 @@ from kgnn.errors import InputError
 from kgnn.models import PerturbationModel
 from kgnn.models.perturbation.predictions import bounded, check_known
 
-SUBSETS, SEED = (
-    100_000,
-    1_000,
-)  # of the Theil–Sen estimator, as in cell-gears: pairs of genes it is taken over, random state
+# cell-gears' Theil–Sen estimator: pairs of genes that it is taken over, random state
+SUBSETS, SEED = 100_000, 1_000
 BLOCK = 1_000  # samples whose distances to all are held at a time
 
 
@@ -53,13 +51,14 @@ def interaction_scores(a: np.ndarray, b: np.ndarray, ab: np.ndarray, *, seed: in
     With changes against control a, b of the singles and ab of the pair, and the Theil–Sen fit ab ≈ c1 a + c2 b without
     intercept: `magnitude` √(c1² + c2²) (above about 1 synergy, below suppression); `model_fit` dcor([a, b], ab);
     `equality_of_contribution` min/max of dcor(a, ab), dcor(b, ab); `similarity` dcor(a, b); `dominance`
-    |log10(c1 / c2)|, of the absolute values where cell-gears has NaN for opposite signs. Also `c1`, `c2`. dcor: distance
-    correlation. Equal to cell-gears' `get_GI_params` on the same genes: all of them are taken, however many. Two seconds
-    with 500 genes, ten with 5,000.
+    |log10(c1 / c2)|, of the absolute values where cell-gears has NaN for opposite signs. Also `c1`, `c2`. dcor: the
+    distance correlation. Equal to cell-gears' `get_GI_params` on the same genes: all of them are taken, however many.
+    Two seconds with 500 genes, ten with 5,000.
 
     Args:
         a, b, ab: [genes].
-        seed: of the Theil–Sen estimator, which draws 100,000 pairs of genes where there are more; cell-gears' by default.
+        seed: of the Theil–Sen estimator, which draws 100,000 pairs of genes where there are more; by default
+            cell-gears'.
     """
     x = np.stack([a, b], axis=1).astype(float)
     estimator = TheilSenRegressor(fit_intercept=False, random_state=seed, max_subpopulation=SUBSETS, max_iter=1_000)
@@ -90,10 +89,10 @@ def interaction_table(
     """All pairs of `genes`, ranked by how far the predicted pair is from the sum of its predicted singles.
 
     Columns: `epistasis` ‖δ_ab − (δ_a + δ_b)‖, expression units, where the sum takes no gene below zero if the data know
-    no values below it; `relative`, the same over ‖δ_a + δ_b‖; `uncertainty`,
-    √Σ variances of the pair's prediction, where the model gives variances; `seen`, whether the pair was in training,
-    where the model has `conditions_`; and with `scores` what `interaction_scores` returns, over the measured genes `over`:
-    GEARS takes those of high mean expression (its `GI_genes_file`); None takes all.
+    no values below it; `relative`, the same over ‖δ_a + δ_b‖; `uncertainty`, √Σ variances of the pair's prediction,
+    where the model gives variances; `seen`, whether the pair was in training, where the model has `conditions_`; and
+    with `scores` what `interaction_scores` returns, over the measured genes `over`: GEARS takes those of high mean
+    expression (its `GI_genes_file`); None takes all.
 
     Raises:
         InputError: fewer than two genes, or one that the model does not know; fewer than two genes in `over`, or one

@@ -1,4 +1,4 @@
-"""Models on disk: `config.json`, `arrays.safetensors`, `controls.safetensors`; no pickle."""
+"""Models on disk: `config.json`, `arrays.safetensors`, `controls.safetensors`, `var.parquet`; no pickle."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
@@ -18,7 +19,13 @@ from kgnn.version import __version__
 
 FORMAT = "kgnn.model"
 FORMAT_VERSION = 1
-CONFIG, ARRAYS, CONTROLS, GRAPH = "config.json", "arrays.safetensors", "controls.safetensors", "graph"
+CONFIG, ARRAYS, CONTROLS, VAR, GRAPH = (
+    "config.json",
+    "arrays.safetensors",
+    "controls.safetensors",
+    "var.parquet",
+    "graph",
+)
 
 
 def write_model(
@@ -27,14 +34,17 @@ def write_model(
     arrays: Mapping[str, np.ndarray],
     controls: sparse.csr_matrix | None,
     graph: KnowledgeGraph | None,
+    var: pd.DataFrame | None = None,
 ) -> None:
-    """Write a model's files into an empty folder."""
+    """Write a model's files into an empty folder; var: what is kept of the genes, plain columns."""
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
     controls = sparse.csr_matrix((0, 0), dtype=np.float32) if controls is None else controls
     parts = {"data": controls.data, "indices": controls.indices, "indptr": controls.indptr}
     save_file(parts | {"shape": np.array(controls.shape)}, folder / CONTROLS)
     if graph is not None:
         graph.save(folder / GRAPH)
+    if var is not None:
+        var.to_parquet(folder / VAR, index=False)
     versions = {
         "kgnn": __version__,
         "torch": version("torch"),
@@ -73,6 +83,20 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], sparse.csr_mat
     arrays, cells = loaded
     controls = sparse.csr_matrix((cells["data"], cells["indices"], cells["indptr"]), tuple(cells["shape"]))
     return arrays, controls
+
+
+def load_var(path: str | Path, genes: pd.Index) -> pd.DataFrame:
+    """Read what a model keeps of its genes, [genes, columns]."""
+    file = Path(path) / VAR
+    if not file.is_file():
+        raise InputError(f"{file}: missing; the folder is incomplete, save the model again")
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are both
+        raise InputError(f"{file}: damaged or cut short ({error}); save the model again") from None
+    if len(table) != len(genes) and len(table.columns):
+        raise InputError(f"{file}: {len(table)} rows for {len(genes)} genes; save the model again")
+    return table.set_axis(genes, axis=0) if len(table.columns) else pd.DataFrame(index=genes)
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -1,13 +1,18 @@
 """Predicted means and cells against hand calculation, SciPy, scanpy and cell-eval."""
 
+import hashlib
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
+import kgnn
 from kgnn import PerturbationModel
 from kgnn.errors import DataWarning, InputError
-from kgnn.models import Changes, Predictor
+from kgnn.models import Changes, Predictor, load_model
+from kgnn.models.perturbation.origin import Origin
 
 
 class Told(Predictor):
@@ -117,3 +122,56 @@ def test_cells_of_values_that_are_no_logarithms_are_drawn_as_such():
     cells = model.predict("A", n_cells=30).X
     factors = np.sort(cells[:, 0]) / np.sort(controls[:, 0])
     np.testing.assert_allclose(factors, 1 + 500 / controls[:, 0].mean(), rtol=0.01, err_msg="all have it: multiplied")
+
+
+def test_predictions_tell_where_they_come_from(tmp_path, small_kg):
+    rng = np.random.default_rng(0)
+    cells, controls = (np.log1p(rng.poisson(1.0, (n, 4)) * 1.5) for n in (4, 9))
+    adata = screen_of(cells, controls)
+    adata.var_names = ["A", "B", "C", "D"]
+    adata.var["symbol"] = ["a", "b", "c", None]
+    adata.var["kind"] = pd.Categorical(["x", "y", "x", "x"])
+    adata.var["mean"], adata.var["chosen"] = [0.5, 1.5, np.nan, 2.0], [True, False, True, True]
+    adata.var["number"] = np.array([1, 2, 3, 4], dtype=np.int32)
+    adata.var["control_mean"] = 7.0
+    adata.var["seen"] = pd.to_datetime(["2020-01-01"] * 4)
+    adata.var["list"] = pd.Series([[1], [2], [3], [4]], index=adata.var_names)
+    parts = {"kind": "random_condition", "seed": 3, "train": ["A", "B"], "val": [], "test": []}
+    model = PerturbationModel(small_kg).fit(adata, parts)
+    model.save(tmp_path / "m")
+    kinds = {file.suffix for file in (tmp_path / "m").iterdir() if file.is_file()}
+    assert kinds == {".json", ".safetensors", ".parquet"}
+    for each in (model, load_model(tmp_path / "m")):
+        for n_cells in (None, 3):
+            each.predict(["C", "control"], n_cells=n_cells).write_h5ad(tmp_path / "p.h5ad")
+            found = read_h5ad(tmp_path / "p.h5ad")
+            assert list(found.var) == ["symbol", "kind", "mean", "chosen", "number", "control_mean"]
+            assert found.var["symbol"].tolist() == ["a", "b", "c", ""]
+            assert found.var["kind"].tolist() == ["x", "y", "x", "x"]
+            np.testing.assert_array_equal(found.var["mean"], [0.5, 1.5, np.nan, 2.0])
+            assert (found.var["chosen"].dtype, found.var["number"].dtype) == (bool, np.int32)
+            np.testing.assert_allclose(found.var["control_mean"], controls.mean(axis=0), rtol=1e-5)
+            assert isinstance(found.obs["condition"].dtype, pd.CategoricalDtype)
+            told = found.uns["kgnn"]
+            assert (told["kgnn"], told["encoder"], told["scale"]) == (kgnn.__version__, "kg", "log")
+            assert told["graph"]["nodes"] == {"gene": 4, "cell_type": 2}
+            assert told["graph"]["edges"]["gene coexpressed gene"] == 1
+            of_text = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            sizes = {"train": 2, "val": 0, "test": 0}
+            assert told["split"] == sizes | {"kind": "random_condition", "seed": 3, "sha256": of_text}
+    (tmp_path / "m" / "var.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"var.parquet: damaged or cut short"):
+        load_model(tmp_path / "m")
+    (tmp_path / "m" / "var.parquet").unlink()
+    with pytest.raises(InputError, match=r"var.parquet: missing"):
+        load_model(tmp_path / "m")
+
+
+def test_the_hash_of_a_graph_is_that_of_its_content(small_kg, tmp_path):
+    def hash_of(kg):
+        return Origin.of(pd.DataFrame(), encoder="kg", kg=kg, split=None, scale="log").facts["graph"]["sha256"]
+
+    small_kg.save(tmp_path / "kg")
+    assert hash_of(kgnn.KnowledgeGraph.load(tmp_path / "kg")) == hash_of(small_kg)
+    assert len({hash_of(kg) for kg in (small_kg, small_kg.drop_source("one"), small_kg.subset(["A", "B", "C"]))}) == 3
+    assert Origin.of(pd.DataFrame(), encoder="mean", kg=None, split=None, scale="log").facts["graph"] == {}

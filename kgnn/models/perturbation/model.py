@@ -16,16 +16,17 @@ from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split
 from kgnn.errors import InputError
 from kgnn.expression import Scale
-from kgnn.files import new_folder
+from kgnn.files import as_adata, new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
+from kgnn.models.perturbation.origin import Origin
 from kgnn.models.perturbation.predictions import check_known, read_conditions, to_anndata
 from kgnn.models.perturbation.predictor import Known, Predictor, Start, check_changes, check_learnable
 from kgnn.models.perturbation.reading import read_training, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import PREDICTORS, make_predictor
-from kgnn.models.storage import CONFIG, load_arrays, load_config, load_graph, write_model
+from kgnn.models.storage import CONFIG, load_arrays, load_config, load_graph, load_var, write_model
 from kgnn.parts import check_options, name_of, options_of
 from kgnn.progress import progress
 
@@ -52,8 +53,8 @@ class PerturbationModel:
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
     (how many `measured` and `perturbed` genes the graph knows), `controls_` (up to 2,000 control cells, and the means
-    of all: `control_mean_` [genes]), `non_negative_` (whether all values are), `history_` (validation score an epoch;
-    for `"kg"` the leave-one-out loss a step).
+    of all: `control_mean_` [genes]), `origin_` (the columns of `var`, and what the model was made of), `history_`
+    (validation score an epoch; for `"kg"` the leave-one-out loss a step).
 
     Example:
         >>> model = kgnn.PerturbationModel(kg).fit(adata, split=split)          # doctest: +SKIP
@@ -65,7 +66,7 @@ class PerturbationModel:
     conditions_: list[str]
     coverage_: dict[str, Coverage]
     controls_: Controls
-    scale_: Scale
+    origin_: Origin
     predictor_: Predictor
     _lonely: set[str]
 
@@ -118,6 +119,7 @@ class PerturbationModel:
             takes = [name for name in options_of(self._blank.fit) if name not in ("data", "seed")]
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
+        adata = as_adata(adata)
         data, coverage = read_training(adata, split, kg, types=types, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
@@ -132,13 +134,14 @@ class PerturbationModel:
             lonely -= warn_of_lonely(
                 lonely & screen.perturbed, "their embeddings learn from their own conditions alone"
             )
+        origin = Origin.of(adata.var, encoder=name_of(self.encoder), kg=kg, split=split, scale=screen.scale)
         vars(self).update(
             genes_=screen.genes,
             perturbable_=data.nodes,
             conditions_=train,
             controls_=Controls.of(screen, seed),
-            scale_=screen.scale,
             coverage_=coverage,
+            origin_=origin,
             predictor_=predictor,
             _lonely=lonely,
         )
@@ -170,7 +173,8 @@ class PerturbationModel:
             AnnData, one row a condition (or cell), `var_names` the measured genes. `X`: expression, not below zero
             where the training data are not; `layers["delta"]`: change of the mean against control;
             `layers["uncertainty"]`: predicted variance, with `"kg"` and in GEARS' uncertainty mode;
-            `obs["condition"]`: the name with its genes in alphabetical order.
+            `obs["condition"]`: the name with its genes in alphabetical order; `var`: the training data's plain columns;
+            `uns["kgnn"]`: version, encoder, scale, graph and split of the fit.
 
         Raises:
             InputError: a gene that is neither measured nor in the graph nor perturbed in the data; predictions that are
@@ -209,6 +213,7 @@ class PerturbationModel:
             controls=cells,
             n_cells=n_cells,
             scale=self.scale_,
+            origin=self.origin_,
             seed=seed,
         )
 
@@ -248,12 +253,14 @@ class PerturbationModel:
             "genes": list(self.genes_),
             "perturbable": list(self.perturbable_),
             "conditions": self.conditions_,
-            "scale": self.scale_,
+            "origin": self.origin_.facts,
             "history": list(self.history_),
             "predictor": state,
         }
         config["groups"], own = self.controls_.state()
-        write_model(folder, config, arrays | own, self.controls_.cells, self.predictor_.graph(self.kg))
+        write_model(
+            folder, config, arrays | own, self.controls_.cells, self.predictor_.graph(self.kg), self.origin_.var
+        )
 
     @classmethod
     def load(cls, path: str | Path, *, encoder: Any = None) -> PerturbationModel:
@@ -287,7 +294,7 @@ class PerturbationModel:
             conditions_=config["conditions"],
             coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
             controls_=controls,
-            scale_=config["scale"],
+            origin_=Origin(load_var(path, genes), config["origin"]),
             predictor_=predictor,
             _lonely=predictor.unlinked(),
         )
@@ -297,6 +304,11 @@ class PerturbationModel:
     def control_mean_(self) -> np.ndarray:
         """Mean of the control cells of training, [genes]."""
         return self.controls_.mean
+
+    @property
+    def scale_(self) -> Scale:
+        """What the training data's values are, `kgnn.expression.scale_of`."""
+        return self.origin_.facts["scale"]
 
     @property
     def history_(self) -> Sequence[float]:

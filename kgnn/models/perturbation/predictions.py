@@ -1,5 +1,6 @@
 """Predictions as AnnData: what every model returns."""
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
 from kgnn.expression import Scale
 from kgnn.models.perturbation.drawing import CellDrawer
+from kgnn.models.perturbation.origin import Origin
 from kgnn.parts import did_you_mean
 
 
@@ -57,6 +59,7 @@ def to_anndata(
     controls: sparse.csr_matrix | None = None,
     n_cells: int | None = None,
     scale: Scale = "log",
+    origin: Origin | None = None,
     seed: int = 0,
 ) -> AnnData:
     """Return predictions: one row a condition, or `n_cells` rows, each made of its own control cell.
@@ -64,7 +67,8 @@ def to_anndata(
     `X` is expression, not below zero unless `scale` is `scaled`; `layers["delta"]` the change of the mean against
     control, none without a perturbation; `layers["uncertainty"]` the predicted variance where there is one;
     `obs["condition"]` the canonical name (`control` for no perturbation), `obs["n_perturbed"]` the number of perturbed
-    genes; `var["control_mean"]` the mean of the control cells. Cells: see `drawn_cells`.
+    genes; `var["control_mean"]` the mean of the control cells, beside the columns of `origin`, whose facts stand in
+    `uns["kgnn"]`. Cells: see `drawn_cells`.
     """
     given = [conditions] if isinstance(conditions, str) else [str(name) for name in conditions]
     obs = pd.DataFrame({"condition": [name or "control" for name in canonical]}, index=pd.Index(given, dtype=object))
@@ -82,7 +86,10 @@ def to_anndata(
         uncertainty = None if uncertainty is None else uncertainty[repeat]
     if not obs.index.is_unique:
         raise InputError(f"condition {obs.index[obs.index.duplicated()][0]!r} is asked for twice; give each once")
-    prediction = AnnData(x.astype(np.float32), obs=obs, var=pd.DataFrame(index=genes.astype(str)))
+    var = pd.DataFrame(index=genes.astype(str)) if origin is None else origin.var.copy()
+    prediction = AnnData(x.astype(np.float32), obs=obs, var=var)
+    if origin is not None:
+        prediction.uns["kgnn"] = copy.deepcopy(origin.facts)
     prediction.var["control_mean"] = control_mean
     prediction.layers["delta"] = delta.astype(np.float32)
     if uncertainty is not None:
