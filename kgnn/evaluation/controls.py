@@ -131,7 +131,7 @@ def ablate(
         Columns `variant, seed, fold, condition` and the scores of `kgnn.metrics.evaluate`.
     """
     adata = as_adata(adata)
-    folds = [read_split(fold) for fold in ([splits] if isinstance(splits, dict | str | Path) else splits)]
+    folds = [read_split(fold) for fold in (splits if isinstance(splits, list | tuple) else [splits])]
     conditions = {name for fold in folds for part in ("train", "test") for name in fold[part]}
     genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}
     options, fit_options = dict(options or {}), dict(fit_options or {})
