@@ -61,7 +61,7 @@ def scale_of(x: Any) -> Scale:
     """
     values = _values(x)
     values = values[np.isfinite(values)]
-    if not len(values) or values.max() <= 1 and values.min() >= 0:
+    if not len(values) or (values.max() <= 1 and values.min() >= 0):
         return "log"
     if values.min() < 0:
         return "scaled"

@@ -75,7 +75,8 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
     if asked["split"]:
         parts = load_split(asked["split"])
     else:
-        parts = make_split(adata, asked["kind"], seed=seed, held_out=asked["held_out"], **names)
+        by_line = {"group_key": options["group_key"]} if asked["kind"] == "unseen_line" else {}
+        parts = make_split(adata, asked["kind"], seed=seed, held_out=asked["held_out"], **by_line, **names)
     kg = KnowledgeGraph.load(asked["graph"]) if asked["graph"] else None
     if blank.uses_graph and asked["coexpression"] and (kg is None or COEXPRESSED not in kg.relations):
         learned = load_coexpression(training_cells(adata, parts, **names))
@@ -114,14 +115,16 @@ def predict(
     """Predict conditions with a saved model."""
     from kgnn.data import load_split
     from kgnn.models import CellModel, load_model
+    from kgnn.models.factory import line_of
 
-    wanted = [*(conditions or []), *(load_split(split)["test"] if split else [])]
+    parts = load_split(split) if split else {"test": []}
+    wanted = [*(conditions or []), *parts["test"]]
     if not wanted:
         raise InputError("no condition to predict; name some, or give --split")
     loaded = load_model(model, encoder=encoder)
     if isinstance(loaded, CellModel):
         raise InputError(f"{model}: holds a cell model, which predicts no perturbations; use kgnn embed")
-    given = {} if line is None else {"line": line}
+    given = line_of(loaded, parts) if line is None else {"line": line}
     prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed, **given)
     with new_file(out) as file:
         prediction.write_h5ad(file)
@@ -152,6 +155,7 @@ def evaluate(
     from kgnn.evaluation.metrics import summarize
     from kgnn.graph import KnowledgeGraph
     from kgnn.models import make_model
+    from kgnn.models.factory import line_of
 
     names: dict[str, Any] = {"condition_key": condition_key, "control": control or None, "group_key": group_key}
     parts, adata = load_split(split) if split else None, read_h5ad(data)
@@ -161,7 +165,7 @@ def evaluate(
         raise InputError(f"{prediction}: no such file; to fit a model of this name give --split")
     else:
         model = make_model(prediction, KnowledgeGraph.load(graph) if graph else None, **names)
-        predicted = model.fit(adata, parts).predict(parts["test"])
+        predicted = model.fit(adata, parts).predict(parts["test"], **line_of(model, parts))
     scores = score(predicted, adata, parts, metrics=metric, exclude_targets=exclude_targets, **names)
     summary = summarize(scores)
     table = new_table(f"{len(scores)} conditions", ["score", "mean", "95 % interval over conditions"])

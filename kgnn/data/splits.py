@@ -16,6 +16,7 @@ from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL, ConditionNames
 from kgnn.data.labels import canonical_labels
+from kgnn.data.lines import conditions_of_lines, in_line, unseen_line
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
 from kgnn.files import as_adata, read_json, write_json
@@ -33,8 +34,10 @@ def split(
     test_fraction: float = 0.2,
     val_fraction: float = 0.1,
     held_out: str | None = None,
+    seen_fraction: float = 1.0,
     condition_key: str = "condition",
-    control: str | Iterable[str] | None = None,
+    control: Any = None,
+    group_key: str | None = None,
 ) -> Split:
     """Divide the conditions of a screen; the same seed gives the same split.
 
@@ -50,28 +53,44 @@ def split(
             seen genes; of the combinations of seen genes, 75 % stay in training. `test_fraction` is not used.
             Validation conditions are split off training in the same way, at 90 %.
             `leave_one_out`: the condition `held_out`.
+            `unseen_line`: all conditions of the cell line `held_out`, of which `seen_fraction` may be in training in
+            other lines; subgroups `seen_elsewhere`, `unseen`. Control cells of the line are known. Predict with
+            `line=split["line"]`.
         seed: for the random choices.
         test_fraction, val_fraction: shares of the conditions (of the single genes, for `unseen_single`; of the
             combinations, for `unseen_combo`), validation's of what is left after test; at least one each.
-        held_out: the test condition of `leave_one_out`.
-        condition_key, control: as for `read_screen`.
+        held_out: the test condition of `leave_one_out`, the line of `unseen_line`.
+        seen_fraction: of `unseen_line`, 0 to 1.
+        condition_key, control, group_key: as for `read_screen`; `unseen_line` needs the column of lines.
 
     Raises:
         InputError: unknown kind; a group that would be empty, with what would work.
     """
     if kind not in _KINDS:
         raise InputError(f"unknown kind of split {kind!r}; choose one of {', '.join(_KINDS)}")
+    lines = None
+    if (kind == "unseen_line") != (group_key is not None):
+        raise InputError("unseen_line needs group_key=, the column of cell lines; other kinds take none")
+    if group_key is not None:
+        adata = as_adata(adata)
+        lines = conditions_of_lines(adata, condition_key, control, group_key)
     names = condition_names(adata, condition_key, control)
     if len(names) < 3:
         raise InputError(f"{len(names)} conditions besides control are too few to split; at least 3 are needed")
     for option, value in (("test_fraction", test_fraction), ("val_fraction", val_fraction)):
         if not 0 < value < 1:
             raise InputError(f"{option} must lie between 0 and 1, not {value}")
-    if (kind == "leave_one_out") != (held_out is not None):
-        raise InputError("leave_one_out needs held_out=, the name of the test condition; other kinds take none")
-    held_out = None if held_out is None else ConditionNames(control).canonical(held_out)
+    if (kind in ("leave_one_out", "unseen_line")) != (held_out is not None):
+        raise InputError(
+            "leave_one_out needs held_out=, the test condition, and unseen_line the line; other kinds take none"
+        )
     rng = np.random.default_rng(seed)
-    result: Split = {"kind": kind, "seed": seed} | _KINDS[kind](names, rng, test_fraction, val_fraction, held_out)
+    result: Split = {"kind": kind, "seed": seed}
+    if lines is not None:
+        result |= {"group_key": group_key} | unseen_line(lines, str(held_out), rng, val_fraction, seen_fraction, _draw)
+    else:
+        held_out = None if held_out is None else ConditionNames(control).canonical(held_out)
+        result |= _KINDS[kind](names, rng, test_fraction, val_fraction, held_out)
     result["unused"] = sorted(set(names) - {name for part in SETS for name in result[part]})
     _check_groups(result, len(names))
     return result
@@ -93,8 +112,9 @@ def training_cells(
     """Return the control cells and the cells of training conditions, for graphs that are learned from data."""
     adata = as_adata(adata)
     labels = canonical_labels(adata, condition_key, control)
-    train = check_split(split, set(labels), control)["train"]
-    return adata[labels.isin([CONTROL, *train]).to_numpy()]
+    split = check_split(split, set(labels), control)
+    keep = labels.isin([CONTROL, *split["train"]]).to_numpy() & ~in_line(adata, labels, split)
+    return adata[keep]
 
 
 def merge_validation(split: Split) -> Split:
@@ -130,7 +150,7 @@ def read_split(split: Any, control: Any = None, *, where: str = "split") -> Spli
 
     result = dict(split) | {part: canonical(split.get(part, [])) for part in (*SETS, "unused")}
     result["subgroups"] = {group: canonical(listed) for group, listed in split.get("subgroups", {}).items()}
-    counts = Counter(name for part in SETS for name in result[part])
+    counts = Counter(name for part in SETS[: 2 if "line" in split else 3] for name in result[part])
     twice = sorted(name for name, number in counts.items() if number > 1)
     if twice:
         raise InputError(f"{where}: the condition {twice[0]!r} stands twice; a condition belongs to one of {SETS}")
@@ -245,6 +265,7 @@ _KINDS: dict[str, Callable[..., Split]] = {
     "unseen_combo": _unseen_combo,
     "simulation": _simulation,
     "leave_one_out": _leave_one_out,
+    "unseen_line": unseen_line,
 }
 
 
@@ -263,6 +284,7 @@ _REMEDY = {
     "unseen_combo": "it needs at least 2 combinations; use random_condition or unseen_single, or smaller fractions",
     "simulation": "it needs more genes and combinations; try another seed, random_condition or unseen_single",
     "leave_one_out": "use more conditions",
+    "unseen_line": "hold out a line that has conditions, and leave others; raise seen_fraction",
 }
 
 

@@ -30,6 +30,7 @@ from kgnn.files import content_of, existing_file, new_file, new_folder, read_h5a
 from kgnn.graph import KnowledgeGraph, load_coexpression
 from kgnn.graph.storage import read_manifest
 from kgnn.models import PerturbationModel, make_model
+from kgnn.models.factory import line_of
 from kgnn.models.perturbation.graphs import COEXPRESSED
 from kgnn.models.perturbation.trained import Trained
 from kgnn.parts import name_of, options_of, search_too
@@ -302,7 +303,7 @@ def _fit(
     fitting = parts if model.by_epochs or on == "val" else merge_validation(parts)
     model.fit(adata, fitting, seed=task.seed, **fit_options)
     own = not isinstance(model, PerturbationModel)
-    prediction = model.predict(parts[on] if own else ["control", *parts[on]])  # control: as cell-eval expects
+    prediction = model.predict(parts[on] if own else ["control", *parts[on]], **line_of(model, parts))
     scored = parts | {"test": parts[on]}
     scores = evaluate(
         prediction,

@@ -21,6 +21,7 @@ from kgnn.evaluation.metrics import evaluate, summarize
 from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
 from kgnn.models import make_model
+from kgnn.models.factory import line_of
 from kgnn.parts import name_of, search_too
 from kgnn.progress import silent, track
 
@@ -169,9 +170,8 @@ def _fit(
         parts = fold if fitted.by_epochs else merge_validation(fold)
         fitted.fit(adata, parts, seed=seed, **fit_options)
         keys = {key: options[key] for key in ("condition_key", "control", "group_key") if key in options}
-        scores = evaluate(
-            fitted.predict(fold["test"]), adata, fold, exclude_targets=settings["exclude_targets"], **keys
-        )
+        prediction = fitted.predict(fold["test"], **line_of(fitted, fold))
+        scores = evaluate(prediction, adata, fold, exclude_targets=settings["exclude_targets"], **keys)
     return scores.reset_index().assign(variant=name, seed=seed, fold=number)
 
 

@@ -23,16 +23,13 @@ class Coverage(NamedTuple):
         return self.known / self.total if self.total else 1.0
 
 
-def check_coverage(
-    genes: Iterable[str], known: Collection[str], what: str, of: str, *, none: bool = True, remedy: str = ""
-) -> Coverage:
+def check_coverage(genes: Iterable[str], known: Collection[str], what: str, of: str, *, none: bool = True) -> Coverage:
     """Count how many genes are known, and say so where they are few.
 
     Args:
         genes: names; known: those that are known (a set, for speed).
         what: what the genes are ("measured genes"); of: what knows them ("the graph").
         none: whether it is an error that none is known; it always is where the names look like another namespace.
-        remedy: what to do, besides mapping names.
 
     Raises:
         InputError: none is known. Fewer than half are a `DataWarning`.
@@ -44,10 +41,12 @@ def check_coverage(
         return found
     ours, theirs = looks_like(names), looks_like(known)
     other = ours.split(" (")[0] != theirs.split(" (")[0]
+    many, verb = f"{found.known or 'none'} of the {found.total}", "is" if found.known < 2 else "are"
+    what_to_do = "bring them to one namespace (kgnn.graph.GeneNames, kg.map_genes) and check the species"
+    first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
     told = (
-        f"{found.known or 'none'} of the {found.total} {what} {'is' if found.known < 2 else 'are'} in {of}, which lacks "
-        f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}: they look like {ours}, its genes like {theirs}"
-        f"{'; bring them to one namespace (kgnn.graph.GeneNames, kg.map_genes), check the species' if other else remedy}"
+        f"{many} {what} {verb} in {of}, which lacks {first}: they look like {ours}, its genes like {theirs}"
+        f"{f'; {what_to_do}' if other else ''}"
     )
     if not found.known and (none or other):
         raise InputError(told)

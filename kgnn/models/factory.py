@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +95,9 @@ def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | 
     return (
         CellModel.load(path) if load_config(path)["model"] == "cell" else PerturbationModel.load(path, encoder=encoder)
     )
+
+
+def line_of(model: Any, split: Mapping[str, Any]) -> dict[str, Any]:
+    """How `predict` is told the cell line that a split holds out, by a model that was fitted with lines."""
+    known = isinstance(model, PerturbationModel) and model.group_key is not None and "line" in split
+    return {"line": split["line"]} if known else {}

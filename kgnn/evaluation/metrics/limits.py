@@ -73,7 +73,7 @@ def explained_share(
     and of the controls. 1: all but noise; 0: no better than predicting no change.
     """
     screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
-    predicted = predicted_means(as_adata(prediction), screen, control)
+    predicted = predicted_means(as_adata(prediction), screen, control, group_key is not None)
     check_measured(predicted.index, screen)
     error = size = noise = 0.0
     starts = screen.reference(predicted.index)

@@ -41,17 +41,16 @@ def condition_means(prediction: AnnData, genes: pd.Index, control: Any, layer: s
     return means
 
 
-def predicted_means(prediction: AnnData, screen: Screen, control: Any) -> pd.DataFrame:
-    """Mean predicted expression [conditions, genes] of the screen's measured conditions, on its scale.
-
-    Where the screen has groups: the predicted change added to the control cells of each condition's groups.
+def predicted_means(prediction: AnnData, screen: Screen, control: Any, by_change: bool) -> pd.DataFrame:
+    """Mean predicted expression [conditions, genes]; with `by_change` the predicted change (`layers["delta"]`, else the
+    difference to all control cells) added to the control cells of each condition's groups.
 
     Raises:
         InputError: see `condition_means`; a prediction on another scale than the cells.
     """
     predicted = condition_means(prediction, screen.genes, control)
     check_same_scale(predicted.to_numpy(), screen.x, "the prediction goes", "the data")
-    if len(screen.group_means) == 1:
+    if not by_change:
         return predicted
     if "delta" in prediction.layers:
         change = condition_means(prediction, screen.genes, control, "delta")

@@ -8,6 +8,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.differential import significant_genes, top_de_genes
+from kgnn.data.lines import scored_cells
 from kgnn.data.screen import Screen, read_screen
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
@@ -53,8 +54,10 @@ def evaluate(
     """
     chosen = choose(metrics, n_top)
     prediction, split = as_adata(prediction), None if split is None else read_split(split, control)
-    screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
-    predicted = predicted_means(prediction, screen, control)
+    cells = scored_cells(as_adata(adata), split)
+    screen = read_screen(cells, condition_key=condition_key, control=control, group_key=group_key)
+    by_change = group_key is not None or "line" in (split or {})
+    predicted = predicted_means(prediction, screen, control, by_change)
     conditions = _conditions(predicted, screen, split)
     top = top_de_genes(screen, conditions, n=len(screen.genes))
     significant = significant_genes(screen, conditions)

@@ -12,8 +12,9 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL
+from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import Screen, perturbed_genes, read_screen
-from kgnn.data.splits import Split, check_split
+from kgnn.data.splits import Split, check_split, read_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
@@ -49,6 +50,9 @@ def read_training(
         InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
     """
     adata = as_adata(adata)
+    if split is not None:
+        split = read_split(split, names["control"])
+        adata = fitting_cells(adata, split, names["condition_key"], names["control"])
     known = set() if kg is None else set(kg.nodes("gene").index)
     screen = read_screen(adata, graph=known, **names)
     parts = {"train": screen.conditions, "val": []}

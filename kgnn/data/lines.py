@@ -1,0 +1,64 @@
+"""Splits by cell line: one line is held out, whose perturbed cells take no part in training and are scored alone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kgnn.data.conditions import CONTROL
+from kgnn.data.labels import column_of, read_labels
+from kgnn.errors import InputError
+from kgnn.parts import did_you_mean
+
+Draw = Callable[[list[str], float, np.random.Generator], tuple[list[str], list[str]]]
+
+
+def fitting_cells(adata: AnnData, split: Mapping[str, Any], condition_key: str, control: Any) -> AnnData:
+    """The cells without the perturbed ones of the line that a split holds out."""
+    if "line" not in split:
+        return adata
+    labels, _ = read_labels(adata, condition_key, control)
+    return adata[~in_line(adata, labels, split)].copy()
+
+
+def scored_cells(adata: AnnData, split: Mapping[str, Any] | None) -> AnnData:
+    """The cells of the line that a split holds out, all where it holds none out."""
+    if split is None or "line" not in split:
+        return adata
+    return adata[(column_of(adata, split["group_key"], "group_key") == split["line"]).to_numpy()].copy()
+
+
+def in_line(adata: AnnData, labels: pd.Series, split: Mapping[str, Any]) -> np.ndarray:
+    """[cells], whether a cell is a perturbed one of the line held out."""
+    if "line" not in split:
+        return np.zeros(adata.n_obs, dtype=bool)
+    lines = column_of(adata, split["group_key"], "group_key")
+    return ((lines == split["line"]) & (labels != CONTROL)).to_numpy()
+
+
+def conditions_of_lines(adata: AnnData, condition_key: str, control: Any, group_key: str) -> dict[str, list[str]]:
+    """Cell line → its perturbed conditions, sorted."""
+    lines, (labels, _) = column_of(adata, group_key, "group_key"), read_labels(adata, condition_key, control)
+    return {line: sorted(set(labels[lines == line]) - {CONTROL}) for line in sorted(set(lines))}
+
+
+def unseen_line(
+    lines: dict[str, list[str]], line: str, rng: np.random.Generator, val: float, seen_fraction: float, draw: Draw
+) -> dict[str, Any]:
+    if line not in lines:
+        raise InputError(
+            f"held_out {line!r} is no line of the data{did_you_mean(line, lines)}; it has {', '.join(lines)}"
+        )
+    if not 0 <= seen_fraction <= 1:
+        raise InputError(f"seen_fraction must lie between 0 and 1, not {seen_fraction}")
+    test = lines[line]
+    elsewhere = sorted({name for other, names in lines.items() if other != line for name in names})
+    shared = [name for name in test if name in elsewhere]
+    hidden = set(rng.permutation(shared)[: round(len(shared) * (1 - seen_fraction))])
+    train, validation = draw([name for name in elsewhere if name not in hidden], val, rng)
+    seen = [name for name in test if name in train]
+    subgroups = {"seen_elsewhere": seen, "unseen": [name for name in test if name not in seen]}
+    return {"line": line, "train": train, "val": validation, "test": test,
+            "subgroups": {group: names for group, names in subgroups.items() if names}}  # fmt: skip

@@ -1,0 +1,199 @@
+"""Cell lines and batches: control cells of the same group everywhere, splits by line, predictions in a line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from kgnn import PerturbationModel
+from kgnn.controls import ablate
+from kgnn.data import (
+    load_split,
+    merge_validation,
+    read_screen,
+    save_split,
+    simulate,
+    split,
+    top_de_genes,
+    training_cells,
+)
+from kgnn.data.differential import significant_genes
+from kgnn.errors import InputError
+from kgnn.graph import load_table
+from kgnn.metrics import evaluate, explained_share, noise_ceiling
+from tests.doors.conftest import told
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """No gene does anything; the perturbed cells are mostly of the batch whose genes are shifted by 0.8 σ."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["control", "A", "B", "C"], [400, 100, 100, 100])
+    batch = np.concatenate([rng.random(400) < 0.5, np.arange(300) % 100 < 90]).astype(int)
+    level, shift = rng.random(60) + 9, 0.8 * rng.standard_normal(60)
+    x = level + shift * batch[:, None] + rng.standard_normal((700, 60))
+    adata = AnnData(x.astype(np.float32), obs=pd.DataFrame({"condition": labels, "batch": batch.astype(str)}))
+    adata.var_names = ["A", "B", "C", *(f"G{i}" for i in range(57))]
+    adata.obs_names = adata.obs_names.astype(str)
+    return adata
+
+
+def no_change(adata, **options):
+    model = PerturbationModel(encoder="no_change", **options).fit(adata)
+    return model.predict(["A", "B", "C"])
+
+
+def test_a_shift_between_batches_is_no_effect(batches):
+    """Without groups the shift is what is seen of every gene."""
+    parts = {"train": ["A", "B"], "val": [], "test": ["C"]}
+    mean, grouped = (
+        PerturbationModel(encoder="mean", **o).fit(batches, parts).predict("C") for o in ({}, {"group_key": "batch"})
+    )
+    assert evaluate(mean, batches, parts)["pearson_delta"].item() > 0.8
+    assert abs(evaluate(grouped, batches, parts, group_key="batch")["pearson_delta"].item()) < 0.5
+    assert np.abs(grouped.layers["delta"]).mean() < 0.4 * np.abs(mean.layers["delta"]).mean()
+    assert noise_ceiling(batches, seed=0)["split_half"].min() > 0.5
+
+
+def test_references_by_hand(batches):
+    screen = read_screen(batches, group_key="batch")
+    x, of_c = batches.X, (batches.obs["condition"] == "C").to_numpy()
+    control = (batches.obs["condition"] == "control").to_numpy()
+    batch = batches.obs["batch"].to_numpy()
+    expected = sum(
+        (of_c & (batch == b)).sum() / of_c.sum() * x[control & (batch == b)].mean(0, dtype=np.float64)
+        for b in ("0", "1")
+    )
+    np.testing.assert_allclose(screen.reference(["C"]).to_numpy()[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(screen.changes(["C"]).to_numpy()[0], x[of_c].mean(0) - expected, atol=1e-4)
+    plain = read_screen(batches)
+    np.testing.assert_allclose(plain.reference(["C", "A"]), np.tile(x[control].mean(0), (2, 1)), rtol=1e-5)
+
+
+def test_genes_that_differ_by_batch_alone_are_not_significant(batches):
+    names = ["A", "B", "C"]
+    plain, grouped = (significant_genes(read_screen(batches, group_key=key), names) for key in (None, "batch"))
+    assert sum(found.sum() for found in plain.values()) > 30
+    assert sum(found.sum() for found in grouped.values()) <= 3
+    assert not np.array_equal(
+        top_de_genes(read_screen(batches), ["A"])["A"],
+        top_de_genes(read_screen(batches, group_key="batch"), ["A"])["A"],
+    )
+
+
+def test_no_change_explains_nothing_where_nothing_changes(batches):
+    shift = no_change(batches)
+    assert explained_share(shift, batches) == pytest.approx(0, abs=0.02)  # of the shift
+    grouped = evaluate(no_change(batches, group_key="batch"), batches, group_key="batch")
+    assert grouped["mse"].mean() < 0.5 * evaluate(shift, batches)["mse"].mean()
+
+
+def test_groups_without_a_name_or_control_cells_are_refused(batches):
+    missing = batches.copy()
+    missing.obs["batch"] = missing.obs["batch"].where(np.arange(700) > 0, None)
+    assert "1 cells have no value" in told(lambda: read_screen(missing, group_key="batch"))[0]
+    lonely = batches.copy()
+    lonely.obs["batch"] = np.where(np.arange(700) == 699, "2", lonely.obs["batch"])
+    for door in (lambda: evaluate(no_change(batches), lonely, group_key="batch"),
+                 lambda: PerturbationModel(encoder="mean", group_key="batch").fit(lonely),
+                 lambda: noise_ceiling(lonely, group_key="batch")):  # fmt: skip
+        assert "'2' has no control cells" in told(door)[0]
+
+
+@pytest.fixture(scope="module")
+def lines():
+    adata = simulate(n_genes=40, n_singles=8, n_pairs=2, cells_per_condition=12, n_controls=30, n_lines=3, seed=0)
+    return adata, load_table(adata.uns["network"], relation="regulates")
+
+
+@pytest.mark.parametrize("seen", [0.0, 0.5, 1.0])
+def test_a_line_is_held_out_with_all_some_or_none_of_its_conditions_seen_elsewhere(lines, seen, tmp_path):
+    adata, _ = lines
+    everything = sorted(set(adata.obs["condition"].astype(str)) - {"control"})
+    lacks = adata.obs["condition"].isin(everything[:4]) & (adata.obs["cell_line"] == "line2")
+    parts = split(
+        adata[~lacks.to_numpy()].copy(),
+        "unseen_line",
+        held_out="line2",
+        group_key="cell_line",
+        seen_fraction=seen,
+        seed=1,
+    )
+    assert parts["test"] == everything[4:]
+    of_training = {*parts["train"], *parts["val"]}
+    assert of_training >= set(everything[:4])
+    assert len(of_training) == 4 + round(6 * seen)
+    seen_in_training = set(parts["train"]) & set(parts["test"])
+    assert set(parts["subgroups"].get("seen_elsewhere", [])) == seen_in_training
+    save_split(parts, tmp_path / "s.json")
+    assert load_split(tmp_path / "s.json") == parts
+
+
+def test_cells_of_the_line_held_out_take_no_part_in_training(lines):
+    adata, kg = lines
+    parts = split(adata, "unseen_line", held_out="line2", group_key="cell_line", seed=1)
+    cells = training_cells(adata, parts)
+    of_line = cells.obs[cells.obs["cell_line"] == "line2"]
+    assert set(of_line["condition"].astype(str)) == {"control"}
+    other = adata.copy()
+    perturbed = ((other.obs["cell_line"] == "line2") & (other.obs["condition"] != "control")).to_numpy()
+    other.X = other.X.toarray() * np.where(perturbed, 3, 1)[:, None]
+    for options in ({}, {"encoder": "mean"}):
+        one, two = (PerturbationModel(kg, group_key="cell_line", **options).fit(a, parts) for a in (adata, other))
+        found = [model.predict(parts["test"], line="line2").X for model in (one, two)]
+        np.testing.assert_array_equal(*found)
+
+
+def test_a_line_is_scored_on_its_own_cells(lines):
+    adata, kg = lines
+    parts = split(adata, "unseen_line", held_out="line2", group_key="cell_line", seed=1)
+    model = PerturbationModel(kg, group_key="cell_line").fit(adata, merge_validation(parts))
+    prediction = model.predict(parts["test"], line="line2")
+    alone = adata[adata.obs["cell_line"] == "line2"].copy()
+    expected = evaluate(prediction, alone, group_key="cell_line")
+    found = evaluate(prediction, adata, parts)
+    pd.testing.assert_frame_equal(found.drop(columns="subgroup"), expected.loc[found.index])
+    controls = alone[alone.obs["condition"] == "control"].X.toarray().mean(0)
+    np.testing.assert_allclose(prediction.var["control_mean"], controls, rtol=1e-5)
+    scores = ablate(kg, adata, parts, kinds=["true"], seeds=[0], options={"group_key": "cell_line"},
+                    exclude_targets=False)  # fmt: skip
+    np.testing.assert_allclose(scores.set_index("condition")["mse"].loc[found.index], found["mse"], rtol=1e-4)
+
+
+def test_predictions_in_a_line_of_training(lines, tmp_path):
+    adata, kg = lines
+    model = PerturbationModel(kg, group_key="cell_line").fit(adata)
+    model.save(tmp_path / "m")
+    again = PerturbationModel.load(tmp_path / "m")
+    name = model.conditions_[0]
+    for line in ("line0", "line1"):
+        own = adata[(adata.obs["cell_line"] == line) & (adata.obs["condition"] == "control")].copy()
+        for each in (model, again):
+            found = each.predict(name, line=line)
+            np.testing.assert_allclose(found.X, model.predict(name, control_cells=own).X, rtol=1e-4, atol=1e-5)
+    assert np.abs(model.predict(name, line="line0").X - model.predict(name, line="line1").X).max() > 1e-3
+    cells = model.predict(name, line="line0", n_cells=5)
+    assert cells.n_obs == 5
+    for wrong, match in (("Line0", "did you mean line0"), ("K562", "there is line0, line1, line2")):
+        with pytest.raises(InputError, match=match):
+            model.predict(name, line=wrong)
+    with pytest.raises(InputError, match="none: fit with group_key="):
+        PerturbationModel(kg).fit(adata).predict(name, line="line0")
+    with pytest.raises(InputError, match="not both"):
+        model.predict(name, line="line0", control_cells=own)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"kind": "unseen_line", "held_out": "line2"}, "unseen_line needs group_key="),
+        ({"kind": "unseen_line", "group_key": "cell_line"}, "needs held_out="),
+        ({"kind": "unseen_line", "group_key": "cell_line", "held_out": "Line2"}, "did you mean line2"),
+        ({"kind": "unseen_line", "group_key": "line", "held_out": "line2"}, "no column 'line'"),
+        ({"kind": "unseen_line", "group_key": "cell_line", "held_out": "line2", "seen_fraction": 2}, "between 0 and 1"),
+        ({"kind": "random_condition", "group_key": "cell_line"}, "other kinds take none"),
+    ],
+)
+def test_splits_by_line_that_cannot_be_are_refused(lines, options, match):
+    with pytest.raises(InputError, match=match):
+        split(lines[0], **options)

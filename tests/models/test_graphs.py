@@ -1,0 +1,52 @@
+"""What the closed form takes from a graph, by hand."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kgnn import KnowledgeGraph
+from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, vectors
+from kgnn.ops import spmm
+
+NODES = pd.Index(["A", "B", "C", "D"], dtype=object)
+ACTS, ALIKE = ("gene", "acts", "gene"), ("gene", "in_same_family", "gene")
+
+
+def graph():
+    edges = pd.DataFrame(
+        {"source": ["A", "B", "D"], "target": ["C", "C", "B"], "weight": [3.0, 4.0, 2.0], "sign": [1, -1, 0]}
+    )
+    return KnowledgeGraph({"gene": ["D", "C", "B", "A"]}, {ACTS: edges})
+
+
+def test_channels_by_hand():
+    """Without signs weights over the root of the squares' sum into a target; with signs over the sum of signed sizes."""
+    plain, signed = channels(gene_relations(graph(), NODES), 4)
+    assert (plain.name, signed.name) == ("acts", "acts, signed")
+    dense = [spmm(channel.adjacency, torch.eye(4)).numpy() for channel in (plain, signed)]
+    expected = np.zeros((2, 4, 4))
+    expected[0, 2, 0], expected[0, 2, 1], expected[0, 1, 3] = 3 / 5, 4 / 5, 1
+    expected[1, 2, 0], expected[1, 2, 1] = 3 / 7, -4 / 7
+    np.testing.assert_allclose(dense, expected, rtol=1e-6)
+
+
+def test_profiles_by_hand():
+    """Regulators, then targets, of each node."""
+    (found,) = profiles(gene_relations(graph(), NODES), 4)
+    expected = np.zeros((4, 8))
+    expected[2, [4 + 0, 4 + 1]] = 1  # C is regulated by A and B
+    expected[1, 4 + 3] = 1
+    expected[0, 2] = expected[1, 2] = expected[3, 1] = 1
+    dense = found.toarray()
+    assert sorted(map(tuple, dense[:, :4] + dense[:, 4:])) == sorted(map(tuple, expected[:, :4] + expected[:, 4:]))
+    assert dense.sum() == 6
+
+
+def test_vectors_by_hand():
+    """Centred over the known nodes, then of length 1; nothing where a node has none."""
+    told = pd.DataFrame({"x": [1.0, 4.0, 1.0], "y": [0.0, 3.0, 6.0]}, index=["A", "B", "C"])
+    (found,) = vectors(graph().with_features("told", told), NODES)
+    centred = told.to_numpy() - [2.0, 3.0]
+    np.testing.assert_allclose(found[:3], centred / np.linalg.norm(centred, axis=1, keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(found[3], [0, 0])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 1, 0], rtol=1e-6)
