@@ -141,6 +141,7 @@ def test_predictions_tell_where_they_come_from(tmp_path, small_kg):
     model.save(tmp_path / "m")
     kinds = {file.suffix for file in (tmp_path / "m").iterdir() if file.is_file()}
     assert kinds == {".json", ".safetensors", ".parquet"}
+    assert isinstance(model.predict("C").obs["condition"].dtype, pd.CategoricalDtype)
     for each in (model, load_model(tmp_path / "m")):
         for n_cells in (None, 3):
             each.predict(["C", "control"], n_cells=n_cells).write_h5ad(tmp_path / "p.h5ad")
@@ -155,7 +156,11 @@ def test_predictions_tell_where_they_come_from(tmp_path, small_kg):
             told = found.uns["kgnn"]
             assert (told["kgnn"], told["encoder"], told["scale"]) == (kgnn.__version__, "kg", "log")
             assert told["graph"]["nodes"] == {"gene": 4, "cell_type": 2}
-            assert told["graph"]["edges"]["gene coexpressed gene"] == 1
+            assert told["graph"]["edges"] == {
+                "cell_type is_a cell_type": 1,
+                "gene coexpressed gene": 1,
+                "gene regulates gene": 3,
+            }
             of_text = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
             sizes = {"train": 2, "val": 0, "test": 0}
             assert told["split"] == sizes | {"kind": "random_condition", "seed": 3, "sha256": of_text}
