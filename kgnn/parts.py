@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import numbers
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -67,6 +68,36 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def is_number(value: Any, *, whole: bool = False) -> bool:
     """Whether a value is a number (a whole one), and no truth value."""
     return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+
+
+def expect(value: Any, kind: type, what: str) -> None:
+    """Refuse an argument of another type than the one asked for.
+
+    Raises:
+        InputError: names both types.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{what}: {type(value).__name__} where {kind.__name__} is asked for")
+
+
+def check_number(
+    value: Any, name: str, low: float = -math.inf, high: float = math.inf, *, whole: bool = False, hint: str = ""
+) -> None:
+    """Refuse an option that is no number, or none from `low` to `high`.
+
+    Raises:
+        InputError: names the option, its value, what it must be, and the hint.
+    """
+    if not is_number(value, whole=whole) or not low <= value <= high:
+        kind = "whole number" if whole else "number"
+        span = (
+            f" from {low:g} to {high:g}"
+            if math.isfinite(high)
+            else f" of {low:g} or more"
+            if math.isfinite(low)
+            else ""
+        )
+        raise InputError(f"{name} = {value!r}; it must be a {kind}{span}{'; ' if hint else ''}{hint}")
 
 
 def options_of(function: Callable[..., Any]) -> list[str]:

@@ -29,8 +29,8 @@ def worst(predicted, observed, reference):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", -1], "max_epochs must be a whole number of at least 1, not -1"),
-        (["--epochs", 0, "--model", "gears"], "max_epochs must be a whole number of at least 1, not 0"),
+        (["--epochs", -1], "max_epochs = -1; it must be a whole number of 1 or more"),
+        (["--epochs", 0, "--model", "gears"], "max_epochs = 0; it must be a whole number of 1 or more"),
         (["--strength", 99], "strength 99.0: give −1 for a knock-out"),
         (["--strength", -1, "--model", "gears"], "encoder 'gears' has no option 'strength'; it takes channels"),
         (["--strength", -1, "--model", "mean"], "encoder 'mean' has no option 'strength'; it takes none"),
@@ -38,7 +38,7 @@ def worst(predicted, observed, reference):
         (["--accelerator", "cpu"], "fit of 'kg' has no option 'accelerator'"),
         (["--accelerator", "gpu", "--model", "cpa"], "No supported gpu backend found"),
         (["--accelerator", "abacus", "--model", "cpa"], "abacus"),
-        (["--batch-size", 1, "--model", "gears"], "batch_size must be a whole number of at least 2"),
+        (["--batch-size", 1, "--model", "gears"], "batch_size = 1; it must be a whole number of 2 or more"),
         (["--model", "gaers"], "unknown model 'gaers'; did you mean gears?"),
         (["--model", "nowhere:Mine"], "'nowhere:Mine' cannot be imported"),
         (["--model", "json:loads"], "is no model"),

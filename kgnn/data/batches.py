@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kgnn.data.conditions import CONTROL
 from kgnn.data.screen import Screen
-from kgnn.errors import InputError
+from kgnn.parts import check_number
 
 
 @dataclass
@@ -57,8 +57,8 @@ class PairedCells(Sampler):
     ) -> None:
         self.group, self.batch_size = screen.group, batch_size
         self.conditions_per_batch = conditions_per_batch
-        if conditions_per_batch is not None and not 1 <= conditions_per_batch <= batch_size:
-            raise InputError(f"conditions_per_batch must be 1 to batch_size {batch_size}, not {conditions_per_batch}")
+        if conditions_per_batch is not None:
+            check_number(conditions_per_batch, "conditions_per_batch", 1, batch_size, whole=True)
         self.cells = screen.cells([CONTROL, *conditions])
         self.condition = np.unique(screen.condition[self.cells].astype(str), return_inverse=True)[1]
         self.rng = np.random.default_rng(seed)

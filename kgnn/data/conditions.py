@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kgnn.errors import InputError
@@ -25,6 +25,8 @@ class ConditionNames:
 
     def __init__(self, control: Any = None) -> None:
         self.exact = control is not None
+        if isinstance(control, Mapping):
+            raise InputError("control is a mapping; give a label, or a list of them")
         several = isinstance(control, Iterable) and not isinstance(control, str | bytes)
         given = CONTROL_LABELS if control is None else list(control) if several else [control]
         labels = [as_name(label) for label in given]

@@ -12,7 +12,8 @@ from anndata import AnnData
 
 from kgnn.data.conditions import SEPARATOR, ConditionNames
 from kgnn.errors import DataWarning, InputError
-from kgnn.names import as_names
+from kgnn.names import as_names, listed
+from kgnn.parts import expect
 
 SEPARATORS = (",", ";", "|", "/", "&", ":", "~", "_", "-", " ")
 LIKE_CONTROL = re.compile(
@@ -73,9 +74,11 @@ def parse_conditions(
     Raises:
         InputError: a regular expression that is none; a label of which nothing is left.
     """
-    series = labels if isinstance(labels, pd.Series) else pd.Series(list(labels), dtype=object)
-    joins = [separator] if isinstance(separator, str) else list(separator)
-    unknown, other = ([value] if isinstance(value, str) else list(value) for value in (missing, controls))
+    series = labels if isinstance(labels, pd.Series) else pd.Series(listed(labels, "labels"), dtype=object)
+    joins, unknown, other = (
+        [value] if isinstance(value, str) else listed(value, option)
+        for option, value in {"separator": separator, "missing": missing, "controls": controls}.items()
+    )
     names, known = ConditionNames(), ConditionNames()
     gene_set = set() if genes is None else set(map(str, genes))
     by_case = {gene.upper(): gene for gene in sorted(gene_set, reverse=True)}
@@ -236,6 +239,7 @@ def column_of(adata: AnnData, key: str, option: str) -> pd.Series:
     Raises:
         InputError: no such column; cells without a value.
     """
+    expect(key, str, option)
     if key not in adata.obs:
         columns = ", ".join(map(str, adata.obs.columns)) or "none"
         raise InputError(f"no column {key!r} in adata.obs; it has {columns}. Give the right one as {option}=")

@@ -10,7 +10,7 @@ from anndata import AnnData
 from kgnn.data.conditions import CONTROL
 from kgnn.data.labels import column_of, read_labels
 from kgnn.errors import InputError
-from kgnn.parts import did_you_mean
+from kgnn.parts import check_number, did_you_mean
 
 Draw = Callable[[list[str], float, np.random.Generator], tuple[list[str], list[str]]]
 
@@ -51,8 +51,7 @@ def unseen_line(
         raise InputError(
             f"held_out {line!r} is no line of the data{did_you_mean(line, lines)}; it has {', '.join(lines)}"
         )
-    if not 0 <= seen_fraction <= 1:
-        raise InputError(f"seen_fraction must lie between 0 and 1, not {seen_fraction}")
+    check_number(seen_fraction, "seen_fraction", 0, 1)
     test = lines[line]
     elsewhere = sorted({name for other, names in lines.items() if other != line for name in names})
     shared = [name for name in test if name in elsewhere]

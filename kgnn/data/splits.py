@@ -20,7 +20,8 @@ from kgnn.data.lines import conditions_of_lines, in_line, unseen_line
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
 from kgnn.files import as_adata, read_json, write_json
-from kgnn.parts import did_you_mean
+from kgnn.names import listed
+from kgnn.parts import check_number, did_you_mean
 
 Split = dict[str, Any]
 SETS = ("train", "val", "test")
@@ -78,8 +79,8 @@ def split(
     if len(names) < 3:
         raise InputError(f"{len(names)} conditions besides control are too few to split; at least 3 are needed")
     for option, value in (("test_fraction", test_fraction), ("val_fraction", val_fraction)):
-        if not 0 < value < 1:
-            raise InputError(f"{option} must lie between 0 and 1, not {value}")
+        check_number(value, option, 1e-9, 1 - 1e-9)
+    check_number(seed, "seed", 0, whole=True)
     if (kind in ("leave_one_out", "unseen_line")) != (held_out is not None):
         raise InputError(
             "leave_one_out needs held_out=, the test condition, and unseen_line the line; other kinds take none"
@@ -182,7 +183,7 @@ def condition_names(
     if isinstance(adata, AnnData | str | Path):
         found = set(canonical_labels(as_adata(adata), condition_key, control))
     else:
-        found = {ConditionNames(control).canonical(name) for name in adata}
+        found = {ConditionNames(control).canonical(name) for name in listed(adata, "conditions")}
     return sorted(found - {CONTROL})
 
 

@@ -22,7 +22,8 @@ from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
 from kgnn.models import make_model
 from kgnn.models.factory import line_of
-from kgnn.parts import name_of, search_too
+from kgnn.names import listed
+from kgnn.parts import expect, name_of, search_too
 from kgnn.progress import silent, track
 
 KINDS = ("true", "rewired", "none", "complete", "without", "only", "random", "removed")
@@ -131,7 +132,8 @@ def ablate(
     Returns:
         Columns `variant, seed, fold, condition` and the scores of `kgnn.metrics.evaluate`.
     """
-    adata = as_adata(adata)
+    expect(kg, KnowledgeGraph, "kg")
+    adata, seeds, kinds = as_adata(adata), listed(seeds, "seeds"), listed(kinds, "kinds")
     folds = [read_split(fold) for fold in (splits if isinstance(splits, list | tuple) else [splits])]
     conditions = {name for fold in folds for part in ("train", "test") for name in fold[part]}
     genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}

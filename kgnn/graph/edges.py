@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.options import as_signs, expect
+from kgnn.graph.options import as_signs
 from kgnn.graph.reading import as_numbers
 from kgnn.names import as_names
+from kgnn.parts import expect
 
 COLUMNS = ["source", "target", "weight", "sign", "confidence", "origin"]
 Relation = tuple[str, str, str]

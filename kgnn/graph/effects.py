@@ -12,11 +12,11 @@ from kgnn.errors import InputError
 from kgnn.expression import matrix_of
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number, expect
 from kgnn.graph.reading import numbers
 from kgnn.graph.sources.cells import cells_of, check_finite, obs_column
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_names
+from kgnn.parts import check_number, expect
 from kgnn.progress import track
 
 EFFECT = ("gene", "estimated_effect", "gene")

@@ -13,9 +13,9 @@ from scipy.sparse.linalg import eigsh
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, triple
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number, expect
 from kgnn.graph.pagerank import pagerank_operator, transition
 from kgnn.names import listed
+from kgnn.parts import check_number, expect
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.operations import recoded
-from kgnn.graph.options import expect
 from kgnn.graph.reading import read_table
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_name, as_names, listed, warn_if_damaged
+from kgnn.parts import expect
 
 NAMESPACES = ("symbol", "ensembl", "entrez")
 # what each column of a table of genes is called by its makers: this project, NCBI gene_info, HGNC, GENCODE, MGI

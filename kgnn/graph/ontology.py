@@ -12,9 +12,9 @@ from scipy import sparse
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number, expect
 from kgnn.graph.pagerank import pagerank_matrix
 from kgnn.names import as_names, listed
+from kgnn.parts import check_number, expect
 
 PART_OF = "BFO:0000050"  # the identifiers behind part_of and develops_from; releases write one or the other
 DEVELOPS_FROM = "RO:0002202"

@@ -11,10 +11,10 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, tidy_origins
-from kgnn.graph.options import as_signs, check_measure, check_number, confidence_limit
+from kgnn.graph.options import as_signs, check_measure, confidence_limit
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_names, listed
-from kgnn.parts import is_number
+from kgnn.parts import check_number, is_number
 
 
 def merge(graphs: Sequence[GraphTables]) -> GraphTables:

@@ -19,30 +19,6 @@ UNSIGNED = "regulates regulation controls-expression-of unknown tf pd 0 ? dual b
 SIGN_OF = {word: sign for words, sign in ((ACTIVATES, 1), (REPRESSES, -1), (UNSIGNED, 0)) for word in words.split()}
 
 
-def expect(value: Any, kind: type, what: str) -> None:
-    """Refuse an argument of another type than the one asked for.
-
-    Raises:
-        InputError: names both types.
-    """
-    if not isinstance(value, kind):
-        raise InputError(f"{what}: {type(value).__name__} where {kind.__name__} is asked for")
-
-
-def check_number(
-    value: Any, name: str, low: float = -np.inf, high: float = np.inf, *, whole: bool = False, hint: str = ""
-) -> None:
-    """Refuse an option that is no number, or none from `low` to `high`.
-
-    Raises:
-        InputError: names the option, its value, what it must be, and the hint.
-    """
-    if not is_number(value, whole=whole) or not low <= value <= high:
-        kind = "whole number" if whole else "number"
-        span = f" from {low:g} to {high:g}" if np.isfinite(high) else f" of {low:g} or more" if np.isfinite(low) else ""
-        raise InputError(f"{name} = {value!r}; it must be a {kind}{span}{'; ' if hint else ''}{hint}")
-
-
 def confidence_limit(value: Any) -> tuple[float | None, bool]:
     """Return the smallest confidence to keep as a number (None: keep all), and whether it was given as a level.
 

@@ -15,10 +15,10 @@ from kgnn.graph.edges import COLUMNS, collapse, sides, table_of
 from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import merge
-from kgnn.graph.options import expect
 from kgnn.graph.reading import read_table
 from kgnn.graph.tables import GraphTables
 from kgnn.names import all_named, as_names
+from kgnn.parts import expect
 
 ORTHOLOGOUS = ("gene", "orthologous_to", "gene")
 

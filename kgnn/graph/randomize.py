@@ -9,8 +9,8 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Pairs, Relation, collapse, concat, linked_pairs, pair_ends, reverse, table_of, tidy_origins
-from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
+from kgnn.parts import check_number
 
 
 def rewire(graph: GraphTables, seed: int, swaps: int = 10) -> GraphTables:

@@ -14,9 +14,9 @@ from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, mirror, pair_keys
 from kgnn.graph.edges import reverse as reverse_table
 from kgnn.graph.operations import keep_edges, keep_nodes
-from kgnn.graph.options import check_number
 from kgnn.graph.tables import GraphTables
 from kgnn.names import all_named
+from kgnn.parts import check_number
 
 
 def undirected(graph: GraphTables, *relations: Relation) -> GraphTables:

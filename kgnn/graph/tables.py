@@ -11,8 +11,8 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named, triple
-from kgnn.graph.options import expect
 from kgnn.names import all_named
+from kgnn.parts import expect
 
 Nodes = Mapping[str, pd.DataFrame | Iterable[str]]
 Features = Mapping[str, Mapping[str, np.ndarray]]

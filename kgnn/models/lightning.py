@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from torch import Tensor, nn
 
 from kgnn.errors import InputError
-from kgnn.parts import check_options, is_number, options_of
+from kgnn.parts import check_number, check_options, options_of
 
 logger = logging.getLogger("kgnn")
 
@@ -123,8 +123,7 @@ def run_trainer(
 
 def check_epochs(max_epochs: int) -> int:
     """Return how many epochs there may be at most, at least 1."""
-    if not is_number(max_epochs, whole=True) or max_epochs < 1:
-        raise InputError(f"max_epochs must be a whole number of at least 1, not {max_epochs!r}")
+    check_number(max_epochs, "max_epochs", 1, whole=True)
     return max_epochs
 
 

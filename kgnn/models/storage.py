@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from kgnn.errors import InputError
-from kgnn.files import read_json, write_json
+from kgnn.files import as_path, read_json, write_json
 from kgnn.graph import KnowledgeGraph
 from kgnn.version import __version__
 
@@ -58,7 +58,7 @@ def write_model(
 
 def load_config(path: str | Path) -> dict[str, Any]:
     """Read and check a model's `config.json`."""
-    path = Path(path)
+    path = as_path(path)
     if not (path / CONFIG).is_file():
         raise InputError(f"{path}: not a model folder (no {CONFIG}); make one with the model's save")
     config = read_json(path / CONFIG)

@@ -190,7 +190,10 @@ def test_predictions_in_a_line_of_training(lines, tmp_path):
         ({"kind": "unseen_line", "group_key": "cell_line"}, "needs held_out="),
         ({"kind": "unseen_line", "group_key": "cell_line", "held_out": "Line2"}, "did you mean line2"),
         ({"kind": "unseen_line", "group_key": "line", "held_out": "line2"}, "no column 'line'"),
-        ({"kind": "unseen_line", "group_key": "cell_line", "held_out": "line2", "seen_fraction": 2}, "between 0 and 1"),
+        (
+            {"kind": "unseen_line", "group_key": "cell_line", "held_out": "line2", "seen_fraction": 2},
+            "seen_fraction = 2; it must be a number from 0 to 1",
+        ),
         ({"kind": "random_condition", "group_key": "cell_line"}, "other kinds take none"),
     ],
 )

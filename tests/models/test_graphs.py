@@ -20,7 +20,7 @@ def graph():
 
 
 def test_channels_by_hand():
-    """Without signs weights over the root of the squares' sum into a target; with signs over the sum of signed sizes."""
+    """Weights over the root of the squares' sum into a target; with signs over the sum of the signed sizes."""
     plain, signed = channels(gene_relations(graph(), NODES), 4)
     assert (plain.name, signed.name) == ("acts", "acts, signed")
     dense = [spmm(channel.adjacency, torch.eye(4)).numpy() for channel in (plain, signed)]

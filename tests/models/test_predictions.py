@@ -97,7 +97,7 @@ def test_cells_have_the_predicted_mean_and_keep_zeros():
     again = model.predict(["A", "B"], n_cells=20_000, seed=1)
     np.testing.assert_array_equal(again.X, found.X)
     assert (model.predict(["A", "B"], n_cells=20_000, seed=2).X != found.X).any()
-    with pytest.raises(InputError, match="n_cells must be at least 1"):
+    with pytest.raises(InputError, match="n_cells = 0; it must be a whole number of 1 or more"):
         model.predict("A", n_cells=0)
     below = screen_of(cells, controls)[20:].copy()
     below.X = below.X - 5

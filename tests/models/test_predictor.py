@@ -463,7 +463,7 @@ def test_a_screen_from_which_nothing_can_be_learned_is_refused(screen, name, cha
         ("gears", {"acelerator": "cpu"}, "fit has no option 'acelerator'; did you mean accelerator"),
         ("kg", {"batch_size": 8}, "fit of 'kg' has no option 'batch_size'"),
         ("mean", {"learning_rate": 1}, "fit of 'mean' has no option 'learning_rate'"),
-        ("mean", {"max_epochs": 0}, "max_epochs must be a whole number of at least 1, not 0"),
+        ("mean", {"max_epochs": 0}, "max_epochs = 0; it must be a whole number of 1 or more"),
         ("gears", {"devices": 0}, "lightning.pytorch.Trainer:.*devices"),
         ("gears", {"max_epochs": 2.5}, "max_epochs"),
         ("gears", {"max_epochs": "2"}, "max_epochs"),
@@ -478,7 +478,7 @@ def test_options_of_fit_that_cannot_be_are_refused_before_any_training(screen, n
 
 
 def test_a_patience_of_0_is_said_without_the_batch_size(screen):
-    with pytest.raises(InputError, match=r"^patience must be a whole number of at least 1, not 0"):
+    with pytest.raises(InputError, match=r"^patience = 0; it must be a whole number of 1 or more"):
         PerturbationModel(encoder="gears").fit(screen, patience=0)
 
 

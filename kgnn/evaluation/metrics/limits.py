@@ -12,6 +12,7 @@ from kgnn.data.screen import read_screen
 from kgnn.evaluation.metrics.means import check_measured, predicted_means, scored_genes
 from kgnn.evaluation.metrics.pearson import correlation
 from kgnn.files import as_adata
+from kgnn.parts import check_number
 
 
 def noise_ceiling(
@@ -34,6 +35,8 @@ def noise_ceiling(
         InputError: a condition without cells.
     """
     screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
+    check_number(n_repeats, "n_repeats", 1, whole=True)
+    check_number(seed, "seed", 0, whole=True)
     rng = np.random.default_rng(seed)
     x, rows = screen.x, {}
 

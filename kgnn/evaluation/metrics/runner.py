@@ -16,6 +16,7 @@ from kgnn.evaluation.metrics.means import check_measured, condition_means, predi
 from kgnn.evaluation.metrics.record import Metric
 from kgnn.evaluation.metrics.table import Choice, choose
 from kgnn.files import as_adata
+from kgnn.parts import check_number
 
 
 def evaluate(
@@ -52,6 +53,7 @@ def evaluate(
     Raises:
         InputError: different genes or scales, a condition without real cells, no condition to score, no usable metric.
     """
+    check_number(n_top, "n_top", 1, whole=True)
     chosen = choose(metrics, n_top)
     prediction, split = as_adata(prediction), None if split is None else read_split(split, control)
     cells = scored_cells(as_adata(adata), split)

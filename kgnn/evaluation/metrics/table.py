@@ -15,6 +15,7 @@ from kgnn.evaluation.metrics.pearson_delta import pearson_delta
 from kgnn.evaluation.metrics.record import Metric
 from kgnn.evaluation.metrics.retrieval_rank import retrieval_rank
 from kgnn.evaluation.metrics.wrong_direction import wrong_direction
+from kgnn.names import listed
 from kgnn.parts import resolve
 
 _OURS = [mse, mae, pearson, pearson_delta, wrong_direction]
@@ -30,7 +31,8 @@ def choose(metrics: Choice | Iterable[Choice] | None, n_top: int) -> list[Metric
     Raises:
         InputError: an unknown name, no function of the right parameters, two of one column.
     """
-    chosen = METRICS if metrics is None else [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
+    alone = isinstance(metrics, str) or callable(metrics)
+    chosen = METRICS if metrics is None else [metrics] if alone else listed(metrics, "metrics")
     found = [_record(resolve(part, METRICS, "metric")) for part in chosen]
     columns = ["n_cells", "subgroup", *(column for metric in found for column in metric.columns(n_top))]
     for column in columns:

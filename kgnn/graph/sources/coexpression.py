@@ -15,10 +15,10 @@ from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
 from kgnn.graph.sources.cells import cells_of, obs_column
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
+from kgnn.parts import check_number
 
 RELATION = ("gene", "coexpressed", "gene")
 DENSE = 1 << 25  # values [cells, genes] that are dense at a time: 128 MB in float32

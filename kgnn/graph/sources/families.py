@@ -12,11 +12,11 @@ from kgnn.files import existing_file
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.obo import read_obo
-from kgnn.graph.options import check_number
 from kgnn.graph.reading import check_columns, read_table
 from kgnn.graph.sources.collect import check_genes
 from kgnn.graph.tables import GraphTables
 from kgnn.names import all_named, as_names
+from kgnn.parts import check_number
 
 IN_FAMILY = ("gene", "in_family", "family")
 CHILD_OF = ("family", "child_of", "family")

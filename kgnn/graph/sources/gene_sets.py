@@ -12,13 +12,13 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, text_lines
 from kgnn.graph.sources.collect import check_genes
 from kgnn.graph.sources.gene_set_files import propagate, read_gaf, read_gmt
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
 from kgnn.names import listed
+from kgnn.parts import check_number
 
 SIMILAR = ("gene", "shares_gene_sets", "gene")
 MEMBER = ("gene", "member_of", "gene_set")

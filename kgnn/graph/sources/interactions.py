@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
 from kgnn.graph.reading import first_fields, numbers, origin_of, read_table, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
+from kgnn.parts import check_number
 
 RELATION = ("gene", "interacts", "gene")
 # STRING's alias file names its sources differently from release to release; the first that is there counts

@@ -10,10 +10,10 @@ from kgnn.errors import InputError
 from kgnn.expression import matrix_of, summed
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.graph.options import check_number
 from kgnn.graph.sources.cells import cells_of, check_finite, obs_column
 from kgnn.graph.sources.collect import EdgeCollector
 from kgnn.names import as_names
+from kgnn.parts import check_number
 
 RELATION = ("cell_type", "has_marker", "gene")
 METHODS = ("wilcoxon", "t-test", "t-test_overestim_var")

@@ -12,9 +12,9 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.edges import Relation
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import expect
 from kgnn.graph.reading import MAX_LINE, open_bytes, origin_of, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
+from kgnn.parts import expect
 
 CHUNK = 1 << 24
 # subject, predicate, object, of which one is set: an IRI or blank node, or a literal

@@ -13,10 +13,10 @@ from scipy import sparse
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import check_number
 from kgnn.graph.reading import origin_of, parquet_batches, parquet_frame, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names, check_genes
 from kgnn.names import all_named
+from kgnn.parts import check_number
 
 RELATION = ("gene", "binds_promoter", "gene")
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

@@ -8,7 +8,7 @@ import pandas as pd
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import LEVEL, LEVELS, SIGN_OF, as_signs, check_measure, check_number, confidence_limit
+from kgnn.graph.options import LEVEL, LEVELS, SIGN_OF, as_signs, check_measure, confidence_limit
 from kgnn.graph.reading import (
     check_columns,
     first_fields,
@@ -20,6 +20,7 @@ from kgnn.graph.reading import (
 )
 from kgnn.graph.sources.collect import graph_of
 from kgnn.names import as_name
+from kgnn.parts import check_number
 
 RELATION = ("gene", "regulates", "gene")
 TRRUST_SIGNS = {"Activation": 1, "Repression": -1, "Unknown": 0}

@@ -10,9 +10,10 @@ import pyarrow as pa
 from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.options import as_signs, check_number
+from kgnn.graph.options import as_signs
 from kgnn.graph.reading import numbers, origin_of, parquet_batches, place, table_batches, text_lines, unique_columns
 from kgnn.graph.sources.collect import EdgeCollector
+from kgnn.parts import check_number
 
 
 def load_table(

@@ -17,7 +17,7 @@ from kgnn.errors import InputError
 from kgnn.models.lightning import Run, run_trainer
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import TokenGraph
-from kgnn.parts import check_options, options_of
+from kgnn.parts import check_number, check_options, options_of
 
 Genes = Literal["all", "variable", "sampled", "expressed"]
 GraphOf = Callable[[Tensor, Tensor | None], TokenGraph]
@@ -102,8 +102,8 @@ class Training:
         ckpt_path: str | Path | None = None,
         **trainer: Any,
     ) -> None:
-        if batch_size < 1 or max_epochs < 0:
-            raise InputError(f"batch_size {batch_size} must be at least 1, max_epochs {max_epochs} at least 0")
+        for name, value, least in (("batch_size", batch_size, 1), ("max_epochs", max_epochs, 0), ("seed", seed, 0)):
+            check_number(value, name, least, whole=True)
         if not 0 <= validation < 1:
             raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
         check_options(trainer, options_of(pl.Trainer), "fit")

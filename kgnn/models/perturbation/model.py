@@ -27,7 +27,7 @@ from kgnn.models.perturbation.reading import read_training, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import PREDICTORS, make_predictor
 from kgnn.models.storage import CONFIG, load_arrays, load_config, load_graph, load_var, write_model
-from kgnn.parts import check_options, name_of, options_of
+from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
 
 FAR = 100.0  # a change of a training condition so many times the largest expression was not learned from it
@@ -80,6 +80,8 @@ class PerturbationModel:
         group_key: str | None = None,
         **options: Any,
     ) -> None:
+        if kg is not None:
+            expect(kg, KnowledgeGraph, "kg")
         self.kg, self.encoder, self.options = kg, encoder, options
         self.condition_key, self.group_key = condition_key, group_key
         self.control = list(control) if isinstance(control, Iterable) and not isinstance(control, str) else control
@@ -118,6 +120,7 @@ class PerturbationModel:
         if not self.by_epochs and check_epochs(options.pop("max_epochs", 1)):
             takes = [name for name in options_of(self._blank.fit) if name not in ("data", "seed")]
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
+        check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
         adata = as_adata(adata)
         data, coverage = read_training(adata, split, kg, types=types, **self._names)
@@ -181,6 +184,7 @@ class PerturbationModel:
                 not finite.
         """
         self._check_fitted()
+        check_number(seed, "seed", 0, whole=True)
         canonical = read_conditions(conditions, ConditionNames(self.control))
         if self.uses_graph:
             check_known(canonical, self.perturbable_)
@@ -229,6 +233,8 @@ class PerturbationModel:
             InputError: a model of another encoder, or not fitted; a gene that the model does not know.
         """
         self._check_fitted()
+        expect(condition, str, "condition")
+        check_number(n_genes, "n_genes", 1, whole=True)
         name = read_conditions(condition, ConditionNames(self.control))[0]
         check_known([name], self.perturbable_)
         table = self.predictor_.explain(name, n_genes)

@@ -14,12 +14,13 @@ from kgnn.errors import InputError
 from kgnn.expression import Scale
 from kgnn.models.perturbation.drawing import CellDrawer
 from kgnn.models.perturbation.origin import Origin
-from kgnn.parts import did_you_mean
+from kgnn.names import listed
+from kgnn.parts import check_number, did_you_mean
 
 
 def read_conditions(conditions: str | Sequence[str], names: ConditionNames) -> list[str]:
     """Return canonical names; a single string is one condition."""
-    conditions = [conditions] if isinstance(conditions, str) else list(conditions)
+    conditions = [conditions] if isinstance(conditions, str) else listed(conditions, "conditions")
     if not conditions:
         raise InputError("no condition to predict; give names like 'KLF1' or 'KLF1+MAP2K6'")
     return [names.canonical(name) for name in conditions]
@@ -115,8 +116,7 @@ def drawn_cells(
     Raises:
         InputError: no cell asked for; control cells with negative values for a model of data without.
     """
-    if n_cells < 1:
-        raise InputError(f"n_cells must be at least 1, not {n_cells}")
+    check_number(n_cells, "n_cells", 1, whole=True)
     rng, there = np.random.default_rng(seed), controls.shape[0]
     rows = [rng.choice(there, n_cells, replace=n_cells > there) for _ in mean]
     if scale == "scaled":

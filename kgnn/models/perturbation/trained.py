@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,8 +38,9 @@ from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check
 from kgnn.models.storage import load_weights
 from kgnn.nn import GEARS, GearsEncoder, peers
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
-from kgnn.parts import check_call, check_options, is_number, options_of
+from kgnn.parts import check_call, check_number, check_options, options_of
 
+LARGEST = 1e30  # no option is infinite
 CLIPPING = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
 
 
@@ -94,12 +94,12 @@ class Trained(Predictor):
         ckpt_path: str | Path | None = None,
         **trainer: Any,
     ) -> None:
-        for name, number, least in (("batch_size", batch_size, self.least_batch), ("patience", patience, 1)):
-            if not is_number(number, whole=True) or number < least:
-                raise InputError(f"{name} must be a whole number of at least {least}, not {number!r}")
-        for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
-            if not is_number(value) or not 0 <= value < math.inf:
-                raise InputError(f"{name} must be a number, 0 or more, not {value!r}")
+        check_number(batch_size, "batch_size", self.least_batch, whole=True)
+        check_number(patience, "patience", 1, whole=True)
+        check_number(learning_rate, "learning_rate", 0, LARGEST)
+        check_number(weight_decay, "weight_decay", 0, LARGEST)
+        if conditions_per_batch is not None:
+            check_number(conditions_per_batch, "conditions_per_batch", 1, batch_size, whole=True)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
         batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
@@ -198,6 +198,7 @@ class Gears(Trained):
         soft_sign: float | None = None,
     ) -> None:
         super().__init__(None, strength=-1.0)
+        check_number(channels, "channels", 1, whole=True)
         self.channels, self.uncertainty = channels, uncertainty
         self.at_once = 32 if uncertainty else 256  # variances hold arrays of all genes, conditions and channels
         self.loss = partial(
@@ -216,6 +217,7 @@ class Peer(Trained):
 
     def __init__(self, *, channels: int = 64) -> None:
         super().__init__(None, strength=-1.0)
+        check_number(channels, "channels", 1, whole=True)
         self.channels = channels
 
     def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
