@@ -3,12 +3,12 @@
     python -m benchmarks.predicted_cells --data ../shared/data
 
 Conditions that the default model has not seen, as many cells as the data have and five times that, tested against
-the real control cells: scanpy's t test and cell-eval's (pdex, Wilcoxon), both Benjamini–Hochberg 5 %. `shift`: control
-cells plus the predicted change, as before; `drawn`: `predict(n_cells=)`; `drawn, sure`: the same without changes that are
-within 1.645 predicted standard deviations; `truth`: cells drawn for the real mean change in place of the predicted one;
-`real`: the real cells. Norman et al. 2019 (500 genes, each of 33 conditions left out in turn) and
-`kgnn.data.simulate`, where it is known which genes change. Beside it how near drawn cells are to real ones of the same
-mean.
+the real control cells: scanpy's t test and cell-eval's (pdex, Wilcoxon), both Benjamini–Hochberg 5 %. `shift`:
+control cells plus the predicted change, as before; `drawn`: `predict(n_cells=)`; `drawn, sure`: the same without
+changes that are within 1.645 predicted standard deviations; `truth`: cells drawn for the real mean change in place of
+the predicted one; `real`: the real cells. Norman et al. 2019 (500 genes, each of 33 conditions left out in turn) and
+`kgnn.data.simulate`, where it is known which genes change. Beside it how near drawn cells are to real ones of the
+same mean.
 """
 
 import argparse
