@@ -231,7 +231,9 @@ def test_a_relation_is_a_triple(call):
         call()
 
 
-@pytest.mark.parametrize("thing", [None, 3, io.StringIO("a"), ["a"], {"a": [1]}, io.BytesIO(b"a")], ids=repr)
+@pytest.mark.parametrize(
+    "thing", [None, 3, io.StringIO("a"), ["a"], {"a": [1]}, io.BytesIO(b"a")], ids=lambda thing: type(thing).__name__
+)
 @pytest.mark.parametrize(
     "door",
     [

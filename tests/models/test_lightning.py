@@ -426,7 +426,7 @@ def test_a_checkpoint_of_another_training_is_refused(kg, screen, parts, tmp_path
     refused(kg, screen, parts, tmp_path / "line.ckpt", "line.ckpt")
 
 
-@pytest.mark.parametrize("other", [{"encoder": "gears", "channels": 8}, {"encoder": Own}, {"encoder": "cpa"}], ids=str)
+@pytest.mark.parametrize("other", [{"encoder": "gears", "channels": 8}, {"encoder": Own}, {"encoder": "cpa"}], ids=["gears", "own", "cpa"])
 def test_a_checkpoint_of_another_network_is_refused(kg, screen, parts, tmp_path, other):
     other = PerturbationModel(kg, **other)
     other.fit(screen, parts, max_epochs=1, callbacks=[checkpoints(tmp_path)], **QUICK)
