@@ -79,7 +79,10 @@ def are_whole(x: Any) -> bool:
 def _values(x: Any) -> np.ndarray:
     if sparse.issparse(x) or isinstance(x, np.ndarray | np.matrix):
         return np.asarray(summed(x).data if sparse.issparse(x) else x).ravel()
-    return _values(np.asarray(x) if hasattr(x, "to_numpy") else x[:PROBE])
+    if hasattr(x, "to_numpy"):
+        return _values(np.asarray(x))
+    first = x[:PROBE]  # on disk, or not computed yet
+    return _values(first.compute() if hasattr(first, "compute") else first)
 
 
 def warn_of_scale(x: Any, what: str, fine: Collection[str] = ("log",)) -> Scale:

@@ -127,23 +127,8 @@ def read_h5ad(path: str | Path) -> Any:
         raise InputError(f"{path}: cannot be read as H5AD ({type(error).__name__}: {what})") from None
 
 
-def as_adata(data: Any) -> Any:
-    """Return the AnnData that is given, or that an H5AD file holds.
-
-    Raises:
-        InputError: neither an AnnData nor the path of one.
-    """
-    from anndata import AnnData
-
-    if isinstance(data, AnnData):
-        return data
-    if isinstance(data, str | Path):
-        return read_h5ad(data)
-    raise InputError(f"a {type(data).__name__} where cells are asked for; give an AnnData, or the path of an H5AD file")
-
-
-def as_anndata(cells: Any) -> Any:
-    """Return an AnnData as it is, or read from a path; raise `InputError` for anything else."""
+def as_adata(cells: Any) -> Any:
+    """Return an AnnData as it is, or read from the path of an H5AD file; raise `InputError` for anything else."""
     import anndata
 
     if isinstance(cells, str | os.PathLike):

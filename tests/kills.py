@@ -21,8 +21,8 @@ from kgnn.data import simulate, simulate_atlas
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
 COMMANDS = {
-    "train": ["--model", "gears", "--epochs", "40"],
-    "pretrain": ["--label", "true_type", "--channels", "16", "--epochs", "40", "--validation", "0.2"],
+    "train": ["--model", "gears"],
+    "pretrain": ["--label", "true_type", "--channels", "16", "--validation", "0.2"],
 }
 RESULT = ("arrays.safetensors", "config.json")
 console = Console()
@@ -114,7 +114,7 @@ def main() -> int:
     wrong = 0
     for command in options.only:
         with tempfile.TemporaryDirectory() as folder:
-            found = trials(Path(folder), command, options.trials, options.seed, [])
+            found = trials(Path(folder), command, options.trials, options.seed, ["--epochs", "40"])
         bad = [one for one in found if one.wrong]
         wrong += len(bad)
         went_on = sum(one.checkpoint for one in found)

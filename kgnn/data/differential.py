@@ -8,6 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.data.screen import Screen
+from kgnn.threads import same_threads
 
 
 def top_de_genes(screen: Screen, conditions: Iterable[str], n: int = 20) -> dict[str, np.ndarray]:
@@ -64,7 +65,7 @@ def _t_test(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> tuple[np.n
     pair.obs["group"] = np.repeat(["perturbed", "control"], [cells.shape[0], controls.shape[0]])
     pair.obs["group"] = pair.obs["group"].astype("category")
     pair.uns["log1p"] = {"base": None}
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with same_threads(), np.errstate(divide="ignore", invalid="ignore"):
         sc.tl.rank_genes_groups(pair, "group", groups=["perturbed"], reference="control", method="t-test")
     result = pair.uns["rank_genes_groups"]
     place = pair.var_names.get_indexer(result["names"]["perturbed"])

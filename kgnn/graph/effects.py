@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.errors import InputError
-from kgnn.expression import matrix_of
+from kgnn.expression import matrix_of, warn_of_scale
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.reading import numbers
@@ -61,6 +61,21 @@ def estimate_effects(
     """
     expect(kg, KnowledgeGraph, "kg")
     adata = cells_of(adata)
+    warn_of_scale(matrix_of(adata), "X, for effects,", ("log", "scaled"))
+    return effects_of(kg, adata, groupby=groupby, time_key=time_key, ridge=ridge, origin=origin, seed=seed)
+
+
+def effects_of(
+    kg: KnowledgeGraph,
+    adata: AnnData,
+    *,
+    groupby: str | None = None,
+    time_key: str | None = None,
+    ridge: float = 0.1,
+    origin: str = "estimated",
+    seed: int = 0,
+) -> KnowledgeGraph:
+    """As `estimate_effects`, of cells whose scale was looked at."""
     for key in (groupby, time_key):
         if key is not None and obs_column(adata, key).isna().any():
             raise InputError(f"obs[{key!r}] has missing values; fill them in or leave these cells out")

@@ -18,7 +18,7 @@ from kgnn.graph import KnowledgeGraph
 from kgnn.version import __version__
 
 FORMAT = "kgnn.model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had neither groups, coverage nor origin
 CONFIG, ARRAYS, CONTROLS, VAR, GRAPH = (
     "config.json",
     "arrays.safetensors",
@@ -65,7 +65,11 @@ def load_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise InputError(f"{path / CONFIG}: not the configuration of a kgnn model; give the folder that was saved")
     if config.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: format version {config.get('format_version')} is not readable; update kgnn")
+        version_there = config.get("format_version")
+        raise InputError(
+            f"{path}: format version {version_there} is not readable, this kgnn reads {FORMAT_VERSION}; fit again, or "
+            "take the kgnn that wrote it"
+        )
     return config
 
 

@@ -74,5 +74,5 @@ def test_grouped_batches_show_every_cell_once_from_few_conditions(screen, batch_
 @pytest.mark.parametrize("number", [0, 17])
 def test_more_conditions_than_cells_are_refused(screen, number):
     read = read_screen(screen)
-    with pytest.raises(InputError, match=f"must be 1 to batch_size 16, not {number}"):
+    with pytest.raises(InputError, match=f"= {number};"):
         training_batches(read, read.conditions, 16, 0, number)

@@ -76,7 +76,7 @@ def test_a_path_that_leads_nowhere_is_no_list_of_letters(door):
 
 @pytest.mark.parametrize("door", [read_screen, noise_ceiling, PerturbationModel(encoder="mean").fit])
 def test_what_are_no_cells_is_refused(door):
-    with pytest.raises(InputError, match="a int where cells are asked for"):
+    with pytest.raises(InputError, match=r"int where cells .* are asked for"):
         door(3)
 
 

@@ -81,7 +81,7 @@ class Whole:
 
 
 class WholeWithGraph(Whole):
-    """One that does: each gene changes by its number of regulators."""
+    """One that does: each gene changes by its number of regulators over 20."""
 
     def __init__(self, kg=None, *, size=1.0):
         super().__init__(size=size)
@@ -94,7 +94,7 @@ class WholeWithGraph(Whole):
         self.regulators = np.array([sum(target == gene for target in edges) for gene in adata.var_names])
 
     def predict(self, conditions):
-        return super().predict(conditions) + self.regulators
+        return super().predict(conditions) + self.regulators / 20
 
 
 class Send(Callback):

@@ -56,7 +56,7 @@ def test_cells_are_made_of_control_cells(model, screen, parts):
     controls = screen[screen.obs["condition"] == "control"].X.toarray()
     assert all((controls == cell).all(axis=1).any() for cell in unperturbed)
     assert (model.predict([name], n_cells=50, seed=3).X == cells.X).all()
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="n_cells = 0; it must be"):
         model.predict(name, n_cells=0)
 
 
@@ -127,7 +127,7 @@ def test_damaged_and_foreign_model_folders_are_refused(model, tmp_path):
     good = config.read_text()
     for changes, message in (
         ({"format": "x"}, "not the configuration"),
-        ({"format_version": 7}, "update kgnn"),
+        ({"format_version": 7}, "take the kgnn that wrote it"),
         ({"encoder": "mine:Encoder"}, "was saved with mine:Encoder, .* give it as encoder="),
         ({"options": json.loads(good)["options"] | {"channels": 9}}, "do not fit"),
         ({"model": "cell"}, "use kgnn.models.load_model"),

@@ -8,7 +8,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.errors import InputError
-from kgnn.files import as_anndata
+from kgnn.expression import matrix_of, warn_of_scale
+from kgnn.files import as_adata
 from kgnn.graph.sources.collect import check_genes
 
 
@@ -18,12 +19,19 @@ def cells_of(adata: Any) -> AnnData:
     Raises:
         InputError: something else; a gene name that stands twice.
     """
-    adata = as_anndata(adata)
+    adata = as_adata(adata)
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()][0]
         raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
     check_genes(adata.var_names, "var_names")
     return adata
+
+
+def expression_in(adata: AnnData, layer: str | None, what: str, fine: tuple[str, ...]) -> Any:
+    """Return `X` or a layer as it is stored; a scale that is not among `fine` is told."""
+    x = matrix_of(adata, layer)
+    warn_of_scale(x, f"{'X' if layer is None else f'the layer {layer!r}'}, for {what},", fine)
+    return x
 
 
 def obs_column(adata: AnnData, column: Any) -> pd.Series:

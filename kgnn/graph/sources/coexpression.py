@@ -12,10 +12,10 @@ from scipy.linalg import get_blas_funcs
 from scipy.stats import rankdata
 
 from kgnn.errors import InputError
-from kgnn.expression import matrix_of, summed
+from kgnn.expression import summed
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.cells import cells_of, obs_column
+from kgnn.graph.sources.cells import cells_of, expression_in, obs_column
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
 from kgnn.parts import check_number
@@ -71,7 +71,8 @@ def load_coexpression(
         check_number(k, "k", 1, whole=True, hint="None keeps all")
     if adata.n_obs < 3:
         raise InputError(f"{adata.n_obs} cells are too few for correlations; give at least 3")
-    x = matrix_of(adata, layer)
+    fine = ("log", "scaled") if method == "pearson" else ("log", "scaled", "counts", "linear")
+    x = expression_in(adata, layer, "co-expression", fine)
     groups, dropped = _groups(adata, groupby)
     if method == "spearman" or getattr(x, "format", "csr") != "csr":  # columns of a backed file are slow to cut
         x = _in_memory(x)

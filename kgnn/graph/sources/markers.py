@@ -7,13 +7,14 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.errors import InputError
-from kgnn.expression import matrix_of, summed
+from kgnn.expression import summed
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.graph.sources.cells import cells_of, check_finite, obs_column
+from kgnn.graph.sources.cells import cells_of, check_finite, expression_in, obs_column
 from kgnn.graph.sources.collect import EdgeCollector
 from kgnn.names import as_names
 from kgnn.parts import check_number
+from kgnn.threads import same_threads
 
 RELATION = ("cell_type", "has_marker", "gene")
 METHODS = ("wilcoxon", "t-test", "t-test_overestim_var")
@@ -68,7 +69,7 @@ def load_markers(
     if len(large) < 2:
         raise InputError(f"{groupby!r} has {len(large)} types of at least two cells; markers need two")
     cells = labels.isin(large).to_numpy()
-    x = matrix_of(adata, layer)[cells]
+    x = expression_in(adata, layer, "markers", ("log",))[cells]
     x = summed(x) if sparse.issparse(x) else x
     check_finite(x, adata.var_names)
     part = AnnData(
@@ -76,7 +77,8 @@ def load_markers(
         obs=pd.DataFrame({"type": labels[cells].astype("category")}),
         var=adata.var[[]],
     )
-    sc.tl.rank_genes_groups(part, "type", method=method, use_raw=False, n_genes=part.n_vars)
+    with same_threads():
+        sc.tl.rank_genes_groups(part, "type", method=method, use_raw=False, n_genes=part.n_vars)
     match = None if ontology is None else Ontology(ontology).match(large)
     collector = EdgeCollector(RELATION)
     dropped = {f"types of one cell ({groupby})": int((sizes < 2).sum())} if (sizes < 2).any() else {}

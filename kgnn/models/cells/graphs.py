@@ -18,6 +18,7 @@ from kgnn.models.cells.training import log_normalise
 from kgnn.models.perturbation.graphs import gene_relations
 from kgnn.models.perturbation.predictions import some
 from kgnn.nn.token_encoders import TokenGraph, shared_graph
+from kgnn.threads import same_threads
 
 SAMPLE = 5_000  # cells over which the variability of genes is measured
 NEAR = 10_000  # base pairs: genes that start at most so far behind the one before share its position
@@ -84,7 +85,8 @@ def variable_genes(values: np.ndarray, n: int) -> np.ndarray:
 
     if n >= values.shape[1]:
         return np.arange(values.shape[1])
-    found = sc.pp.highly_variable_genes(AnnData(values), inplace=False)
+    with same_threads():
+        found = sc.pp.highly_variable_genes(AnnData(values), inplace=False)
     order = np.argsort(-np.nan_to_num(found["dispersions_norm"].to_numpy(), nan=-np.inf), kind="stable")
     return np.sort(order[:n])
 

@@ -13,20 +13,21 @@ from torch import nn
 
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.screen import perturbed_genes
-from kgnn.data.splits import Split
+from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
 from kgnn.expression import Scale
 from kgnn.files import as_adata, new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
+from kgnn.models.perturbation.folder import read_fit, write_fit
 from kgnn.models.perturbation.origin import Origin
 from kgnn.models.perturbation.predictions import check_known, read_conditions, to_anndata
-from kgnn.models.perturbation.predictor import Known, Predictor, Start, check_changes, check_learnable
+from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable
 from kgnn.models.perturbation.reading import read_training, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
-from kgnn.models.perturbation.table import PREDICTORS, make_predictor
-from kgnn.models.storage import CONFIG, load_arrays, load_config, load_graph, load_var, write_model
+from kgnn.models.perturbation.table import make_predictor
+from kgnn.models.storage import CONFIG
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
 
@@ -122,7 +123,7 @@ class PerturbationModel:
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
-        adata = as_adata(adata)
+        adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
         data, coverage = read_training(adata, split, kg, types=types, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
@@ -249,24 +250,7 @@ class PerturbationModel:
     def write(self, folder: Path) -> None:
         """Write the model's files into an empty folder."""
         self._check_fitted()
-        state, arrays = self.predictor_.state()
-        config = {
-            "model": "perturbation",
-            "encoder": name_of(self.encoder),
-            "options": self.options,
-            "names": self._names,
-            "coverage": {side: list(found) for side, found in self.coverage_.items()},
-            "genes": list(self.genes_),
-            "perturbable": list(self.perturbable_),
-            "conditions": self.conditions_,
-            "origin": self.origin_.facts,
-            "history": list(self.history_),
-            "predictor": state,
-        }
-        config["groups"], own = self.controls_.state()
-        write_model(
-            folder, config, arrays | own, self.controls_.cells, self.predictor_.graph(self.kg), self.origin_.var
-        )
+        write_fit(self, folder)
 
     @classmethod
     def load(cls, path: str | Path, *, encoder: Any = None) -> PerturbationModel:
@@ -280,31 +264,7 @@ class PerturbationModel:
         Raises:
             InputError: a missing, foreign, incomplete or damaged folder.
         """
-        config = load_config(path)
-        if config["model"] != "perturbation" or "predictor" not in config:
-            raise InputError(
-                f"{path}: holds a {config['model']!r} model, or an older one to fit again; use kgnn.models.load_model"
-            )
-        if encoder is None and config["encoder"] not in PREDICTORS:
-            raise InputError(f"{path}: was saved with {config['encoder']}, which is not kgnn's; give it as encoder=")
-        kg = load_graph(path)
-        model = cls(kg, encoder=encoder or config["encoder"], **config["names"], **config["options"])
-        arrays, cells = load_arrays(path)
-        genes, nodes = (pd.Index(config[name], dtype=object) for name in ("genes", "perturbable"))
-        controls, predictor = Controls.restored(cells, genes, config["groups"], arrays), model._blank
-        predictor.restore(Known(genes, nodes, kg, controls.mean, str(path)), config["predictor"], arrays)
-        predictor.history = config["history"]
-        vars(model).update(
-            genes_=genes,
-            perturbable_=nodes,
-            conditions_=config["conditions"],
-            coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
-            controls_=controls,
-            origin_=Origin(load_var(path, genes), config["origin"]),
-            predictor_=predictor,
-            _lonely=predictor.unlinked(),
-        )
-        return model
+        return read_fit(cls, path, encoder)
 
     @property
     def control_mean_(self) -> np.ndarray:

@@ -62,9 +62,10 @@ def _of_graph(kg: KnowledgeGraph | None) -> dict[str, Any]:
     for node_type in sorted(kg.node_types):
         digest.update(json.dumps([node_type, list(map(str, kg.nodes(node_type).index))]).encode())
     for relation in sorted(kg.relations):
-        table = kg.edges(relation)
-        digest.update(json.dumps([*relation, *map(str, table.columns)]).encode())
-        digest.update(pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes())
+        table = kg.edge_arrays(relation)
+        digest.update(json.dumps(relation).encode())
+        for column in ("source", "target", "weight", "sign"):
+            digest.update(np.ascontiguousarray(table[column]).tobytes())
         edges[" ".join(relation).replace("/", "|")] = len(table)
     nodes = {name.replace("/", "|"): len(kg.nodes(name)) for name in kg.node_types}
     return {"sha256": digest.hexdigest(), "nodes": nodes, "edges": edges, "origins": ", ".join(map(str, kg.origins))}

@@ -1,0 +1,73 @@
+"""A fitted `PerturbationModel` as a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kgnn.errors import InputError
+from kgnn.graph.coverage import Coverage
+from kgnn.models.perturbation.origin import Origin
+from kgnn.models.perturbation.predictor import Known
+from kgnn.models.perturbation.starts import Controls
+from kgnn.models.perturbation.table import PREDICTORS
+from kgnn.models.storage import load_arrays, load_config, load_graph, load_var, write_model
+from kgnn.parts import name_of
+
+
+def write_fit(model: Any, folder: Path) -> None:
+    """Write the files of a fitted model into an empty folder."""
+    state, arrays = model.predictor_.state()
+    names = {key: getattr(model, key) for key in ("condition_key", "control", "group_key")}
+    groups, own = model.controls_.state()
+    config = {
+        "model": "perturbation",
+        "encoder": name_of(model.encoder),
+        "options": model.options,
+        "names": names,
+        "coverage": {side: list(found) for side, found in model.coverage_.items()},
+        "genes": list(model.genes_),
+        "perturbable": list(model.perturbable_),
+        "conditions": model.conditions_,
+        "groups": groups,
+        "origin": model.origin_.facts,
+        "history": list(model.history_),
+        "predictor": state,
+    }
+    graph = model.predictor_.graph(model.kg)
+    write_model(folder, config, arrays | own, model.controls_.cells, graph, model.origin_.var)
+
+
+def read_fit(cls: type, path: str | Path, encoder: Any) -> Any:
+    """Return a model of the class `cls` as `write_fit` found it.
+
+    Raises:
+        InputError: another model, or one of an encoder that is to be given.
+    """
+    config = load_config(path)
+    if config["model"] != "perturbation" or "predictor" not in config:
+        raise InputError(
+            f"{path}: holds a {config['model']!r} model, or an older one to fit again; use kgnn.models.load_model"
+        )
+    if encoder is None and config["encoder"] not in PREDICTORS:
+        raise InputError(f"{path}: was saved with {config['encoder']}, which is not kgnn's; give it as encoder=")
+    kg = load_graph(path)
+    model = cls(kg, encoder=encoder or config["encoder"], **config["names"], **config["options"])
+    arrays, cells = load_arrays(path)
+    genes, nodes = (pd.Index(config[name], dtype=object) for name in ("genes", "perturbable"))
+    controls, predictor = Controls.restored(cells, genes, config["groups"], arrays), model._blank
+    predictor.restore(Known(genes, nodes, kg, controls.mean, str(path)), config["predictor"], arrays)
+    predictor.history = config["history"]
+    vars(model).update(
+        genes_=genes,
+        perturbable_=nodes,
+        conditions_=config["conditions"],
+        coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
+        controls_=controls,
+        origin_=Origin(load_var(path, genes), config["origin"]),
+        predictor_=predictor,
+        _lonely=predictor.unlinked(),
+    )
+    return model
