@@ -1,6 +1,6 @@
-"""Mutants made on purpose over the interface of whatever predicts: each must turn a test red.
+"""Mutants made on purpose, over the interface of whatever predicts and over the checks at every door.
 
-python -m tests.deliberate
+python -m tests.deliberate [WORD ...]   (those whose name holds a word; by default all): each must turn a test red
 """
 
 import shutil
@@ -18,6 +18,7 @@ PREDICTOR, GEARS, LIGHTNING = (
     "tests/nn/test_gears.py",
     "tests/models/test_lightning.py",
 )
+DOORS = "tests/doors"
 PLACES = [  # what it does; file; text; what takes its place; tests
     ("gears ignores the perturbation", "kgnn/nn/encoders.py",
      "summed = F.embedding_bag(position, messages", "summed = F.embedding_bag(position * 0, messages", GEARS),
@@ -58,7 +59,7 @@ PLACES = [  # what it does; file; text; what takes its place; tests
      "any(shape != [conditions, genes] for shape in shapes)", "False", PREDICTOR),
     ("a log-variance is not brought back", f"{ROOM}/trained.py",
      "log_variance.exp().numpy()", "log_variance.numpy()", PREDICTOR),
-    ("a folder is believed", f"{ROOM}/model.py",
+    ("a folder is believed", f"{ROOM}/folder.py",
      'if encoder is None and config["encoder"] not in PREDICTORS:', "if False:", PREDICTOR),
     ("foreign options pass", f"{ROOM}/table.py",
      "check_options(options, options_of(kind), f\"encoder {name_of(encoder)!r}\")",
@@ -66,9 +67,8 @@ PLACES = [  # what it does; file; text; what takes its place; tests
     ("options of fit pass", f"{ROOM}/model.py",
      'check_options(options, takes, f"fit of {name_of(self.encoder)!r}")',
      "options = {k: v for k, v in options.items() if k in takes}", PREDICTOR),
-    ("other control cells change nothing", f"{ROOM}/model.py",
-     "start = Start(np.asarray(cells.mean(axis=0)).ravel(), line)", "start = Start(self.control_mean_, line)",
-     PREDICTOR),
+    ("other control cells change nothing", f"{ROOM}/starts.py",
+     "Start(np.asarray(x.mean(axis=0)).ravel(), next", "Start(self.mean, next", PREDICTOR),
     ("what is not finite passes", f"{ROOM}/predictor.py",
      "    if wrong.any():\n        row, column", "    if False:\n        row, column", LIGHTNING),
     ("the last epoch is kept, not the best", f"{MODELS}/lightning.py", "if score < self.score:", "if True:",
@@ -84,19 +84,56 @@ PLACES = [  # what it does; file; text; what takes its place; tests
      "        predictor.fit(data, seed=seed, **options)",
      "        self.genes_, self.predictor_ = screen.genes, predictor\n"
      "        predictor.fit(data, seed=seed, **options)", LIGHTNING),
+    # checks at every door
+    ("labels are not told", "kgnn/data/labels.py",
+     "    if not found:\n        return\n    found = sorted", "    return\n    found = sorted", f"{DOORS}/test_labels.py"),
+    ("known genes are doubted", "kgnn/data/labels.py",
+     "unknown = [part for part in counts if part not in genes]", "unknown = list(counts)", f"{DOORS}/test_labels.py"),
+    ("coverage is not told", "kgnn/graph/coverage.py",
+     "or found.share >= ENOUGH:", "or True:", f"{DOORS}/test_coverage.py"),
+    ("scales are not told", "kgnn/expression.py",
+     "    if scale not in fine:", "    if False:", f"{DOORS}/test_scale.py"),
+    ("two scales may meet", "kgnn/expression.py",
+     "if (beyond[0] != beyond[1] and far) or negative[0] != negative[1]:", "if False:", f"{DOORS}/test_scale.py"),
+    ("splits are taken as they are written", "kgnn/data/splits.py",
+     "for name in dict.fromkeys(map(names.canonical, listed)) if name != CONTROL]",
+     "for name in dict.fromkeys(listed) if name != CONTROL]", f"{DOORS}/test_names.py"),
+    ("conditions without cells are left out", "kgnn/data/splits.py",
+     "    if missing:\n        raise InputError(\n            f\"no cell of",
+     "    if False:\n        raise InputError(\n            f\"no cell of", f"{DOORS}/test_names.py"),
+    ("perturbed cells count as control", f"{ROOM}/starts.py",
+     "            if len(perturbed):", "            if False:", f"{DOORS}/test_scale.py"),
+    ("all control cells are compared with", "kgnn/data/screen.py",
+     "        if len(self.group_means) == 1:", "        if True:", f"{DOORS}/test_groups.py"),
+    ("cells of the line held out are trained on", "kgnn/data/lines.py",
+     "return ((lines == split[\"line\"]) & (labels != CONTROL)).to_numpy()",
+     "return ((lines == split[\"line\"]) & (labels != labels)).to_numpy()", f"{DOORS}/test_groups.py"),
+    ("a line is scored on all cells", "kgnn/data/lines.py",
+     "    if split is None or \"line\" not in split:\n        return adata\n    return adata[(column",
+     "    return adata\n    return adata[(column", f"{DOORS}/test_groups.py"),
+    ("the kind of perturbation is not read", f"{ROOM}/reading.py",
+     "read_types(adata, screen) if types else KNOCK_OUT", "KNOCK_OUT", f"{DOORS}/test_strength.py"),
+    ("a strength that is given is overruled", f"{ROOM}/closed_form.py",
+     "self.strength = data.strength if self.asks_strength else self.strength", "self.strength = data.strength",
+     f"{DOORS}/test_strength.py"),
+    ("options may stand twice", "kgnn/cli/common.py", "            if given > 1 and", "            if False and",
+     f"{DOORS}/test_options.py"),
+    ("predictions fall below zero", f"{ROOM}/predictions.py",
+     "np.maximum(change, -start) if non_negative else change", "change", "tests/models/test_predictions.py"),
 ]  # fmt: skip
 
 
 def main() -> int:
     """Apply one after the other in a copy of the repository; the exit status is 1 when a test missed any."""
     console, found = Console(width=140), []
+    places = [place for place in PLACES if not sys.argv[1:] or any(word in place[0] for word in sys.argv[1:])]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = Path(folder).resolve() / "copy"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEAVE))
         seconds = {
-            tests: unmutated_seconds(copy, tests.split()) for tests in dict.fromkeys(place[4] for place in PLACES)
+            tests: unmutated_seconds(copy, tests.split()) for tests in dict.fromkeys(place[4] for place in places)
         }
-        for what, file, text, instead, tests in PLACES:
+        for what, file, text, instead, tests in places:
             source = (copy / file).read_text()
             assert source.count(text) >= 1, f"{what}: {file} has no {text!r}"
             line = source[: source.index(text)].count("\n") + 1
