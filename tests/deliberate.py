@@ -86,7 +86,8 @@ PLACES = [  # what it does; file; text; what takes its place; tests
      "        predictor.fit(data, seed=seed, **options)", LIGHTNING),
     # checks at every door
     ("labels are not told", "kgnn/data/labels.py",
-     "    if not found:\n        return\n    found = sorted", "    return\n    found = sorted", f"{DOORS}/test_labels.py"),
+     "    if not found:\n        return\n    found = sorted", "    return\n    found = sorted",
+     f"{DOORS}/test_labels.py"),
     ("known genes are doubted", "kgnn/data/labels.py",
      "unknown = [part for part in counts if part not in genes]", "unknown = list(counts)", f"{DOORS}/test_labels.py"),
     ("coverage is not told", "kgnn/graph/coverage.py",
