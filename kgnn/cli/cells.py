@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kgnn.cli.common import Json, console, write_result
+from kgnn.cli.common import Json, console, say_coverage, write_result
 from kgnn.cli.runs import Start, run, stoppable
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
@@ -87,6 +87,7 @@ def _pretrain(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
         model.fit(asked["data"], **asked["fit"], **start())
     epochs = len(model.history_)
     console.print(f"{len(model.genes_)} genes, {epochs} epochs, loss {model.history_[-1]:.4f}; model in {out}")
+    say_coverage(model.coverage_)
     return {"genes": len(model.genes_), "epochs": epochs, "loss": model.history_}
 
 

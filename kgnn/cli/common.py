@@ -47,6 +47,13 @@ def short(relation: str) -> str:
     return f"{name} ({source} → {target})"
 
 
+def say_coverage(coverage: dict[str, Any]) -> None:
+    """Say how many genes the graph knows."""
+    if coverage:
+        told = " and ".join(f"{found.known} of {found.total} {side}" for side, found in coverage.items())
+        console.print(f"the graph knows {told} genes", markup=False)
+
+
 def write_result(path: Path | None, result: Any) -> None:
     """Write the result as JSON, if a file was asked for."""
     if path is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, write_result
+from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, say_coverage, write_result
 from kgnn.cli.runs import Start, run, stoppable
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
@@ -94,7 +94,9 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
     sizes = {part: len(parts[part]) for part in ("train", "val", "test", "unused")}
     told = ", ".join(f"{n} {part}" for part, n in sizes.items())
     console.print(f"saved {asked['model']} to {out}; conditions: {told}", markup=False)
-    return {"model": asked["model"], "conditions": sizes, "history": list(model.history_)}
+    say_coverage(model.coverage_)
+    known = {side: found._asdict() for side, found in model.coverage_.items()}
+    return {"model": asked["model"], "conditions": sizes, "coverage": known, "history": list(model.history_)}
 
 
 def predict(

@@ -67,7 +67,7 @@ ENTRIES = {
         "control",
         "group_key",
     },
-    "splits": {"name", "kind", "path", "test_fraction", "val_fraction"},
+    "splits": {"name", "kind", "path", "test_fraction", "val_fraction", "held_out", "seen_fraction"},
     "models": {"name", "type", "graph", "options", "fit", "grid"},
 }
 
@@ -187,7 +187,9 @@ def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list
     content = _content(dataset)
     tasks = []
     for row in settings["splits"]:
-        options = {key: row[key] for key in ("test_fraction", "val_fraction") if key in row}
+        options = {key: row[key] for key in set(row) - {"name", "kind", "path"}}
+        if row.get("kind") == "unseen_line":
+            options["group_key"] = dataset.get("group_key")
         for seed in settings["seeds"]:
             if "path" in row:
                 parts = {row["name"]: load_split(row["path"])}

@@ -1,11 +1,13 @@
 """Cell lines and batches: control cells of the same group everywhere, splits by line, predictions in a line."""
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 
 from kgnn import PerturbationModel
+from kgnn.benchmark import run_benchmark
 from kgnn.controls import ablate
 from kgnn.data import (
     load_split,
@@ -200,3 +202,43 @@ def test_predictions_in_a_line_of_training(lines, tmp_path):
 def test_splits_by_line_that_cannot_be_are_refused(lines, options, match):
     with pytest.raises(InputError, match=match):
         split(lines[0], **options)
+
+
+def test_a_benchmark_holds_a_line_out(lines, tmp_path):
+    adata, _ = lines
+    adata.write_h5ad(tmp_path / "s.h5ad")
+    config = {
+        "datasets": [
+            {"name": "lines", "path": str(tmp_path / "s.h5ad"), "group_key": "cell_line", "coexpression": False}
+        ],
+        "splits": [{"kind": "unseen_line", "held_out": "line2", "seen_fraction": 0.5}],
+        "models": [{"type": "mean"}],
+    }
+    scores = run_benchmark(config, tmp_path / "out")
+    parts = split(adata, "unseen_line", held_out="line2", group_key="cell_line", seen_fraction=0.5)
+    model = PerturbationModel(encoder="mean", group_key="cell_line").fit(adata, merge_validation(parts))
+    expected = evaluate(model.predict(parts["test"], line="line2"), adata, parts, exclude_targets=True)
+    found = scores.set_index("condition")["mse"].loc[expected.index]
+    np.testing.assert_allclose(found, expected["mse"], rtol=1e-5)
+
+
+def test_the_command_line_predicts_in_a_line_and_says_what_the_graph_knows(lines, tmp_path, capsys):
+    from kgnn.cli.main import app
+
+    adata, kg = lines
+    adata.write_h5ad(tmp_path / "s.h5ad")
+    kg.save(tmp_path / "kg")
+
+    def run(*arguments):
+        app([*map(str, arguments)], standalone_mode=False)
+
+    run("train", tmp_path / "s.h5ad", "-o", tmp_path / "m", "--graph", tmp_path / "kg", "--split", "unseen_line",
+        "--held-out", "line2", "--group-key", "cell_line")  # fmt: skip
+    assert f"the graph knows 40 of 40 measured and" in capsys.readouterr().out
+    model = PerturbationModel.load(tmp_path / "m")
+    for options in (["--line", "line2", model.conditions_[0]], ["--split", tmp_path / "m" / "split.json"]):
+        run("predict", tmp_path / "m", *options, "-o", tmp_path / "p.h5ad")
+        found = anndata.read_h5ad(tmp_path / "p.h5ad")
+        expected = model.predict(list(found.obs["condition"]), line="line2")
+        np.testing.assert_allclose(found.X, expected.X, rtol=1e-6)
+    run("evaluate", tmp_path / "p.h5ad", tmp_path / "s.h5ad", "--split", tmp_path / "m" / "split.json")
