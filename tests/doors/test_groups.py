@@ -234,7 +234,7 @@ def test_the_command_line_predicts_in_a_line_and_says_what_the_graph_knows(lines
 
     run("train", tmp_path / "s.h5ad", "-o", tmp_path / "m", "--graph", tmp_path / "kg", "--split", "unseen_line",
         "--held-out", "line2", "--group-key", "cell_line")  # fmt: skip
-    assert f"the graph knows 40 of 40 measured and" in capsys.readouterr().out
+    assert "the graph knows 40 of 40 measured and" in capsys.readouterr().out
     model = PerturbationModel.load(tmp_path / "m")
     for options in (["--line", "line2", model.conditions_[0]], ["--split", tmp_path / "m" / "split.json"]):
         run("predict", tmp_path / "m", *options, "-o", tmp_path / "p.h5ad")
