@@ -76,7 +76,7 @@ def fold(task: tuple[Path, str, int, list[str]]) -> pd.DataFrame:
 def report(scores: pd.DataFrame, machine: dict, wall: float) -> list[str]:
     from kgnn.metrics import summarize
 
-    columns = ["mse", "pearson_delta", "pearson_delta_top20", "wrong_direction_top20", "retrieval_rank"]
+    columns = ["mse", "pearson_delta", "pearson_delta_top20", "wrong_direction_top20", "pds_cosine"]
     seeds = sorted(scores["seed"].unique())
     lines = [
         "# Norman et al. 2019, leave one condition out",

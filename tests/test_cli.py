@@ -77,10 +77,14 @@ def test_the_whole_way(run, files):
     )  # fmt: skip
     assert status == 0
     assert "pearson_delta" in out
+    assert "than the mean of the training perturbations" in " ".join(out.split())
+    assert "replicate" in out
     scores = pd.read_csv(files / "s.csv", index_col=0)
     assert sorted(scores.index) == parts["test"]
     summary = json.loads((files / "s.json").read_text())["summary"]
     assert summary["mse"]["mean"] == pytest.approx(scores["mse"].mean())
+    assert summary["mse"]["training mean"] > 0
+    assert {"calibrated", "gain", "gain_low"} <= set(summary["mse_ratio"])
 
 
 def test_a_baseline_a_given_split_and_cells(run, files):
@@ -139,6 +143,7 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
         (["train", "screen.h5ad", "-o", "run", "--split", "by_luck"], "unknown kind of split"),
         (["predict", "nowhere", "G001"], "nowhere: not a model folder"),
         (["evaluate", "screen.h5ad", "missing.h5ad"], "missing.h5ad: no such file"),
+        (["evaluate", "screen.h5ad", "screen.h5ad", "--crossed"], "--crossed fits a model on halves"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_status_one(run, files, monkeypatch, arguments, message):

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from kgnn.data import split
+from kgnn.metrics import crossed_scores
+from kgnn.models import make_model
 from tests.kills import trial, trials
 from tests.test_cli import files, run  # noqa: F401
 
@@ -90,6 +92,16 @@ def test_models_and_metrics_of_ones_own(run, files, screen, monkeypatch):  # noq
         assert scores.loc[name, "worst"] == pytest.approx(error.max(), abs=1e-5)
         assert scores.loc[name, "mse"] == pytest.approx((error**2).mean(), abs=1e-5)
     assert "give --split" in run("evaluate", "mean", files / "screen.h5ad")[2]
+    mean = ["mean", files / "screen.h5ad", "--split", files / "split.json", "--json", files / "s.json"]
+    plain, crossed = (
+        json.loads((files / "s.json").read_text())
+        for more in ([], ["--crossed"])
+        if run("evaluate", *mean, *more)[0] == 0
+    )
+    assert "No better than the mean" in plain["verdict"]
+    exact = crossed_scores(lambda: make_model("mean"), screen, parts)["pearson_delta"].mean()
+    assert crossed["summary"]["pearson_crossed"]["mean"] == pytest.approx(exact)
+    assert crossed["summary"]["pearson_crossed"]["mean"] != plain["summary"]["pearson_crossed"]["mean"]
     assert "not saved here" in run("train", files / "screen.h5ad", "--model", asked[0], "-o", files / "m")[2]
 
 

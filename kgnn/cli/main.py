@@ -45,8 +45,10 @@ def demo(
         "mse": "MSE",
         "pearson_delta": "Pearson Δ",
         "pearson_delta_top20": "top 20",
+        "pearson_centred": "centred",
+        "mse_ratio": "MSE ratio",
         "wrong_direction_top20": "wrong way",
-        "retrieval_rank": "rank",
+        "pds_cosine": "PDS",
     }
     title = f"{result['conditions']['test']} unseen conditions, perturbed genes left out"
     table = new_table(title, ["model", *columns.values()])

@@ -1,5 +1,6 @@
 """The command line: `kgnn train | predict | evaluate`."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, say_coverage, write_result
 from kgnn.cli.runs import Start, run, stoppable
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.files import new_file, read_h5ad
 
 
@@ -145,36 +146,75 @@ def evaluate(
         list[str] | None, typer.Option(help="Of the table of metrics, or package.module:name; may be repeated.")
     ] = None,
     graph: Annotated[Path | None, typer.Option(help="Folder of a saved graph, for a model.")] = None,
+    crossed: Annotated[
+        bool, typer.Option(help="A model: fit four times more, on halves of the control cells; see docs/evaluation.md.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, one row a condition.")] = None,
     condition_key: ConditionKey = "condition",
     control: Control = None,
     group_key: GroupKey = None,
     json: Json = None,
 ) -> None:
-    """Score predictions against real cells; a model is fitted on the split's training conditions first."""
+    """Score predictions against real cells, beside no change, the mean of training and the experiment repeated.
+
+    A model is fitted on the split's training conditions first.
+    """
     from kgnn.data import load_split
+    from kgnn.evaluation.headline import headline, verdict
+    from kgnn.evaluation.metrics import crossed_scores, reference_scores, summarize
     from kgnn.evaluation.metrics import evaluate as score
-    from kgnn.evaluation.metrics import summarize
     from kgnn.graph import KnowledgeGraph
     from kgnn.models import make_model
     from kgnn.models.factory import line_of
 
     names: dict[str, Any] = {"condition_key": condition_key, "control": control or None, "group_key": group_key}
     parts, adata = load_split(split) if split else None, read_h5ad(data)
-    if Path(prediction).exists() or prediction.endswith(".h5ad"):
-        predicted = read_h5ad(prediction)
-    elif parts is None:
+    own = not (Path(prediction).exists() or prediction.endswith(".h5ad"))
+    if own and parts is None:
         raise InputError(f"{prediction}: no such file; to fit a model of this name give --split")
+    if crossed and not own:
+        raise InputError(
+            "--crossed fits a model on halves of the control cells; give its name in place of a prediction"
+        )
+    kg = KnowledgeGraph.load(graph) if graph and own else None
+    if own:
+        model = make_model(prediction, kg, **names)
+        predicted = model.fit(adata, parts).predict(parts["test"], **line_of(model, parts))  # type: ignore[index,arg-type]
     else:
-        model = make_model(prediction, KnowledgeGraph.load(graph) if graph else None, **names)
-        predicted = model.fit(adata, parts).predict(parts["test"], **line_of(model, parts))
+        predicted = read_h5ad(prediction)
     scores = score(predicted, adata, parts, metrics=metric, exclude_targets=exclude_targets, **names)
-    summary = summarize(scores)
-    table = new_table(f"{len(scores)} conditions", ["score", "mean", "95 % interval over conditions"])
+    if crossed and parts is not None:
+        fits = crossed_scores(
+            lambda: make_model(prediction, kg, **names), adata, parts, exclude_targets=exclude_targets, **names
+        )
+        scores["pearson_crossed"] = fits["pearson_delta"]
+    cells = predicted.obs["condition"].value_counts().max() > 1
+    options = {"metrics": metric, "exclude_targets": exclude_targets, "cells": bool(cells)} | names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # told of the same cells already
+        summary = summarize(scores, references=reference_scores(adata, parts, scores.index, **options))
+    first = headline(summary)
+    if len(first):
+        columns = ["mean", "95 % interval", *first.columns[3:]]
+        table = new_table(f"{len(scores)} conditions", ["score", *columns])
+        for name, row in first.iterrows():
+            interval = f"{row['low']:.3f} – {row['high']:.3f}"
+            table.add_row(str(name), f"{row['mean']:.3f}", interval, *(_short(value) for value in row.iloc[3:]))
+        console.print(table)
+    words = verdict(summary)
+    console.print(words)
+    table = new_table("All scores", ["score", "mean", "95 % interval over conditions", "calibrated"])
     for name, row in summary.iterrows():
-        table.add_row(str(name), f"{row['mean']:.4f}", f"{row['low']:.4f} – {row['high']:.4f}")
+        interval = f"{row['low']:.4f} – {row['high']:.4f}"
+        table.add_row(str(name), f"{row['mean']:.4f}", interval, _short(row["calibrated"]))
     console.print(table)
     if out:
         with new_file(out) as file:
             scores.to_csv(file)
-    write_result(json, {"summary": summary.to_dict("index"), "conditions": scores.to_dict("index")})
+    result = {"summary": summary.to_dict("index"), "verdict": words, "conditions": scores.to_dict("index")}
+    write_result(json, result)
+
+
+def _short(value: float) -> str:
+    """A number for a table, nothing for none."""
+    return "" if value != value else f"{value:.3f}"

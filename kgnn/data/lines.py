@@ -25,9 +25,14 @@ def fitting_cells(adata: AnnData, split: Mapping[str, Any], condition_key: str, 
 
 def scored_cells(adata: AnnData, split: Mapping[str, Any] | None) -> AnnData:
     """The cells of the line that a split holds out, all where it holds none out."""
+    return adata if split is None or "line" not in split else adata[scored_rows(adata, split)].copy()
+
+
+def scored_rows(adata: AnnData, split: Mapping[str, Any] | None) -> np.ndarray:
+    """Row numbers of `scored_cells`."""
     if split is None or "line" not in split:
-        return adata
-    return adata[(column_of(adata, split["group_key"], "group_key") == split["line"]).to_numpy()].copy()
+        return np.arange(adata.n_obs)
+    return np.flatnonzero((column_of(adata, split["group_key"], "group_key") == split["line"]).to_numpy())
 
 
 def in_line(adata: AnnData, labels: pd.Series, split: Mapping[str, Any]) -> np.ndarray:

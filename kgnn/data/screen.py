@@ -92,6 +92,15 @@ class Screen:
         rows = [np.asarray(self.x[controls[of_group == name]].mean(axis=0)).ravel() for name in names]
         return pd.DataFrame(rows, names, self.genes)
 
+    def shares(self, conditions: Iterable[str]) -> pd.DataFrame:
+        """Share of each condition's cells that is of each group, [conditions, groups]."""
+        conditions = list(conditions)
+        if len(self.group_means) == 1:
+            return pd.DataFrame(1.0, conditions, self.group_means.index)
+        self.check_present(conditions)
+        counts = pd.crosstab(self.condition, self.group).reindex(index=conditions, columns=self.group_means.index)
+        return counts / counts.to_numpy().sum(1, keepdims=True)
+
     def reference(self, conditions: Iterable[str]) -> pd.DataFrame:
         """Mean of the control cells that conditions are compared with, [conditions, genes]: those of the groups that
         their cells are in, as often as their cells are."""
@@ -99,9 +108,7 @@ class Screen:
         if len(self.group_means) == 1:
             start = np.broadcast_to(self.control_mean, (len(conditions), len(self.genes)))
             return pd.DataFrame(start, conditions, self.genes)
-        self.check_present(conditions)
-        counts = pd.crosstab(self.condition, self.group).reindex(index=conditions, columns=self.group_means.index)
-        shares = counts.to_numpy() / counts.to_numpy().sum(1, keepdims=True)
+        shares = self.shares(conditions).to_numpy()
         return pd.DataFrame(shares @ self.group_means.to_numpy(), conditions, self.genes)
 
     def changes(self, conditions: Iterable[str]) -> pd.DataFrame:

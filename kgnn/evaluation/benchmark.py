@@ -306,7 +306,7 @@ def _fit(
     model.fit(adata, fitting, seed=task.seed, **fit_options)
     own = not isinstance(model, PerturbationModel)
     prediction = model.predict(parts[on] if own else ["control", *parts[on]], **line_of(model, parts))
-    scored = parts | {"test": parts[on]} | ({"val": []} if on == "val" else {})
+    scored = parts | {"val": [], "test": parts[on]}
     scores = evaluate(
         prediction,
         adata,

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from kgnn.evaluation.metrics import METRICS
 from kgnn.evaluation.report import SHOWN, paired_table, summary_table
 
 
@@ -19,16 +20,17 @@ def test_the_best_baseline_is_that_of_the_score_s_direction(score, best):
     )
 
 
-def test_the_page_shows_these_scores_in_this_order():
-    assert SHOWN == [
-        "mse",
-        "mae",
-        "pearson_delta",
-        "pearson_delta_top20",
-        "wrong_direction_top20",
-        "retrieval_rank",
-        "discrimination",
-        "de_overlap_top20",
-        "de_auprc",
-        "coverage_90",
-    ]
+def test_ratios_are_of_sums_over_conditions_and_spread_over_seeds():
+    rows = [(seed, c, error + seed, size) for seed in (0, 1) for c, error, size in (("a", 1.0, 4.0), ("b", 3.0, 1.0))]
+    scores = pd.DataFrame(rows, columns=["seed", "condition", "mse_unbiased", "size_unbiased"])
+    row = summary_table(scores.assign(dataset="d", split="s", model="m", mse=1.0)).iloc[0]
+    assert row["mse_ratio"] == pytest.approx((1.5 + 3.5) / 5)
+    assert row["mse_ratio_sd"] == pytest.approx(abs(4 / 5 - 6 / 5) / 2**0.5)
+    assert row["mse"] == 1
+
+
+def test_the_page_shows_scores_that_there_are():
+    columns = {column for metric in METRICS.values() for column in metric.columns()} | {"mse_ratio"}
+    assert set(SHOWN) <= columns
+    assert SHOWN[:3] == ["pearson_centred", "pds_cosine", "mse_ratio"]
+    assert "pearson_delta" in SHOWN

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from kgnn.data.screen import read_screen
 from kgnn.evaluation.metrics.means import check_measured, predicted_means, scored_genes
+from kgnn.evaluation.metrics.mse_ratio import noise_of_mean
 from kgnn.evaluation.metrics.pearson import correlation
 from kgnn.files import as_adata
 from kgnn.parts import check_number
@@ -73,7 +73,8 @@ def explained_share(
     """Share of the explainable variance of all predicted conditions' changes: 1 − (E − N) / (D − N).
 
     E = Σ (δ̂ − δ)², D = Σ δ², N = the part of both that is sampling noise of the means, Σ s²/n of the condition's cells
-    and of the controls. 1: all but noise; 0: no better than predicting no change.
+    and of the controls. 1: all but noise; 0: no better than predicting no change. The noise of the controls is taken
+    off E as for a prediction that starts from the measured controls; `mse_ratio` of `summarize` leaves it there.
     """
     screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
     predicted = predicted_means(as_adata(prediction), screen, control, group_key is not None)
@@ -83,17 +84,11 @@ def explained_share(
     for name, y_hat in predicted.iterrows():
         start = starts.loc[name].to_numpy()
         controls = screen.controls_of([str(name)])
-        of_control = _variance_of_mean(screen.x[controls])
+        of_control = np.nan_to_num(noise_of_mean(screen.x[controls]))
         keep = scored_genes(str(name), screen.genes, exclude_targets)
         cells = screen.x[screen.cells([str(name)])]
         y = np.asarray(cells.mean(axis=0)).ravel()
         error += float(np.square(y_hat.to_numpy() - y)[keep].sum())
         size += float(np.square(y - start)[keep].sum())
-        noise += float((_variance_of_mean(cells) + of_control)[keep].sum())
+        noise += float((np.nan_to_num(noise_of_mean(cells)) + of_control)[keep].sum())
     return 1 - (error - noise) / max(size - noise, 1e-12)
-
-
-def _variance_of_mean(x: sparse.csr_matrix) -> np.ndarray:
-    n = x.shape[0]
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    return (np.asarray(x.multiply(x).mean(axis=0)).ravel() - np.square(mean)) / max(n - 1, 1)

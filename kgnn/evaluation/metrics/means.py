@@ -28,17 +28,30 @@ def condition_means(prediction: AnnData, genes: pd.Index, control: Any, layer: s
             f"the prediction lacks {len(missing)} genes of the data, first {missing[0]!r}; score on the genes that "
             "the model was fitted to: adata[:, prediction.var_names]"
         )
-    names = ConditionNames(control)
-    known = {label: CONTROL if label == "control" else names.canonical(label) for label in prediction.obs["condition"]}
     rows = prediction[:, genes]
     x = rows.X if layer is None else rows.layers[layer]
     frame = pd.DataFrame(x.toarray() if hasattr(x, "toarray") else x, columns=genes)
-    means = frame.groupby(prediction.obs["condition"].map(known).astype(str).to_numpy(), sort=False).mean()
+    means = frame.groupby(_labels(prediction, control), sort=False).mean()
     means = means.drop(index=CONTROL, errors="ignore")
     wrong = means.index[~np.isfinite(means).all(axis=1)]
     if len(wrong):
         raise InputError(f"the prediction of {len(wrong)} conditions is NaN or infinite, first {wrong[0]!r}")
     return means
+
+
+def _labels(prediction: AnnData, control: Any) -> np.ndarray:
+    """Canonical condition name of each row."""
+    names = ConditionNames(control)
+    known = {label: CONTROL if label == "control" else names.canonical(label) for label in prediction.obs["condition"]}
+    return prediction.obs["condition"].map(known).astype(str).to_numpy()
+
+
+def predicted_cells(prediction: AnnData, genes: pd.Index, control: Any) -> dict[str, np.ndarray]:
+    """Predicted cells [cells, genes] of each condition that has more than one row."""
+    labels, x = _labels(prediction, control), prediction[:, genes].X
+    x = x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+    names, counts = np.unique(labels, return_counts=True)
+    return {name: x[labels == name] for name in names[counts > 1] if name != CONTROL}
 
 
 def predicted_means(prediction: AnnData, screen: Screen, control: Any, by_change: bool) -> pd.DataFrame:

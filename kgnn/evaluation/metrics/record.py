@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from kgnn.errors import InputError
 
-FURTHER = ("variance", "significant", "panel", "own", "strongest")
+FURTHER = ("variance", "significant", "panel", "own", "strongest", "center", "targets", "weights", "noise", "halves",
+           "called", "predictions", "place", "cells", "real_cells")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,13 @@ class Metric:
             cells, of control cells. By naming it a function gets more: `variance` [genes] of the prediction (no column
             where there is none); `significant` [genes] bool, differs from control (t test, Benjamini–Hochberg 5 %);
             `panel` [conditions, genes], the observed means of all conditions, and `own`, the row of this one;
-            `strongest`, numbers of its top DE genes, strongest first (the column then ends in `_top20`, say).
+            `strongest`, numbers of its top DE genes, strongest first (the column then ends in `_top20`, say); `center`
+            [genes], mean over training perturbations, without a split over the others of the panel; `targets` [genes]
+            bool, perturbed anywhere in the panel; `weights` [genes], see `weighted_mse`; `noise` [2, genes], variance
+            of the observed and of the control mean; `halves` [draws, 2, genes], means of two random halves of the
+            control cells; `called` [genes] bool, differs from control in the prediction; `predictions` [predicted
+            conditions, genes] and `place`, the row of this one; `cells`, `real_cells` [cells, genes] (no column for a
+            mean).
         larger_is_better: direction.
         genes: taken on `all` genes, on the `top` DE genes (column `_top20`, say), or on `both`.
         limits: least and greatest value.
