@@ -227,3 +227,17 @@ def test_the_posthoc_value_lies_below_and_pearson_delta_above_the_exact_one():
     scores = evaluate(model.predict(parts["test"]), adata, parts)[["pearson_crossed", "pearson_delta"]].mean()
     exact = crossed_scores(Half, adata, parts, n_draws=5)["pearson_delta"].mean()
     assert scores["pearson_crossed"] < exact < scores["pearson_delta"]
+
+
+def test_the_noise_of_a_control_mean_of_two_groups(screen):
+    from kgnn.evaluation.metrics.truth import read_truth
+
+    screen.obs["batch"] = (np.arange(screen.n_obs) % 3 == 0).astype(str)
+    names = {"condition_key": "condition", "control": None, "group_key": "batch"}
+    found = read_truth(screen, None, names).noise("G000")[1]
+    x, control = screen.X.toarray(), (screen.obs["condition"] == "control").to_numpy()
+    expected = 0
+    for group, share in screen.obs.loc[screen.obs["condition"] == "G000", "batch"].value_counts(normalize=True).items():
+        cells = x[control & (screen.obs["batch"] == group).to_numpy()]
+        expected = expected + share**2 * cells.var(axis=0, ddof=1) / len(cells)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
