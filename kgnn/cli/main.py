@@ -44,10 +44,8 @@ def demo(
     columns = {
         "mse": "MSE",
         "pearson_delta": "Pearson Δ",
-        "pearson_delta_top20": "top 20",
         "pearson_centred": "centred",
         "mse_ratio": "MSE ratio",
-        "wrong_direction_top20": "wrong way",
         "pds_cosine": "PDS",
     }
     title = f"{result['conditions']['test']} unseen conditions, perturbed genes left out"

@@ -163,6 +163,7 @@ def evaluate(
     from kgnn.evaluation.headline import headline, verdict
     from kgnn.evaluation.metrics import crossed_scores, reference_scores, summarize
     from kgnn.evaluation.metrics import evaluate as score
+    from kgnn.evaluation.metrics.references import MEAN, NO_CHANGE, REPLICATE
     from kgnn.graph import KnowledgeGraph
     from kgnn.models import make_model
     from kgnn.models.factory import line_of
@@ -195,11 +196,14 @@ def evaluate(
         summary = summarize(scores, references=reference_scores(adata, parts, scores.index, **options))
     first = headline(summary)
     if len(first):
-        columns = ["mean", "95 % interval", *first.columns[3:]]
-        table = new_table(f"{len(scores)} conditions", ["score", *columns])
+        title = (
+            f"{len(scores)} conditions, 95 % interval over them; calibrated: 0 is the mean, 1 the experiment repeated"
+        )
+        table = new_table(title, ["score", "of the prediction", "calibrated", "no change", "mean", "replicate"])
         for name, row in first.iterrows():
-            interval = f"{row['low']:.3f} – {row['high']:.3f}"
-            table.add_row(str(name), f"{row['mean']:.3f}", interval, *(_short(value) for value in row.iloc[3:]))
+            score_of = f"{row['mean']:.3f} ({row['low']:.3f}, {row['high']:.3f})"
+            points = row[["calibrated", NO_CHANGE, MEAN, REPLICATE]]  # JSON holds the interpolated duplicate as well
+            table.add_row(str(name), score_of, *(_short(value) for value in points))
         console.print(table)
     words = verdict(summary)
     console.print(words)
@@ -217,4 +221,4 @@ def evaluate(
 
 def _short(value: float) -> str:
     """A number for a table, nothing for none."""
-    return "" if value != value else f"{value:.3f}"
+    return "" if value != value else f"{round(value, 3) + 0:.3f}"  # no −0

@@ -6,11 +6,11 @@ import pandas as pd
 from kgnn.evaluation.metrics.references import INTERPOLATED, MEAN, NO_CHANGE, REPLICATE
 
 HEADLINE = {
-    "pearson_centred": "Pearson-delta, centred",
+    "pearson_centred": "Pearson Δ, centred",
     "pds_cosine": "PDS, cosine",
-    "mse_ratio": "MSE ratio, unbiased",
+    "mse_ratio": "MSE ratio",
 }
-BESIDE = {"pearson_crossed": "Pearson-delta, crossed controls", "pearson_delta": "Pearson-delta"}
+BESIDE = {"pearson_crossed": "Pearson Δ, crossed", "pearson_delta": "Pearson Δ, control"}
 ROUNDING = 1e-5  # a gain below it is none
 POINTS = (NO_CHANGE, MEAN, REPLICATE, INTERPOLATED)
 

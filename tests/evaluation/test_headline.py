@@ -24,16 +24,16 @@ def summary(low, high, n=9):
         (
             (-1, -1, 0),
             (1, 1, 1),
-            "No better than the mean of the training perturbations, by Pearson-delta, centred; PDS",
+            "No better than the mean of the training perturbations, by Pearson Δ, centred; PDS",
         ),
         ((-1, -1, -1), (1, -0.1, 1), "No better than the mean"),
         ((-1, -1, -1), (-0.5, -0.1, -0.2), "Worse than the mean of the training perturbations, by"),
         (
             (0.1, -1, 0.2),
             (1, 1, 1),
-            "Better than .* by Pearson-delta, centred; MSE ratio, unbiased; no better by PDS, cos",
+            "Better than .* by Pearson Δ, centred; MSE ratio; no better by PDS, cos",
         ),
-        ((0.1, 0.1, 0.2), (1, 1, 1), "Better than .* by Pearson-delta, centred; PDS, cosine; MSE ratio, unbiased.$"),
+        ((0.1, 0.1, 0.2), (1, 1, 1), "Better than .* by Pearson Δ, centred; PDS, cosine; MSE ratio.$"),
     ],
 )
 def test_the_verdict_in_words(low, high, words):
@@ -59,7 +59,7 @@ def test_the_mean_itself_is_called_no_better(screen):
     assert table.columns.tolist() == [
         "mean", "low", "high", "calibrated", "no change", "training mean", "replicate", "interpolated duplicate",
     ]  # fmt: skip
-    assert table.index[-1] == "Pearson-delta"
+    assert table.index[-1] == "Pearson Δ, control"
     assert len(table) == 5
     few = headline(summarize(scores[["mse"]], references=references))
     assert few.empty

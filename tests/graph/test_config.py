@@ -74,7 +74,7 @@ def _named(function, like):
 
 
 def test_cells_must_be_chosen(folder):
-    x = [[0.0, 0, 1], [1, 1, 0], [2, 2, 1], [3, 3, 0], [9, 0, 5]]
+    x = [[0.0, 0, 0.5], [0.5, 0.5, 0], [1, 1, 0.5], [1.5, 1.5, 0], [4.5, 0, 2.5]]
     obs = pd.DataFrame({"condition": ["control"] * 4 + ["A"]}, index=list("abcde"))
     AnnData(pd.DataFrame(x, index=list("abcde"), columns=["TP53", "MDM2", "MYC"]), obs=obs).write_h5ad(
         folder / "c.h5ad"

@@ -161,7 +161,8 @@ def test_predictions_tell_where_they_come_from(tmp_path, small_kg):
                 "gene coexpressed gene": 1,
                 "gene regulates gene": 3,
             }
-            of_text = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            canonical = parts | {"unused": [], "subgroups": {}}
+            of_text = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
             sizes = {"train": 2, "val": 0, "test": 0}
             assert told["split"] == sizes | {"kind": "random_condition", "seed": 3, "sha256": of_text}
     (tmp_path / "m" / "var.parquet").write_bytes(b"PAR1")
