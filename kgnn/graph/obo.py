@@ -13,6 +13,7 @@ from kgnn.files import existing_file
 from kgnn.graph.reading import text_lines
 
 STANZAS = ("", "[Term]", "[Typedef]", "[Instance]")  # the first is the header
+AFTER_ID = re.compile(r"(?:^|\s+)[!{]")  # a comment or a modifier; without a blank before it is a part of the id
 ESCAPE = re.compile(r"\\(.)")  # OBO writes a comma in a name as \,
 
 
@@ -38,7 +39,7 @@ def read_obo(path: str | Path) -> nx.MultiDiGraph:
     for data in dict(ontology.nodes(data=True)).values():
         if "name" in data:
             data["name"] = ESCAPE.sub(lambda hit: {"n": " ", "W": " ", "t": "\t"}.get(hit[1], hit[1]), data["name"])
-    for term in line_of:
+    for term in line_of.keys() & ontology.nodes:
         ontology.nodes[term].setdefault("name", term)
     main = {alias: term for term, data in ontology.nodes(data=True) for alias in data.get("alt_id", [])}
     is_a = nx.DiGraph(
@@ -126,7 +127,7 @@ def _check(path: Path) -> tuple[list[str], dict[str, int]]:
         if stanza == "[Term]" and text.startswith("id:"):
             if term is not None:
                 raise InputError(f"{path}:{number}: a second id in one [Term]; is a line '[Term]' missing above?")
-            term = text[3:].split("!")[0].strip()
+            term = AFTER_ID.split(text[3:].strip())[0]
             if not term:
                 raise InputError(f"{path}:{number}: an empty id; add it or remove the term")
             if term in line_of:

@@ -265,3 +265,9 @@ def test_the_graph_of_the_cell_ontology_is_networkxs(write):
 def test_commas_within_long_names_are_no_list(write):
     path = write("r.gmt", "one\t\t18S rRNA, 5.8S rRNA, 28S rRNA\tTP53\n")  # as Reactome has it
     assert g.load_gene_sets(path).nodes("gene").index.tolist() == ["18S rRNA, 5.8S rRNA, 28S rRNA", "TP53"]
+
+
+@pytest.mark.parametrize(("written", "term"), [("A:!3", "A:!3"), ("A:3 ! old", "A:3"), ('A:3 {by="x"} ! old', "A:3")])
+def test_comments_behind_an_id_end_it_and_marks_within_do_not(tmp_path, written, term):
+    (tmp_path / "o.obo").write_text(f"format-version: 1.2\n\n[Term]\nid: {written}\nis_obsolete: true\n")
+    assert list(read_obo(tmp_path / "o.obo").nodes(data="name")) == [(term, term)]
