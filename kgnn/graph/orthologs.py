@@ -32,7 +32,7 @@ class Orthologs:
         namespace: `symbol` or `entrez` (columns `{species}_entrez`).
 
     Raises:
-        InputError: missing file or column.
+        InputError: missing file or column, no pair.
     """
 
     def __init__(
@@ -44,7 +44,11 @@ class Orthologs:
         for column in columns:
             if column not in frame:
                 raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(map(str, frame.columns))}")
-        rows = frame[columns].apply(as_names).dropna()
+        rows = pd.DataFrame({column: as_names(frame[column]) for column in columns}).dropna()
+        if rows.empty:
+            raise InputError(
+                f"{label}: no row names a gene of both {' and '.join(self.species)}; is it the right table?"
+            )
         if namespace == "entrez":
             rows = rows.apply(lambda column: column.str.removesuffix(".0"))
         self.pairs = rows.drop_duplicates(ignore_index=True).set_axis(list(self.species), axis=1)

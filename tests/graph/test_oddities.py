@@ -11,6 +11,7 @@ import pytest
 
 import kgnn.graph as g
 from kgnn.errors import DataWarning, InputError
+from kgnn.graph import Orthologs
 from kgnn.graph.obo import read_obo, successors
 from kgnn.graph.sources.gene_set_files import read_gmt
 
@@ -271,3 +272,9 @@ def test_commas_within_long_names_are_no_list(write):
 def test_comments_behind_an_id_end_it_and_marks_within_do_not(tmp_path, written, term):
     (tmp_path / "o.obo").write_text(f"format-version: 1.2\n\n[Term]\nid: {written}\nis_obsolete: true\n")
     assert list(read_obo(tmp_path / "o.obo").nodes(data="name")) == [(term, term)]
+
+
+def test_a_table_of_orthologues_without_rows_is_refused(tmp_path):
+    (tmp_path / "o.tsv").write_text("human_symbol\tmouse_symbol\n")
+    with pytest.raises(InputError, match="no row names a gene of both human and mouse"):
+        Orthologs(tmp_path / "o.tsv")
