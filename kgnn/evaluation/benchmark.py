@@ -22,12 +22,14 @@ from anndata import AnnData
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from kgnn.data.lines import fitting_cells
 from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation, save_split, training_cells
 from kgnn.data.splits import split as make_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate
 from kgnn.files import content_of, existing_file, new_file, new_folder, read_h5ad, read_json, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression
+from kgnn.graph.coverage import SAYS_LITTLE
 from kgnn.graph.storage import read_manifest
 from kgnn.models import PerturbationModel, make_model
 from kgnn.models.factory import line_of
@@ -237,7 +239,7 @@ def _run(task: Task) -> str:
     adata = read_h5ad(task.dataset["path"])
     with threadpool_limits(1), warnings.catch_warnings(), silent(), _quiet():
         if task.model["graph"] != "true":
-            warnings.simplefilter("ignore", DataWarning)  # genes without neighbours are the point of these graphs
+            warnings.filterwarnings("ignore", SAYS_LITTLE, DataWarning)
         kg = _graph(task, adata) if make_model(task.model["type"], **task.model.get("options", {})).uses_graph else None
         tried, chosen = _tune(task, adata, kg)
         prediction, scores = _fit(task, adata, kg, task.split, chosen, "test")
@@ -281,11 +283,15 @@ def _tune(task: Task, adata: AnnData, kg: KnowledgeGraph | None) -> tuple[list[d
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if len(combinations) <= 1:
         return [], combinations[0] if combinations else {}
+    parts = task.split
+    if "line" in parts:  # validation conditions are those of the other lines: no cell of the one held out may choose
+        adata = fitting_cells(adata, parts, task.dataset.get("condition_key", "condition"), task.dataset.get("control"))
+        parts = {key: value for key, value in parts.items() if key != "line"} | {"test": []}
     rng = np.random.default_rng(task.seed)
     drawn = rng.permutation(len(combinations))[: task.budget]
     tried = []
     for number in sorted(drawn.tolist()):
-        scores = _fit(task, adata, kg, task.split, combinations[number], "val")[1]
+        scores = _fit(task, adata, kg, parts, combinations[number], "val")[1]
         tried.append(combinations[number] | {"pearson_delta": float(scores["pearson_delta"].mean())})
     best = max(tried, key=lambda row: row["pearson_delta"])
     return tried, {name: best[name] for name in grid}

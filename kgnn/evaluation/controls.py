@@ -20,6 +20,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate, summarize
 from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
+from kgnn.graph.coverage import SAYS_LITTLE
 from kgnn.models import make_model
 from kgnn.models.factory import line_of
 from kgnn.names import listed
@@ -167,7 +168,7 @@ def _fit(
         graph = settings["prepare"](graph)
     with threadpool_limits(1), warnings.catch_warnings(), silent():
         if name != TRUE:
-            warnings.simplefilter("ignore", DataWarning)  # a changed graph leaves genes without neighbours on purpose
+            warnings.filterwarnings("ignore", SAYS_LITTLE, DataWarning)
         fitted = make_model(settings["model"], graph, **options)
         parts = fold if fitted.by_epochs else merge_validation(fold)
         fitted.fit(adata, parts, seed=seed, **fit_options)
