@@ -66,6 +66,6 @@ def is_baseline(model: str) -> bool:
 
 def mean_ceiling(dataset: dict[str, Any], scores: pd.DataFrame) -> float | None:
     """Mean `noise_ceiling` of the scored conditions of a benchmark's data set; None where no condition has any."""
-    names = {key: dataset[key] for key in ("condition_key", "control") if key in dataset}
+    names = {key: dataset[key] for key in ("condition_key", "control", "group_key") if key in dataset}
     table = noise_ceiling(read_h5ad(dataset["path"]), scores["condition"].unique(), **names)
     return None if table["ceiling"].isna().all() else float(table["ceiling"].mean())

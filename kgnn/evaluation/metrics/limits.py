@@ -9,8 +9,8 @@ from anndata import AnnData
 
 from kgnn.data.screen import read_screen
 from kgnn.evaluation.metrics.means import check_measured, predicted_means, scored_genes
-from kgnn.evaluation.metrics.mse_ratio import noise_of_mean
 from kgnn.evaluation.metrics.pearson import correlation
+from kgnn.evaluation.metrics.truth import halved_controls, read_truth
 from kgnn.files import as_adata
 from kgnn.parts import check_number
 
@@ -28,8 +28,8 @@ def noise_ceiling(
     """How well the data could be predicted at all: one row a condition.
 
     `split_half`: Pearson correlation of the changes from two random halves of the condition's cells against two halves
-    of the control cells, mean over `n_repeats`; `ceiling`: what a noise-free prediction would reach against all cells,
-    √(2 r / (1 + r)) (Spearman–Brown). A negative r counts as 0. NaN for a condition of one cell.
+    of the control cells of their groups, mean over `n_repeats`; `ceiling`: what a noise-free prediction would reach
+    against all cells, √(2 r / (1 + r)) (Spearman–Brown). A negative r counts as 0. NaN for a condition of one cell.
 
     Raises:
         InputError: a condition without cells.
@@ -46,15 +46,16 @@ def noise_ceiling(
 
     conditions = screen.conditions if conditions is None else list(conditions)
     check_measured(conditions, screen)
+    shares = screen.shares(conditions)
     for name in conditions:
-        cells = screen.cells([name])
-        controls = screen.controls_of([name])
+        cells, share = screen.cells([name]), shares.loc[name][lambda row: row > 0]
         if len(cells) < 2:
             rows[name] = {"split_half": np.nan, "ceiling": np.nan}
             continue
         r = []
         for _ in range(n_repeats):
-            (a, b), (c, d) = halves(cells), halves(controls)
+            (a, b), of_groups = halves(cells), halved_controls(screen, share.index, rng)
+            c, d = np.einsum("g,hgn->hn", share, of_groups)
             r.append(correlation(a - c, b - d))
         mean = max(float(np.mean(r)), 0.0)
         rows[name] = {"split_half": float(np.mean(r)), "ceiling": float(np.sqrt(2 * mean / (1 + mean)))}
@@ -73,22 +74,19 @@ def explained_share(
     """Share of the explainable variance of all predicted conditions' changes: 1 − (E − N) / (D − N).
 
     E = Σ (δ̂ − δ)², D = Σ δ², N = the part of both that is sampling noise of the means, Σ s²/n of the condition's cells
-    and of the controls. 1: all but noise; 0: no better than predicting no change. The noise of the controls is taken
-    off E as for a prediction that starts from the measured controls; `mse_ratio` of `summarize` leaves it there.
+    and of the controls of their groups. 1: all but noise; 0: no better than predicting no change; NaN where the changes
+    are no larger than noise. The noise of the controls is taken off E as for a prediction that starts from the measured
+    controls; `mse_ratio` of `summarize` leaves it there.
     """
-    screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
-    predicted = predicted_means(as_adata(prediction), screen, control, group_key is not None)
-    check_measured(predicted.index, screen)
+    names = {"condition_key": condition_key, "control": control, "group_key": group_key}
+    truth = read_truth(as_adata(adata), None, names)
+    predicted = predicted_means(as_adata(prediction), truth.screen, control, truth.by_change)
+    check_measured(predicted.index, truth.screen)
     error = size = noise = 0.0
-    starts = screen.reference(predicted.index)
     for name, y_hat in predicted.iterrows():
-        start = starts.loc[name].to_numpy()
-        controls = screen.controls_of([str(name)])
-        of_control = np.nan_to_num(noise_of_mean(screen.x[controls]))
-        keep = scored_genes(str(name), screen.genes, exclude_targets)
-        cells = screen.x[screen.cells([str(name)])]
-        y = np.asarray(cells.mean(axis=0)).ravel()
+        keep = scored_genes(str(name), truth.screen.genes, exclude_targets)
+        y, start = (table.loc[name].to_numpy() for table in (truth.observed, truth.reference))
         error += float(np.square(y_hat.to_numpy() - y)[keep].sum())
         size += float(np.square(y - start)[keep].sum())
-        noise += float((np.nan_to_num(noise_of_mean(cells)) + of_control)[keep].sum())
-    return 1 - (error - noise) / max(size - noise, 1e-12)
+        noise += float(np.nan_to_num(truth.noise(str(name)))[:, keep].sum())
+    return 1 - (error - noise) / (size - noise) if size > noise else float("nan")

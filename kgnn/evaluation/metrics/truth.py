@@ -118,23 +118,26 @@ class Truth:
     @cached_property
     def _halves(self) -> np.ndarray:
         """Means of random halves of each group's control cells, [draws, 2, groups, genes]; NaN for a lone cell."""
-        rng, screen = np.random.default_rng(self.seed), self.screen
-        of_group = screen.group[screen.controls]
-        result = np.full((DRAWS, 2, len(screen.group_means), len(screen.genes)), np.nan)
-        for draw in range(DRAWS):
-            for number, name in enumerate(screen.group_means.index):
-                cells = rng.permutation(screen.controls[of_group == name])
-                if len(cells) < 2:
-                    continue
-                for half, part in enumerate(np.array_split(cells, 2)):
-                    result[draw, half, number] = np.asarray(screen.x[part].mean(axis=0)).ravel()
-        return result
+        rng = np.random.default_rng(self.seed)
+        return np.array([halved_controls(self.screen, self.screen.group_means.index, rng) for _ in range(DRAWS)])
 
     def halves(self, condition: str) -> np.ndarray:
         """Means of random halves of a condition's control cells, [draws, 2, genes]."""
         shares = self._shares.loc[condition].to_numpy()
         used = shares > 0
         return np.einsum("g,dhgn->dhn", shares[used], self._halves[:, :, used])
+
+
+def halved_controls(screen: Screen, groups: pd.Index, rng: np.random.Generator) -> np.ndarray:
+    """Means of two random halves of the control cells of groups, [2, groups, genes]; NaN for a lone cell."""
+    of_group = screen.group[screen.controls]
+    result = np.full((2, len(groups), len(screen.genes)), np.nan)
+    for number, name in enumerate(groups):
+        cells = rng.permutation(screen.controls[of_group == name])
+        if len(cells) > 1:
+            for half, part in enumerate(np.array_split(cells, 2)):
+                result[half, number] = np.asarray(screen.x[part].mean(axis=0)).ravel()
+    return result
 
 
 def read_truth(
