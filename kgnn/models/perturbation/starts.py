@@ -17,8 +17,10 @@ from kgnn.errors import InputError
 from kgnn.expression import expression_of, scale_of
 from kgnn.files import as_adata
 from kgnn.models.perturbation.predictor import Start
+from kgnn.names import names_in
 from kgnn.parts import did_you_mean
 
+LEAST = 100  # of each group
 MAX_CONTROLS = 2_000  # control cells kept with a model, from which predicted cells start
 
 
@@ -33,10 +35,12 @@ class Controls(NamedTuple):
 
     @classmethod
     def of(cls, screen: Screen, seed: int) -> Controls:
-        """Those of a screen: all, or a random 2,000."""
+        """Those of a screen: all, or a random 2,000; of each group at least 100, or all."""
         rows = screen.controls
         if len(rows) > MAX_CONTROLS:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_CONTROLS, replace=False))
+            order = np.random.default_rng(seed).permutation(rows)
+            place = pd.Series(screen.group[order]).groupby(screen.group[order]).cumcount()
+            rows = np.sort(order[(np.arange(len(order)) < MAX_CONTROLS) | (place < LEAST).to_numpy()])
         return cls(screen.x[rows], screen.group[rows], screen.control_mean, screen.group_means)
 
     def state(self) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -66,8 +70,7 @@ class Controls(NamedTuple):
         if name not in known or known == [""]:
             has = ", ".join(known[:5]) if known != [""] else "none: fit with group_key="
             raise InputError(f"line {name!r} is none of training{did_you_mean(name, known)}; there is {has}")
-        cells = self.cells[self.group == name]
-        return cells if cells.shape[0] else self.cells, Start(self.means.loc[name].to_numpy(), name)
+        return self.cells[self.group == name], Start(self.means.loc[name].to_numpy(), name)
 
     def others(
         self, adata: AnnData | str | Path, genes: pd.Index, condition_key: str, control: Any, group_key: str | None
@@ -98,7 +101,8 @@ class Controls(NamedTuple):
                 f"the control cells look {scales[0]}, the training data {scales[1]} (values up to {x.max():.4g} and "
                 f"{self.cells.max():.4g}); bring both to one scale"
             )
-        lines = set(adata.obs[group_key].astype(str)) if group_key in adata.obs else set()
+        named = group_key is not None and group_key in adata.obs
+        lines = set(names_in(adata.obs, str(group_key), "group_key")) if named else set()
         if len(lines) > 1:
             raise InputError(
                 f"the control cells are of several lines ({', '.join(sorted(lines)[:3])}); predict one at a time"
