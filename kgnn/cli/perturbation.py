@@ -72,6 +72,8 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
     blank = make_model(asked["model"], **options)  # what is unknown ends here
     if not isinstance(blank, PerturbationModel):
         raise InputError(f"{asked['model']}: a whole model of your own is not saved here; see kgnn evaluate, benchmark")
+    if asked["graph"] and not blank.uses_graph:
+        raise InputError(f"the model {asked['model']} takes no graph; leave --graph out")
     adata, seed = read_h5ad(asked["data"]), asked["seed"]
     if asked["split"]:
         parts = load_split(asked["split"])
@@ -177,7 +179,9 @@ def evaluate(
         raise InputError(
             "--crossed fits a model on halves of the control cells; give its name in place of a prediction"
         )
-    kg = KnowledgeGraph.load(graph) if graph and own else None
+    if graph and not own:
+        raise InputError("--graph is for a model that is fitted here; a prediction holds what its graph said")
+    kg = KnowledgeGraph.load(graph) if graph else None
     if own:
         model = make_model(prediction, kg, **names)
         predicted = model.fit(adata, parts).predict(parts["test"], **line_of(model, parts))  # type: ignore[index,arg-type]

@@ -48,6 +48,17 @@ def test_flags_and_repeatable_options_are_no_trouble(files):
     run("evaluate", files / "p.h5ad", files / "screen.h5ad", "--metric", "mse", "--metric", "mae")
 
 
+def test_a_graph_that_nothing_uses_is_refused(files, kg):
+    kg.save(files / "kg")
+    mean = ["train", files / "screen.h5ad", "-o", files / "m", "--model", "mean", "--split", "random_condition"]
+    (text,) = told(lambda: run(*mean, "--graph", files / "kg"))
+    assert text == "refused: the model mean takes no graph; leave --graph out"
+    run(*mean)
+    run("predict", files / "m", "GENE5", "-o", files / "p.h5ad")
+    (text,) = told(lambda: run("evaluate", files / "p.h5ad", files / "screen.h5ad", "--graph", files / "kg"))
+    assert text.startswith("refused: --graph is for a model that is fitted here")
+
+
 def test_labels_that_are_numbers(screen):
     screen.obs["condition"] = screen.obs["condition"].astype(str).replace(
         {"control": "0"} | {f"GENE{i}": str(i + 1) for i in range(8)}
