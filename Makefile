@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# threads that wait give their processor away; spinning beside other processes they cost ninety times the work
+# threads that wait give their processor away: where they spin, beside other processes, work takes many times as long
 export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test install lint types notebooks test-scatter fuzz mutants deliberate kills bench clean

@@ -52,8 +52,8 @@ def interaction_scores(a: np.ndarray, b: np.ndarray, ab: np.ndarray, *, seed: in
     intercept: `magnitude` √(c1² + c2²) (above about 1 synergy, below suppression); `model_fit` dcor([a, b], ab);
     `equality_of_contribution` min/max of dcor(a, ab), dcor(b, ab); `similarity` dcor(a, b); `dominance`
     |log10(c1 / c2)|, of the absolute values where cell-gears has NaN for opposite signs. Also `c1`, `c2`. dcor: the
-    distance correlation. Equal to cell-gears' `get_GI_params` on the same genes: all of them are taken, however many.
-    Two seconds with 500 genes, ten with 5,000.
+    distance correlation. Equal to cell-gears' `get_GI_params` on the same genes: all of them are taken, however many,
+    which takes seconds.
 
     Args:
         a, b, ab: [genes].
