@@ -97,9 +97,9 @@ def warn_of_scale(x: Any, what: str, fine: Collection[str] = ("log",)) -> Scale:
 
 
 def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
-    """Refuse a matrix that is not on the scale of another, `y`, which it meets: counts beside logarithms, say.
+    """Refuse a prediction `x` that is not on the scale of the cells `y`, which it meets: counts beside logarithms, say.
 
-    Means are no whole numbers where counts are, and predicted ones may lie below zero: neither is a sign.
+    Means of counts are no whole numbers, and predicted means of logarithms may lie below zero: neither is a sign.
 
     Raises:
         InputError: names both and their ranges.
@@ -111,12 +111,33 @@ def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
     beyond = [high > LOG_MAX for _, high in ranges]
     negative = [bool((part < 0).mean() > SCALED_SHARE) for part in (a, b)]
     far = max(high for _, high in ranges) > 3 * max(min(high for _, high in ranges), 1e-12)
-    if (beyond[0] != beyond[1] and far) or negative[0] != negative[1]:
+    counts = ranges[0][1] > 1 and are_whole(x) and not are_whole(y)
+    if (beyond[0] != beyond[1] and far) or negative[0] != negative[1] or counts:
         told = [f"{name} from {low:.4g} to {high:.4g}" for name, (low, high) in zip((what, other), ranges, strict=True)]
         raise InputError(
             f"{told[0]}, {told[1]}: not on one scale; bring both to log-normalised expression "
             "(sc.pp.normalize_total, sc.pp.log1p), and scale neither"
         )
+
+
+def check_finite(x: Any, adata: Any, what: str = "X") -> None:
+    """Refuse a matrix [cells, genes] of an AnnData, dense or CSR, with NaN or infinite values.
+
+    Raises:
+        InputError: names the first one's gene and cell.
+    """
+    wrong = ~np.isfinite(x.data if sparse.issparse(x) else np.asarray(x, np.float64))
+    if not wrong.any():
+        return
+    place = int(np.argmax(wrong))
+    if sparse.issparse(x):
+        cell, gene = int(np.searchsorted(x.indptr, place, side="right")) - 1, x.indices[place]
+    else:
+        cell, gene = divmod(place, x.shape[1])
+    raise InputError(
+        f"{what} holds NaN or infinite values, first for gene {adata.var_names[gene]!r} in cell "
+        f"{adata.obs_names[cell]!r}; remove or impute them"
+    )
 
 
 def expression_of(adata: Any, layer: str | None = None, what: str = "X") -> sparse.csr_matrix:
@@ -127,11 +148,5 @@ def expression_of(adata: Any, layer: str | None = None, what: str = "X") -> spar
     """
     x = matrix_of(adata.to_memory() if adata.isbacked else adata, layer)
     x = summed(sparse.csr_matrix(x, dtype=np.float32))
-    if not np.isfinite(x.data).all():
-        entries = x.tocoo()
-        first = int(np.argmin(np.isfinite(entries.data)))
-        raise InputError(
-            f"{what} holds NaN or infinite values, first for gene {adata.var_names[entries.col[first]]!r} in cell "
-            f"{adata.obs_names[entries.row[first]]!r}; remove or impute them"
-        )
+    check_finite(x, adata, what)
     return x

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
+from kgnn.parts import expect
 
+ENOUGH = 0.5  # share of names that are known, below which what should know them is probably another
 INVISIBLE = "\ufeff\u200b"  # byte order mark, zero-width space
 MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6,
           "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12}  # fmt: skip
@@ -61,6 +63,34 @@ def as_names(values: Any) -> np.ndarray:
 
 def _tidy(texts: np.ndarray) -> bool:
     return all(text and not (text[0].isspace() or text[-1].isspace() or text[0] in INVISIBLE) for text in texts)
+
+
+def column_in(obs: pd.DataFrame, key: Any, option: str = "") -> pd.Series:
+    """Return a column of obs; raise `InputError` where it is not there, with `option`, the argument that names it."""
+    if option:
+        expect(key, str, option)
+    if not isinstance(key, str) or key not in obs:
+        columns = ", ".join(map(str, obs.columns)) or "none"
+        raise InputError(
+            f"no column {key!r} in adata.obs; it has {columns}{f'. Give the right one as {option}=' if option else ''}"
+        )
+    return obs[key]
+
+
+def names_in(obs: pd.DataFrame, key: Any, option: str = "") -> pd.Series:
+    """Return a column of obs as names; raise `InputError` as `column_in`, and where cells have no value."""
+    values = column_in(obs, key, option)
+    names = pd.Series(as_names(values.astype(object).to_numpy()), index=values.index, dtype=object)
+    if names.isna().any():
+        raise InputError(f"obs[{key!r}]: {int(names.isna().sum())} cells have no value; label or drop them")
+    return names
+
+
+def check_once(genes: pd.Index) -> None:
+    """Refuse gene names that stand twice among `var_names`."""
+    if not genes.is_unique:
+        twice = genes[genes.duplicated()][0]
+        raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
 
 
 def listed(values: Any, what: str) -> list[Any]:

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.expression import are_whole, scale_of, summed
+from kgnn.expression import PROBE, are_whole, scale_of, summed
 from kgnn.files import existing_file
+from kgnn.names import check_once
 
 Kind = Literal["counts", "log"]
-PROBE = 1_000  # cells from whose values it is told what they are
 
 
 class CellSource:
@@ -46,9 +46,7 @@ class CellSource:
             known = ", ".join(self.adata.layers) or "none"
             raise InputError(f"no layer {layer!r}; the layers are {known}")
         names = self.adata.var_names
-        twice = names[names.duplicated()]
-        if len(twice):
-            raise InputError(f"gene {twice[0]!r} stands in var_names twice; call adata.var_names_make_unique() first")
+        check_once(names)
         if not self.adata.n_obs:
             raise InputError("the data have no cells")
         self.layer, self.genes = layer, names if genes is None else genes

@@ -12,8 +12,7 @@ from anndata import AnnData
 
 from kgnn.data.conditions import SEPARATOR, ConditionNames
 from kgnn.errors import DataWarning, InputError
-from kgnn.names import as_names, listed
-from kgnn.parts import expect
+from kgnn.names import ENOUGH, as_names, listed, names_in
 
 SEPARATORS = (",", ";", "|", "/", "&", ":", "~", "_", "-", " ")
 LIKE_CONTROL = re.compile(
@@ -144,31 +143,33 @@ def is_like_control(part: str) -> bool:
 
 
 def doubts(
-    cells: Mapping[str, int], names: ConditionNames, genes: Collection[str], *, all_unknown: bool = False
+    cells: Mapping[str, int], names: ConditionNames, genes: Collection[str], graph: Collection[str] | None = None
 ) -> list[Doubt]:
     """Hold every part of every label against known genes and words for control.
+
+    Without a graph a gene that is not measured may well be meant; with one also those parts are doubted for which there
+    is no likely reason, unless they are most: then the graph's coverage is the matter.
 
     Args:
         cells: label → number of its cells.
         names: which labels are control.
-        genes: measured genes, and those of the graph.
-        all_unknown: also the parts for which there is no likely reason.
+        genes: the measured genes; graph: those of a graph.
     """
     counts: dict[str, int] = {}
     for label, number in cells.items():
         for part in names.genes(label):
             counts[part] = counts.get(part, 0) + number
-    genes = set(genes)
+    genes = {*genes, *(graph or ())}
     unknown = [part for part in counts if part not in genes]
     by_case = {gene.upper(): gene for gene in genes} if unknown else {}
-    found = []
+    found, others = [], []
     for part in unknown:
         why = _why(part, names, genes, counts.keys() - {part} if len(unknown) < 1_000 else set(), by_case)
         if why is not None:
             found.append(Doubt(part, counts[part], *why))
-        elif all_unknown:
-            found.append(Doubt(part, counts[part], "neither measured nor in the graph", "", ""))
-    return found
+        else:
+            others.append(Doubt(part, counts[part], "neither measured nor in the graph", "", ""))
+    return found + (others if graph and len(others) <= (1 - ENOUGH) * len(counts) else [])
 
 
 def _why(
@@ -233,40 +234,21 @@ def remedy_of(found: Iterable[Doubt], column: str) -> str:
     )
 
 
-def column_of(adata: AnnData, key: str, option: str) -> pd.Series:
-    """Return a column of obs; `option` is the argument that names it.
-
-    Raises:
-        InputError: no such column; cells without a value.
-    """
-    expect(key, str, option)
-    if key not in adata.obs:
-        columns = ", ".join(map(str, adata.obs.columns)) or "none"
-        raise InputError(f"no column {key!r} in adata.obs; it has {columns}. Give the right one as {option}=")
-    values = adata.obs[key]
-    names = pd.Series(as_names(values.astype(object).to_numpy()), index=values.index, dtype=object)
-    if names.isna().any():
-        raise InputError(f"obs[{key!r}]: {int(names.isna().sum())} cells have no value; label or drop them")
-    return names
-
-
 def canonical_labels(
     adata: AnnData,
     condition_key: str,
     control: Any,
-    *,
     graph: Collection[str] | None = None,
-    all_unknown: bool = False,
 ) -> pd.Series:
     """Return each cell's canonical condition name, '' for control.
 
     Every part of every label is held against the measured genes, the genes of `graph` and words for control; one
-    `DataWarning` lists what names none of them, with its likely reason (`all_unknown`: also without one).
+    `DataWarning` lists what names none of them, see `doubts`.
 
     Raises:
         InputError: no such column, cells without a label.
     """
-    canonical, found = read_labels(adata, condition_key, control, graph=graph, all_unknown=all_unknown)
+    canonical, found = read_labels(adata, condition_key, control, graph)
     warn_of_labels(found, condition_key)
     return canonical
 
@@ -275,13 +257,10 @@ def read_labels(
     adata: AnnData,
     condition_key: str,
     control: Any,
-    *,
     graph: Collection[str] | None = None,
-    all_unknown: bool = False,
 ) -> tuple[pd.Series, list[Doubt]]:
     """As `canonical_labels`; what would be warned of comes back."""
-    labels, names = column_of(adata, condition_key, "condition_key"), ConditionNames(control)
+    labels, names = names_in(adata.obs, condition_key, "condition_key"), ConditionNames(control)
     cells = labels.value_counts().to_dict()
-    genes = {*adata.var_names.astype(str), *(graph or ())}
-    found = doubts(cells, names, genes, all_unknown=all_unknown)
+    found = doubts(cells, names, adata.var_names.astype(str), graph)
     return labels.map({label: names.canonical(label) for label in cells}), found

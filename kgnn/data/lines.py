@@ -1,6 +1,6 @@
 """Splits by cell line: one line is held out, whose perturbed cells take no part in training and are scored alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,10 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL
-from kgnn.data.labels import column_of, read_labels
+from kgnn.data.labels import read_labels
 from kgnn.errors import InputError
+from kgnn.names import names_in
 from kgnn.parts import check_number, did_you_mean
-
-Draw = Callable[[list[str], float, np.random.Generator], tuple[list[str], list[str]]]
 
 
 def fitting_cells(adata: AnnData, split: Mapping[str, Any], condition_key: str, control: Any) -> AnnData:
@@ -32,26 +31,27 @@ def scored_rows(adata: AnnData, split: Mapping[str, Any] | None) -> np.ndarray:
     """Row numbers of `scored_cells`."""
     if split is None or "line" not in split:
         return np.arange(adata.n_obs)
-    return np.flatnonzero((column_of(adata, split["group_key"], "group_key") == split["line"]).to_numpy())
+    return np.flatnonzero((names_in(adata.obs, split["group_key"], "group_key") == split["line"]).to_numpy())
 
 
 def in_line(adata: AnnData, labels: pd.Series, split: Mapping[str, Any]) -> np.ndarray:
     """[cells], whether a cell is a perturbed one of the line held out."""
     if "line" not in split:
         return np.zeros(adata.n_obs, dtype=bool)
-    lines = column_of(adata, split["group_key"], "group_key")
+    lines = names_in(adata.obs, split["group_key"], "group_key")
     return ((lines == split["line"]) & (labels != CONTROL)).to_numpy()
 
 
 def conditions_of_lines(adata: AnnData, condition_key: str, control: Any, group_key: str) -> dict[str, list[str]]:
     """Cell line → its perturbed conditions, sorted."""
-    lines, (labels, _) = column_of(adata, group_key, "group_key"), read_labels(adata, condition_key, control)
+    lines, (labels, _) = names_in(adata.obs, group_key, "group_key"), read_labels(adata, condition_key, control)
     return {line: sorted(set(labels[lines == line]) - {CONTROL}) for line in sorted(set(lines))}
 
 
 def unseen_line(
-    lines: dict[str, list[str]], line: str, rng: np.random.Generator, val: float, seen_fraction: float, draw: Draw
+    lines: dict[str, list[str]], line: str, rng: np.random.Generator, val: float, seen_fraction: float
 ) -> dict[str, Any]:
+    """All conditions of a line are test; of those that other lines have too, this share may be in training there."""
     if line not in lines:
         raise InputError(
             f"held_out {line!r} is no line of the data{did_you_mean(line, lines)}; it has {', '.join(lines)}"
@@ -66,3 +66,12 @@ def unseen_line(
     subgroups = {"seen_elsewhere": seen, "unseen": [name for name in test if name not in seen]}
     return {"line": line, "train": train, "val": validation, "test": test,
             "subgroups": {group: names for group, names in subgroups.items() if names}}  # fmt: skip
+
+
+def draw(names: list[str], fraction: float, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Split names at random into the rest and a share of at least one."""
+    if not names:
+        return [], []
+    number = min(max(1, round(len(names) * fraction)), len(names))
+    drawn = set(rng.choice(names, number, replace=False))
+    return [name for name in names if name not in drawn], sorted(drawn)

@@ -12,10 +12,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.data.conditions import CONTROL, SEPARATOR, Genes
-from kgnn.data.labels import column_of, read_labels, warn_of_labels
+from kgnn.data.labels import read_labels, warn_of_labels
 from kgnn.errors import InputError
 from kgnn.expression import Scale, expression_of, warn_of_scale
 from kgnn.files import as_adata
+from kgnn.names import check_once, names_in
 from kgnn.parts import did_you_mean
 
 
@@ -129,7 +130,6 @@ def read_screen(
     control: Any = None,
     group_key: str | None = None,
     graph: Collection[str] | None = None,
-    all_unknown: bool = False,
 ) -> Screen:
     """Check an AnnData of a perturbation screen; nothing in it is changed.
 
@@ -138,7 +138,7 @@ def read_screen(
         condition_key: column of obs with the condition of each cell, see `kgnn.data.ConditionNames`.
         control: the label or labels of control cells; by default found among the usual ones.
         group_key: column of obs (batch, cell line) within which control cells are paired with perturbed ones.
-        graph: genes that are known besides the measured ones; all_unknown: see `kgnn.data.labels.canonical_labels`.
+        graph: genes of a graph, which are known besides the measured ones.
 
     Raises:
         InputError: no such column, no control cells (in some group), duplicate gene names, no, NaN or infinite values.
@@ -146,11 +146,9 @@ def read_screen(
     A `DataWarning` each: labels that name no gene, values that look like counts, not logarithmic, or scaled.
     """
     adata = as_adata(adata)
-    labels, doubtful = read_labels(adata, condition_key, control, graph=graph, all_unknown=all_unknown)
+    labels, doubtful = read_labels(adata, condition_key, control, graph)
     condition = labels.to_numpy(dtype=object)
-    if not adata.var_names.is_unique:
-        twice = adata.var_names[adata.var_names.duplicated()][0]
-        raise InputError(f"gene {twice!r} stands twice in var_names; call adata.var_names_make_unique() or merge them")
+    check_once(adata.var_names)
     if CONTROL not in condition:
         found = ", ".join(adata.obs[condition_key].astype(str).unique()[:5])
         like = [doubt.part for doubt in doubtful if doubt.option == "controls"]
@@ -167,7 +165,7 @@ def read_screen(
 def _groups(adata: AnnData, condition: np.ndarray, group_key: str | None) -> np.ndarray:
     if group_key is None:
         return np.full(adata.n_obs, "", dtype=object)
-    group = column_of(adata, group_key, "group_key").to_numpy(dtype=object)
+    group = names_in(adata.obs, group_key, "group_key").to_numpy(dtype=object)
     lonely = sorted(set(group) - set(group[condition == CONTROL]))
     if lonely:
         raise InputError(

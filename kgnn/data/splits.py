@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL, ConditionNames
 from kgnn.data.labels import canonical_labels
-from kgnn.data.lines import conditions_of_lines, in_line, unseen_line
+from kgnn.data.lines import conditions_of_lines, draw, in_line, unseen_line
 from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
 from kgnn.files import as_adata, read_json, write_json
@@ -25,6 +25,7 @@ from kgnn.parts import check_number, did_you_mean
 
 Split = dict[str, Any]
 SETS = ("train", "val", "test")
+NO_SPLIT = "not a split; it must map train, val and test to lists of condition names"
 
 
 def split(
@@ -88,7 +89,7 @@ def split(
     rng = np.random.default_rng(seed)
     result: Split = {"kind": kind, "seed": seed}
     if lines is not None:
-        result |= {"group_key": group_key} | unseen_line(lines, str(held_out), rng, val_fraction, seen_fraction, _draw)
+        result |= {"group_key": group_key} | unseen_line(lines, str(held_out), rng, val_fraction, seen_fraction)
     else:
         held_out = None if held_out is None else ConditionNames(control).canonical(held_out)
         result |= _KINDS[kind](names, rng, test_fraction, val_fraction, held_out)
@@ -131,19 +132,24 @@ def save_split(split: Split, path: str | Path) -> None:
 
 def load_split(path: str | Path) -> Split:
     """Read a split that `save_split` wrote; raises `InputError` when the file is none."""
-    return read_split(read_json(path), where=str(path))
+    value = read_json(path)
+    if not isinstance(value, dict) or not set(SETS) <= value.keys():
+        raise InputError(f"{path}: {NO_SPLIT}")
+    return read_split(value, where=str(path))
 
 
 def read_split(split: Any, control: Any = None, *, where: str = "split") -> Split:
-    """Return a split with canonical names, control left out, whatever wrote it; a path is read.
+    """Return a split with canonical names, control left out, whatever wrote it; a path is read. In memory groups that
+    nobody asks for may be missing.
 
     Raises:
         InputError: no split; a condition in two of its groups.
     """
     if isinstance(split, str | Path):
         return load_split(split)
-    if not isinstance(split, Mapping) or not all(_is_name_list(split.get(part, [])) for part in SETS):
-        raise InputError(f"{where}: not a split; it must map train, val and test to lists of condition names")
+    given = [split[part] for part in SETS if part in split] if isinstance(split, Mapping) else []
+    if not given or not all(map(_is_name_list, given)):
+        raise InputError(f"{where}: {NO_SPLIT}")
     names = ConditionNames(control)
 
     def canonical(listed: Iterable[str]) -> list[str]:
@@ -191,8 +197,8 @@ def condition_names(
 
 
 def _random_condition(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
-    rest, held = _draw(names, test, rng)
-    train, validation = _draw(rest, val, rng)
+    rest, held = draw(names, test, rng)
+    train, validation = draw(rest, val, rng)
     return {"train": train, "val": validation, "test": held, "subgroups": {"random_condition": held}}
 
 
@@ -200,13 +206,13 @@ def _leave_one_out(names: list[str], rng: np.random.Generator, _: float, val: fl
     if held_out not in names:
         hint = did_you_mean(str(held_out), names)
         raise InputError(f"held_out {held_out!r} is no condition of the data{hint}; it has {', '.join(names[:5])}, …")
-    train, validation = _draw([name for name in names if name != held_out], val, rng)
+    train, validation = draw([name for name in names if name != held_out], val, rng)
     return {"train": train, "val": validation, "test": [held_out], "subgroups": {"leave_one_out": [held_out]}}
 
 
 def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
     def hold_out(names: list[str], fraction: float) -> tuple[list[str], list[str]]:
-        _, held = _draw([name for name in names if len(perturbed_genes(name)) == 1], fraction, rng)
+        _, held = draw([name for name in names if len(perturbed_genes(name)) == 1], fraction, rng)
         rest = [name for name in names if name not in held and not set(perturbed_genes(name)) & set(held)]
         return rest, held
 
@@ -217,8 +223,8 @@ def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val:
 
 def _unseen_combo(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
     combos = [name for name in names if len(perturbed_genes(name)) > 1]
-    rest, held = _draw(combos, test, rng)
-    validation = _draw(rest, val, rng)[1]
+    rest, held = draw(combos, test, rng)
+    validation = draw(rest, val, rng)[1]
     train = [name for name in names if name not in held and name not in validation]
     subgroups: dict[str, list[str]] = {}
     for name in held:
@@ -268,15 +274,6 @@ _KINDS: dict[str, Callable[..., Split]] = {
     "leave_one_out": _leave_one_out,
     "unseen_line": unseen_line,
 }
-
-
-def _draw(names: list[str], fraction: float, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Split names at random into the rest and a share of at least one."""
-    if not names:
-        return [], []
-    number = min(max(1, round(len(names) * fraction)), len(names))
-    drawn = set(rng.choice(names, number, replace=False))
-    return [name for name in names if name not in drawn], sorted(drawn)
 
 
 _REMEDY = {

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.identifiers import looks_like
+from kgnn.names import ENOUGH
 
-ENOUGH = 0.5
+SAYS_LITTLE = r".*(no neighbour in the graph|in the graph, which lacks)"  # what a changed graph is warned of on purpose
 
 
 class Coverage(NamedTuple):

@@ -9,17 +9,18 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.errors import InputError
-from kgnn.expression import matrix_of, warn_of_scale
+from kgnn.expression import check_finite, matrix_of, warn_of_scale
 from kgnn.graph.edges import is_similarity, pair_keys, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.reading import numbers
-from kgnn.graph.sources.cells import cells_of, check_finite, obs_column
+from kgnn.graph.sources.cells import cells_of
 from kgnn.graph.tables import GraphTables
-from kgnn.names import as_names
+from kgnn.names import as_names, column_in
 from kgnn.parts import check_number, expect
 from kgnn.progress import track
 
 EFFECT = ("gene", "estimated_effect", "gene")
+RIDGE, ORIGIN = 0.1, "estimated"
 MAX_CELLS = 20_000
 
 
@@ -29,8 +30,8 @@ def estimate_effects(
     *,
     groupby: str | None = None,
     time_key: str | None = None,
-    ridge: float = 0.1,
-    origin: str = "estimated",
+    ridge: float = RIDGE,
+    origin: str = ORIGIN,
     seed: int = 0,
 ) -> KnowledgeGraph:
     """Give every directed gene–gene edge a signed strength by regressing each target on all of its regulators.
@@ -62,22 +63,15 @@ def estimate_effects(
     expect(kg, KnowledgeGraph, "kg")
     adata = cells_of(adata)
     warn_of_scale(matrix_of(adata), "X, for effects,", ("log", "scaled"))
-    return effects_of(kg, adata, groupby=groupby, time_key=time_key, ridge=ridge, origin=origin, seed=seed)
+    return effects_of(kg, adata, groupby, time_key, ridge, origin, seed)
 
 
 def effects_of(
-    kg: KnowledgeGraph,
-    adata: AnnData,
-    *,
-    groupby: str | None = None,
-    time_key: str | None = None,
-    ridge: float = 0.1,
-    origin: str = "estimated",
-    seed: int = 0,
+    kg: KnowledgeGraph, adata: AnnData, groupby: str | None, time_key: str | None, ridge: float, origin: str, seed: int
 ) -> KnowledgeGraph:
     """As `estimate_effects`, of cells whose scale was looked at."""
     for key in (groupby, time_key):
-        if key is not None and obs_column(adata, key).isna().any():
+        if key is not None and column_in(adata.obs, key).isna().any():
             raise InputError(f"obs[{key!r}] has missing values; fill them in or leave these cells out")
     check_number(ridge, "ridge", 0)
     source, target = directed_pairs(kg, pd.Index(as_names(adata.var_names), dtype=object))
@@ -90,7 +84,7 @@ def effects_of(
         rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_CELLS, replace=False))
     x = matrix_of(adata[rows])
     x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
-    check_finite(x, adata.var_names)
+    check_finite(x, adata)
     group = np.zeros(len(rows), dtype=int) if groupby is None else pd.factorize(adata.obs[groupby].iloc[rows])[0]
     # time courses are few: what differs between them counts as well
     centred = _within(x, group) if time_key is None else _standard(x)

@@ -48,7 +48,7 @@ def test_bad_values_name_the_cell():
 
 
 def test_bad_data_is_told(tmp_path):
-    with pytest.raises(InputError, match="'a' stands in var_names twice"):
+    with pytest.raises(InputError, match="'a' stands twice in var_names"):
         CellSource(cells(COUNTS, ["a", "a", "b"]))
     with pytest.raises(InputError, match="none of the 3 genes of the data"):
         CellSource(cells(COUNTS), pd.Index(["x"]))

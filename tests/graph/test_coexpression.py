@@ -174,7 +174,7 @@ def test_more_bad_input():
     for options, message in (
         ({"method": "kendall"}, "method 'kendall' is unknown"),
         ({"layer": "logs"}, "no layer 'logs'"),
-        ({"groupby": "batch"}, "no column 'batch' in obs"),
+        ({"groupby": "batch"}, "no column 'batch' in adata.obs"),
     ):
         with pytest.raises(InputError, match=message):
             load_coexpression(adata, **options)

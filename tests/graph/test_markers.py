@@ -56,7 +56,7 @@ def test_types_of_one_cell_are_left_out(pbmc):
 
 
 def test_bad_input_is_refused(pbmc):
-    with pytest.raises(InputError, match="no column 'cell_type' in obs"):
+    with pytest.raises(InputError, match=r"no column 'cell_type' in adata\.obs"):
         load_markers(pbmc, "cell_type")
     with pytest.raises(InputError, match="method 'logreg' is unknown"):
         load_markers(pbmc, "bulk_labels", method="logreg")

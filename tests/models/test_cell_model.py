@@ -206,7 +206,7 @@ def test_a_network_is_read_from_cells_drawn_from_all(model, parts):
     every, some, first = weights(cells, 10**6), weights(cells, 20), weights(cells[:20].copy(), 20)
     assert (some - every).abs().mean() < 0.7 * (first - every).abs().mean()
     pd.testing.assert_series_equal(weights(cells, 20), some)
-    with pytest.raises(InputError, match="no column 'donor' in obs; the columns are"):
+    with pytest.raises(InputError, match=r"no column 'donor' in adata\.obs; it has"):
         model.gene_network(cells, groupby="donor")
     with pytest.raises(InputError, match="no column 'donor'"):
         model.rank_regulators(cells, ["G000"], groupby="donor", start="a", end="b")
@@ -472,7 +472,7 @@ def bad(**options):
         (bad(genes="some"), "genes must be one of"),
         (bad(value="x"), "value must be one of"),
         (bad(genes="all", context=20), "60 genes are more than context=20"),
-        (bad(classes=["nothing"]), "no column 'nothing' in obs"),
+        (bad(classes=["nothing"]), "no column 'nothing' in adata.obs"),
         (bad(objectives={"valu": 1}), "unknown objective 'valu'"),
         (bad(objectives={"value": 0}), "nothing to learn"),
         (bad(objectives={"value": -1}), "give 0 or more"),

@@ -15,9 +15,10 @@ from kgnn.errors import InputError
 from kgnn.expression import summed
 from kgnn.graph.edges import table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.sources.cells import cells_of, expression_in, obs_column
+from kgnn.graph.sources.cells import cells_of, expression_in
 from kgnn.graph.structure import heaviest
 from kgnn.graph.tables import GraphTables
+from kgnn.names import column_in
 from kgnn.parts import check_number
 
 RELATION = ("gene", "coexpressed", "gene")
@@ -99,7 +100,7 @@ def _groups(adata: AnnData, groupby: str | None) -> tuple[list[np.ndarray], dict
     """Return the cells of each group, as sorted row numbers, and what was left out."""
     if groupby is None:
         return [np.arange(adata.n_obs)], {}
-    codes, labels = pd.factorize(obs_column(adata, groupby))
+    codes, labels = pd.factorize(column_in(adata.obs, groupby))
     groups = [np.flatnonzero(codes == code) for code in range(len(labels))]
     large = [rows for rows in groups if len(rows) >= 3]
     if not large:

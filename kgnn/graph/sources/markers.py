@@ -7,12 +7,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.errors import InputError
-from kgnn.expression import summed
+from kgnn.expression import check_finite, summed
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
-from kgnn.graph.sources.cells import cells_of, check_finite, expression_in, obs_column
+from kgnn.graph.sources.cells import cells_of, expression_in
 from kgnn.graph.sources.collect import EdgeCollector
-from kgnn.names import as_names
+from kgnn.names import as_names, column_in
 from kgnn.parts import check_number
 from kgnn.threads import same_threads
 
@@ -57,7 +57,7 @@ def load_markers(
     import scanpy as sc  # takes seconds to import
 
     adata = cells_of(adata)
-    column = obs_column(adata, groupby)
+    column = column_in(adata.obs, groupby)
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(METHODS)}")
     check_number(n_genes, "n_genes", 1, whole=True)
@@ -71,7 +71,7 @@ def load_markers(
     cells = labels.isin(large).to_numpy()
     x = expression_in(adata, layer, "markers", ("log",))[cells]
     x = summed(x) if sparse.issparse(x) else x
-    check_finite(x, adata.var_names)
+    check_finite(x, adata)
     part = AnnData(
         x,
         obs=pd.DataFrame({"type": labels[cells].astype("category")}),

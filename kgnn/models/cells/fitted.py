@@ -18,8 +18,9 @@ from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage, check_coverage
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cells.graphs import TokenGraphs, gene_pairs
-from kgnn.models.cells.labels import Labels, obs_column
+from kgnn.models.cells.labels import Labels
 from kgnn.models.cells.training import OBJECTIVES, Genes, choose_genes, make_tokens
+from kgnn.names import names_in
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import MIXES, make_token_encoder
 from kgnn.nn.tokens import GeneTokens, SpecialTokens, Value
@@ -167,7 +168,7 @@ class FittedCells:
         """Numbers of the cells' species."""
         if not self.species or self.options.species_key is None:
             return np.zeros(len(source), np.int64)
-        names = obs_column(source.adata.obs, self.options.species_key).astype(str)
+        names = names_in(source.adata.obs, self.options.species_key)
         found = pd.Index(self.species).get_indexer(names)
         if (found < 0).any():
             wrong = names.to_numpy()[found < 0][0]

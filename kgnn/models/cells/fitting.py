@@ -22,9 +22,10 @@ from kgnn.models.cells.graphs import (
     sample_values,
     variable_genes,
 )
-from kgnn.models.cells.labels import Labels, encode_labels, make_labels, obs_column, read_labels
+from kgnn.models.cells.labels import Labels, encode_labels, make_labels, read_labels
 from kgnn.models.cells.training import CellTraining, Training, train_cells
 from kgnn.models.lightning import Run
+from kgnn.names import names_in
 
 
 def fit_cells(
@@ -49,7 +50,7 @@ def fit_cells(
         labels[name] = learn_labels(obs, name, options.ontology.get(name), labels.get(name))
     species = [] if before is None else before.species
     if before is None and options.species_key is not None:
-        species = sorted(obs_column(obs, options.species_key).astype(str).unique())
+        species = sorted(names_in(obs, options.species_key).unique())
     rows = usable_cells(source)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)

@@ -16,7 +16,7 @@ from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.sources.tables import load_table
 from kgnn.models.cells.fitted import FittedCells
-from kgnn.models.cells.labels import obs_column
+from kgnn.names import names_in
 from kgnn.nn.cells import CellNetwork, CellTokens
 from kgnn.nn.token_encoders import Attention, Convolution, GraphAttention
 
@@ -57,7 +57,7 @@ def gene_network(
     if method not in ("attention", "attribution"):
         raise InputError(f"method must be attention or attribution, not {method!r}")
     obs = open_cells(adata).obs
-    groups = np.full(len(obs), "all") if groupby is None else obs_column(obs, groupby).astype(str).to_numpy()
+    groups = np.full(len(obs), "all") if groupby is None else names_in(obs, groupby).to_numpy()
     drawn = _draw(groups, max_cells)
     totals: dict[str, np.ndarray] = {}
     sizes: Counter[str] = Counter()

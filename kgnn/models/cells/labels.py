@@ -11,6 +11,7 @@ import torch
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.ontology import Ontology
+from kgnn.names import column_in
 from kgnn.nn.cells import LabelTree
 
 UNKNOWN = {"", "nan", "none", "unknown", "na", "n/a", "<na>"}
@@ -40,20 +41,13 @@ class Labels(NamedTuple):
         return [self.labels[int(np.flatnonzero(leaf == number)[0])] for number in range(leaf.max() + 1)]
 
 
-def obs_column(obs: pd.DataFrame, key: str) -> pd.Series:
-    """A column of obs, which must be there."""
-    if key not in obs:
-        raise InputError(f"no column {key!r} in obs; the columns are {', '.join(map(str, obs.columns)) or 'none'}")
-    return obs[key]
-
-
 def read_labels(obs: pd.DataFrame, key: str, ontology: Ontology | None) -> pd.Series:
     """Return a cell's label, or its term where there is an ontology; None where unknown.
 
     Raises:
         InputError: no such column, no labelled cell, a label that is no term (with near ones).
     """
-    column = obs_column(obs, key)
+    column = column_in(obs, key)
     labels = column.astype(object).where(~column.astype(str).str.strip().str.lower().isin(UNKNOWN), None)
     labels = labels.where(labels.isna(), labels.astype(str))
     if labels.isna().all():

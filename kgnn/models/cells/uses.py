@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from kgnn.data.cells import open_cells
 from kgnn.errors import InputError
 from kgnn.models.cells.fitted import FittedCells
-from kgnn.models.cells.labels import obs_column
 from kgnn.models.perturbation.predictions import some
+from kgnn.names import names_in
 
 Mode = Literal["knock-out", "over-express"]
 
@@ -111,7 +111,7 @@ def rank_regulators(
         A table indexed by gene, best first: `towards`, the mean change of (cosine to the end state's mean embedding
         less cosine to the start's); `z`, that over its standard error; `shift`, the mean cosine distance.
     """
-    groups = obs_column(adata.obs, groupby).astype(str).to_numpy()
+    groups = names_in(adata.obs, groupby).to_numpy()
     for state in (start, end):
         if state not in set(groups):
             raise InputError(f"no cell has {groupby} = {state!r}; there are {some(set(groups), 10)}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from kgnn.data.conditions import CONTROL
 from kgnn.data.screen import Screen
 from kgnn.graph import KnowledgeGraph
-from kgnn.graph.effects import EFFECT, directed_pairs, effects_of
+from kgnn.graph.effects import EFFECT, ORIGIN, RIDGE, directed_pairs, effects_of
 from kgnn.models.perturbation.explain import edges_carried
 from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, vectors
 from kgnn.models.perturbation.predictor import (
@@ -135,4 +135,4 @@ def with_effects(kg: KnowledgeGraph | None, screen: Screen, conditions: list[str
         screen.x[cells], obs=pd.DataFrame({"group": group.to_numpy()}, index=np.arange(len(cells)).astype(str))
     )
     varying.var_names = screen.genes
-    return kg | effects_of(kg, varying, groupby="group", seed=seed)
+    return kg | effects_of(kg, varying, "group", None, RIDGE, ORIGIN, seed)

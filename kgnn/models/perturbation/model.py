@@ -135,9 +135,9 @@ class PerturbationModel:
         check_changes(predictor.predict(some_trained, start), some_trained, screen.genes, largest)
         lonely = predictor.unlinked()
         if predictor.by_epochs:
-            lonely -= warn_of_lonely(
-                lonely & screen.perturbed, "their embeddings learn from their own conditions alone"
-            )
+            known = {*screen.genes, *(() if kg is None else kg.nodes("gene").index)}  # others are told as labels
+            told = "their embeddings learn from their own conditions alone"
+            lonely -= warn_of_lonely(lonely & screen.perturbed & known, told)
         origin = Origin.of(adata.var, encoder=name_of(self.encoder), kg=kg, split=split, scale=screen.scale)
         vars(self).update(
             genes_=screen.genes,
