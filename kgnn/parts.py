@@ -90,13 +90,8 @@ def check_number(
     """
     if not is_number(value, whole=whole) or not low <= value <= high:
         kind = "whole number" if whole else "number"
-        span = (
-            f" from {low:g} to {high:g}"
-            if math.isfinite(high)
-            else f" of {low:g} or more"
-            if math.isfinite(low)
-            else ""
-        )
+        span = f" of {low:g} or more" if math.isfinite(low) else ""
+        span = f" from {low:g} to {high:g}" if math.isfinite(high) else span
         raise InputError(f"{name} = {value!r}; it must be a {kind}{span}{'; ' if hint else ''}{hint}")
 
 

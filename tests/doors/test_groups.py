@@ -1,5 +1,7 @@
 """Cell lines and batches: control cells of the same group everywhere, splits by line, predictions in a line."""
 
+import json
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from kgnn.data import (
 )
 from kgnn.data.differential import significant_genes
 from kgnn.errors import InputError
+from kgnn.evaluation.metrics.truth import read_truth
 from kgnn.graph import load_table
 from kgnn.metrics import evaluate, explained_share, noise_ceiling
 from tests.doors.conftest import told
@@ -55,6 +58,23 @@ def test_a_shift_between_batches_is_no_effect(batches):
     assert abs(evaluate(grouped, batches, parts, group_key="batch")["pearson_delta"].item()) < 0.5
     assert np.abs(grouped.layers["delta"]).mean() < 0.4 * np.abs(mean.layers["delta"]).mean()
     assert noise_ceiling(batches, seed=0)["split_half"].min() > 0.5
+    assert noise_ceiling(batches, seed=0, group_key="batch")["split_half"].abs().max() < 0.3
+
+
+def test_noise_of_the_controls_counts_group_by_group(batches):
+    """Σ share² s²/n of each group, not the spread between the groups."""
+    truth = read_truth(batches, None, {"condition_key": "condition", "control": None, "group_key": "batch"})
+    control = (batches.obs["condition"] == "control").to_numpy()
+    of_c = (batches.obs["condition"] == "C").to_numpy()
+    expected = np.zeros(60)
+    for b in ("0", "1"):
+        rows = (batches.obs["batch"] == b).to_numpy()
+        x = batches.X[control & rows].astype(np.float64)
+        expected += (of_c & rows).sum() ** 2 / of_c.sum() ** 2 * x.var(axis=0, ddof=1) / len(x)
+    np.testing.assert_allclose(truth.noise("C")[1], expected, rtol=1e-4)
+    changes = PerturbationModel(encoder="no_change", group_key="batch").fit(batches).predict("C")
+    assert np.isnan(explained_share(changes, batches, group_key="batch")), "there is nothing to explain"
+    assert explained_share(changes, batches) == pytest.approx(0, abs=0.02)
 
 
 def test_references_by_hand(batches):
@@ -229,6 +249,45 @@ def test_a_benchmark_holds_a_line_out(lines, tmp_path):
     expected = evaluate(model.predict(parts["test"], line="line2"), adata, parts, exclude_targets=True)
     found = scores.set_index("condition")["mse"].loc[expected.index]
     np.testing.assert_allclose(found, expected["mse"], rtol=1e-5)
+
+
+def test_a_grid_is_chosen_without_a_cell_of_the_line_held_out(lines, tmp_path):
+    """The chosen option and the validation scores are the same whatever the held-out line's perturbed cells are."""
+    adata, kg = lines
+    kg.save(tmp_path / "kg")
+    tried = []
+    for number, factor in enumerate((1.0, 0.2)):
+        perturbed = ((adata.obs["cell_line"] == "line2") & (adata.obs["condition"] != "control")).to_numpy()
+        other = adata.copy()
+        other.X = (other.X.toarray() * np.where(perturbed, factor, 1)[:, None]).astype(np.float32)
+        other.write_h5ad(tmp_path / f"{number}.h5ad")
+        config = {
+            "datasets": [
+                {"name": "s", "path": str(tmp_path / f"{number}.h5ad"), "graph": str(tmp_path / "kg"),
+                 "group_key": "cell_line", "coexpression": False},
+            ],
+            "splits": [{"kind": "unseen_line", "held_out": "line2"}],
+            "models": [{"type": "kg", "grid": {"strength": [-1.0, -0.5]}}],
+        }  # fmt: skip
+        run_benchmark(config, tmp_path / f"out{number}")
+        (file,) = (tmp_path / f"out{number}").rglob("run.json")
+        tried.append(json.loads(file.read_text())["tried"])
+    assert len(tried[0]) == 2
+    assert tried[0] == tried[1]
+
+
+def test_every_line_keeps_control_cells_of_its_own():
+    """Of 2,000 kept control cells a small line of 5 has all, not those of the others."""
+    rng = np.random.default_rng(0)
+    line = np.array(["big"] * 4_000 + ["small"] * 5 + ["big", "small"] * 10)
+    labels = np.array(["control"] * 4_005 + ["A", "A", "B", "B"] * 5)
+    x = rng.random((len(line), 3)) + np.where(line == "small", 5, 1)[:, None]
+    obs = pd.DataFrame({"condition": labels, "line": line}, index=[str(i) for i in range(len(line))])
+    adata = AnnData(x.astype(np.float32), obs=obs)
+    model = PerturbationModel(encoder="no_change", group_key="line").fit(adata)
+    assert 2_000 <= len(model.controls_.group) <= 2_005
+    cells = model.predict("A", line="small", n_cells=4)
+    assert cells.X.min() >= 5
 
 
 def test_the_command_line_predicts_in_a_line_and_says_what_the_graph_knows(lines, tmp_path, capsys):

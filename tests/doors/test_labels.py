@@ -2,11 +2,13 @@
 
 import re
 
+import anndata
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kgnn import PerturbationModel
 from kgnn.data import ConditionNames, parse_conditions, read_screen, split
 from kgnn.data.labels import doubts, is_like_control, without_guide
 from kgnn.errors import InputError
@@ -61,12 +63,9 @@ DOORS = ("read_screen", "fit of kg", "fit of gears", "fit of mean", "split", "le
 @pytest.mark.parametrize("door", DOORS)
 def test_labels_are_told_at_every_door(screen, doors, door):
     assert set(doors) == set(DOORS)
-    adata = relabelled(screen, GENE0="GENE0_sg1") if door != "fit of mean" else screen.copy()
     extra = screen[:12].copy()
     extra.obs["condition"] = "GENE7_sg1"
     extra.obs_names = [f"extra{i}" for i in range(12)]
-    import anndata
-
     adata = anndata.concat([screen, extra])
     texts = told(doors[door], adata)
     assert any("'GENE7_sg1' (12 cells: a guide of GENE7?)" in text for text in texts), texts
@@ -86,9 +85,25 @@ def test_genes_of_the_graph_and_measured_ones_are_no_doubt(screen):
     assert told(read_screen, relabelled(screen, GENE0="HLA-A", GENE1="NKX2-1", GENE2="MT-CO1")) == []
 
 
-def test_all_that_is_unknown_can_be_asked_for():
-    found = doubts({"A+B": 3, "B": 4, "control": 9}, ConditionNames(), ["A"], all_unknown=True)
-    assert [(doubt.part, doubt.cells, doubt.option) for doubt in found] == [("B", 7, "")]
+def test_beside_a_graph_also_what_has_no_likely_reason_is_told():
+    """Unless it is most: then the graph's coverage is the matter, and told as such."""
+    cells = {"A+B": 3, "B": 4, "C": 2, "control": 9}
+
+    def found(*graph):
+        return [(doubt.part, doubt.cells, doubt.option) for doubt in doubts(cells, ConditionNames(), ["A"], *graph)]
+
+    assert found() == []
+    assert found({"C", "D"}) == [("B", 7, "")]
+    assert found({"D"}) == []
+
+
+def test_a_gene_that_graph_and_data_lack_is_told_in_fit(screen, kg, parts):
+    strange = relabelled(screen, GENE7="QQ77")
+    strange.obs["condition"] = strange.obs["condition"].astype(str)
+    texts = told(PerturbationModel(kg).fit, strange, parts | {"test": []})
+    assert len(texts) == 1
+    assert "'QQ77' (12 cells: neither measured nor in the graph)" in texts[0]
+    assert told(PerturbationModel(encoder="mean").fit, strange, parts | {"test": []}) == []
 
 
 @pytest.mark.parametrize(

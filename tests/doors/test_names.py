@@ -42,10 +42,10 @@ def test_what_the_data_lack_is_refused_with_what_is_near(screen, kg, parts, door
 
 
 def test_no_split_at_all_is_refused(screen, kg, parts):
-    for wrong in ({"train": "GENE0"}, {"train": [1, 2]}, ["GENE0"], 3):
+    for wrong in ({"train": "GENE0"}, {"train": [1, 2]}, {}, {"kind": "simulation"}, 3):
         for door in SPLITS.values():
             (text,) = told(door, screen, wrong, kg)
-            assert "not a split" in text or "TypeError" not in text
+            assert "not a split; it must map train, val and test" in text
     (text,) = told(PerturbationModel(kg).fit, screen, parts | {"val": ["GENE0"]})
     assert "the condition 'GENE0' stands twice" in text
 
@@ -64,6 +64,9 @@ def test_paths_are_read_wherever_cells_or_splits_are(screen, kg, parts, predicti
         assert explained_share(prediction, given) == explained_share(prediction, screen)
         assert read_screen(given).conditions == read_screen(screen).conditions
     assert load_split(tmp_path / "split.json")["train"] == parts["train"]
+    (tmp_path / "other.json").write_text('{"kind": "simulation", "train": ["GENE0"]}')
+    with pytest.raises(InputError, match=r"other\.json: not a split"):
+        load_split(tmp_path / "other.json")
 
 
 @pytest.mark.parametrize(

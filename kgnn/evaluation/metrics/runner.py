@@ -64,7 +64,6 @@ def evaluate(
     Raises:
         InputError: different genes or scales, a condition without real cells, no condition to score, no usable metric.
     """
-    check_number(n_top, "n_top", 1, whole=True)
     check_number(seed, "seed", 0, whole=True)
     chosen = choose(metrics, n_top)
     prediction, split = as_adata(prediction), None if split is None else read_split(split, control)

@@ -29,7 +29,7 @@ from kgnn.evaluation.metrics.weighted_mse import weighted_mse
 from kgnn.evaluation.metrics.weighted_r2 import weighted_r2
 from kgnn.evaluation.metrics.wrong_direction import wrong_direction
 from kgnn.names import listed
-from kgnn.parts import resolve
+from kgnn.parts import check_number, resolve
 
 _OURS = [mse, mae, pearson, pearson_delta, pearson_centred, pearson_crossed, pds_cosine, discrimination]
 _OURS += [centroid_accuracy, inverse_rank, mse_unbiased, size_unbiased, weighted_mse, weighted_r2, wrong_direction]
@@ -47,6 +47,7 @@ def choose(metrics: Choice | Iterable[Choice] | None, n_top: int) -> list[Metric
     Raises:
         InputError: an unknown name, no function of the right parameters, two of one column.
     """
+    check_number(n_top, "n_top", 1, whole=True)
     alone = isinstance(metrics, str) or callable(metrics)
     chosen = METRICS if metrics is None else [metrics] if alone else listed(metrics, "metrics")
     parts = [part for name in chosen for part in (RATIOS.get(name, (name,)) if isinstance(name, str) else (name,))]

@@ -179,7 +179,6 @@ def check_learnable(data: Training) -> None:
     if len(data.screen.genes) < 2:
         which = f"one gene only is measured ({data.screen.genes[0]!r})" if len(data.screen.genes) else "no gene"
         raise InputError(f"{which}; give at least two")
-    data.screen.check_present([*data.conditions, *data.validation])
     if not data.screen.x.nnz or not np.any(data.screen.x.data):
         raise InputError("X is zero everywhere; put the log-normalised expression there")
 

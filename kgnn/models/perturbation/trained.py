@@ -98,8 +98,6 @@ class Trained(Predictor):
         check_number(patience, "patience", 1, whole=True)
         check_number(learning_rate, "learning_rate", 0, LARGEST)
         check_number(weight_decay, "weight_decay", 0, LARGEST)
-        if conditions_per_batch is not None:
-            check_number(conditions_per_batch, "conditions_per_batch", 1, batch_size, whole=True)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
         batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
