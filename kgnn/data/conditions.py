@@ -37,8 +37,8 @@ class ConditionNames:
     def is_control(self, label: str) -> bool:
         return (label if self.exact else label.lower()) in self.labels
 
-    def genes(self, label: Any) -> Genes:
-        """Return the perturbed genes of a label, each once, in alphabetical order; () for control.
+    def parts(self, label: Any) -> list[str]:
+        """Return the perturbed genes of a label as they stand in it; none for control.
 
         Raises:
             InputError: an empty label or an empty part of one (`A++B`).
@@ -47,13 +47,17 @@ class ConditionNames:
         if label is None:
             raise InputError("a condition is missing or has an empty part; give names like KLF1 or KLF1+MAP2K6")
         if self.is_control(label):
-            return ()
+            return []
         parts = [part.strip() for part in label.split(SEPARATOR)]
         if not all(parts):
             raise InputError(
                 f"condition {label!r} has an empty part; write genes joined by '+', for example KLF1+MAP2K6"
             )
-        return tuple(sorted({part for part in parts if not self.is_control(part)}))
+        return [part for part in parts if not self.is_control(part)]
+
+    def genes(self, label: Any) -> Genes:
+        """Return the perturbed genes of a label, each once, in alphabetical order; () for control."""
+        return tuple(sorted(set(self.parts(label))))
 
     def canonical(self, label: Any) -> str:
         """Return the one name of a condition: its genes in alphabetical order joined by `+`; '' for control."""

@@ -75,6 +75,9 @@ def test_types_of_combinations(screen):
     adata.obs["perturbation_type"] = np.where(labels == "GENE0", "CRISPRa+KO", adata.obs["perturbation_type"])
     found = read_types(adata[~labels.isin(["GENE1", "GENE3"])], read_screen(adata[~labels.isin(["GENE1", "GENE3"])]))
     assert (found["GENE0"], found["GENE1"], found["GENE2"], found["GENE3"]) == (1.0, -1.0, -1.0, -1.0)
+    adata.obs["condition"] = adata.obs["condition"].replace({"GENE0+GENE1": "GENE1+GENE0"})
+    found = read_types(adata[~labels.isin(["GENE1", "GENE3"])], read_screen(adata[~labels.isin(["GENE1", "GENE3"])]))
+    assert (found["GENE1"], found["GENE0"]) == (1.0, -1.0), "in the order of the label"
 
 
 def test_unknown_and_contradicting_types_are_told(screen):

@@ -408,9 +408,7 @@ def test_what_all_doors_check_of_cells(door, form):
         adata = small_cells()
         adata.X[3, 1] = value
         adata.X = sparse.csr_matrix(adata.X) if form == "sparse" else adata.X
-        with pytest.raises(
-            InputError, match=r"gene 'B' has NaN or infinite|first for gene 'B' in cell '3'"
-        ):
+        with pytest.raises(InputError, match=r"gene 'B' has NaN or infinite|first for gene 'B' in cell '3'"):
             FROM_CELLS[door](adata)
     for column in ("none", ["type"], 3):
         with pytest.raises(InputError, match=r"no column .* in adata.obs; it has type, time"):

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL
+from kgnn.data.conditions import CONTROL, ConditionNames
 from kgnn.data.lines import fitting_cells
-from kgnn.data.screen import Screen, perturbed_genes, read_screen
-from kgnn.data.splits import Split, check_split, read_split
+from kgnn.data.screen import Screen, read_screen
+from kgnn.data.splits import Split, check_split
 from kgnn.errors import DataWarning, InputError
-from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage, check_coverage
 from kgnn.models.perturbation.predictions import some
@@ -35,13 +33,13 @@ TYPES = {
 
 
 def read_training(
-    adata: AnnData | str | Path, split: Split | None, kg: KnowledgeGraph | None, *, types: bool = False, **names: Any
+    adata: AnnData, split: Split | None, kg: KnowledgeGraph | None, *, types: bool = False, **names: Any
 ) -> tuple[Training, dict[str, Coverage]]:
     """Read what a predictor learns from, and how many measured and perturbed genes the graph knows.
 
     Args:
-        adata: the screen, or the path of its H5AD file.
-        split: None trains on all conditions.
+        adata: the screen.
+        split: as `read_split` gives it; None trains on all conditions.
         kg: the knowledge, None where none is used.
         types: whether what a perturbation does is read from `obs["perturbation_type"]`.
         **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
@@ -49,9 +47,7 @@ def read_training(
     Raises:
         InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
     """
-    adata = as_adata(adata)
     if split is not None:
-        split = read_split(split, names["control"])
         adata = fitting_cells(adata, split, names["condition_key"], names["control"])
     known = set() if kg is None else set(kg.nodes("gene").index)
     screen = read_screen(adata, graph=known, **names)
@@ -69,11 +65,11 @@ def read_training(
         side: check_coverage(genes, known, f"{side} genes", "the graph", none=False) for side, genes in sides.items()
     }
     nodes = pd.Index(sorted(known | screen.perturbed | measured), dtype=object)
-    strength = read_types(adata, screen) if types else KNOCK_OUT
+    strength = read_types(adata, screen, names["condition_key"], names["control"]) if types else KNOCK_OUT
     return Training(screen, parts["train"], parts["val"], nodes, kg, strength), coverage
 
 
-def read_types(adata: AnnData, screen: Screen) -> Strength:
+def read_types(adata: AnnData, screen: Screen, condition_key: str = "condition", control: Any = None) -> Strength:
     """What the perturbations do by `obs["perturbation_type"]`: a number, or one a gene; −1 where there is none.
 
     `KO`, `CRISPR`: −1; `CRISPRi`, `RNAi`: −0.9; `CRISPRa`, `OE`: 1. For a combination one word for all its genes, or
@@ -81,13 +77,13 @@ def read_types(adata: AnnData, screen: Screen) -> Strength:
     """
     if TYPE not in adata.obs:
         return KNOCK_OUT
-    words = as_names(adata.obs[TYPE].astype(object).to_numpy())
-    perturbed = screen.condition != CONTROL
-    cells = Counter(zip(screen.condition[perturbed], words[perturbed], strict=True))
+    words, perturbed = as_names(adata.obs[TYPE].astype(object).to_numpy()), screen.condition != CONTROL
+    labels, names = adata.obs[condition_key].to_numpy(object)[perturbed], ConditionNames(control)
+    cells = Counter(zip(labels, words[perturbed], strict=True))
     unknown: Counter[str] = Counter()
     votes: dict[str, Counter[float]] = defaultdict(Counter)
-    for (name, word), number in cells.items():
-        genes, parts = perturbed_genes(name), (word or "").split("+")
+    for (label, word), number in cells.items():
+        genes, parts = names.parts(label), (word or "").split("+")
         for gene, part in zip(genes, parts if len(parts) == len(genes) else [word or ""] * len(genes), strict=True):
             value = TYPES.get("".join(letter for letter in part.lower() if letter.isalnum()))
             if value is None:
