@@ -24,6 +24,14 @@ QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "learning_rate": 0.
 PLAIN = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """SIGINT interrupts, also where a shell has started the tests in the background and told them to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def screen():
     return simulate(n_genes=30, n_regulators=12, n_singles=7, n_pairs=5, cells_per_condition=8, n_controls=16, seed=3)
