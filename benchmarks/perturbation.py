@@ -12,6 +12,7 @@ import json
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ SEEDS = range(5)
 PARTS = ("norman", "dream4", "simulated", "lines", "peers", "cell-gears")
 WHOLE = {"": "true", ", rewired": "rewired"}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+KNOWING = ("knn", "embedding_ridge", "set_kernel_ridge")
 
 
 def rewire_once(data: Path, work: Path) -> None:
@@ -35,13 +37,14 @@ def rewire_once(data: Path, work: Path) -> None:
 
 
 def norman_fold(data: Path, work: Path, held_out: str, sharing: bool) -> pd.DataFrame:
-    """Every model on one left-out condition. The kg model has no randomness; rewired graphs have five seeds."""
+    """Every model, and what anyone could predict, on one left-out condition; scores of changes are of fits on halves of
+    the control cells. The kg model has no randomness; rewired graphs have five seeds."""
     import torch
 
     from kgnn import KnowledgeGraph
     from kgnn.data.splits import condition_names
     from kgnn.errors import DataWarning
-    from kgnn.metrics import evaluate
+    from kgnn.metrics import crossed_scores, evaluate, reference_scores
     from kgnn.models import BASELINES, make_model
 
     torch.set_num_threads(1)
@@ -52,16 +55,21 @@ def norman_fold(data: Path, work: Path, held_out: str, sharing: bool) -> pd.Data
     }
     if not sharing:
         graphs |= {f"kg, without {source}": kg.drop_source(source) for source in kg.origins}
+    makers = {name: partial(make_model, name) for name in BASELINES}
+    makers |= {name: partial(make_model, name, kg) for name in KNOWING}
+    makers |= {name: partial(make_model, "kg", graph, strength=1.0) for name, graph in graphs.items()}
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        fitted = {name: make_model(name).fit(adata, fold) for name in BASELINES}
-        fitted |= {name: make_model("kg", graph, strength=1.0).fit(adata, fold) for name, graph in graphs.items()}
-        for key, model in fitted.items():
+        for key, make in makers.items():
             name, seed = key if isinstance(key, tuple) else (key, 0)
-            scores = evaluate(model.predict([held_out]), adata, fold).reset_index()
-            rows.append(scores.assign(model=name, seed=seed, sharing=sharing))
-    return pd.concat(rows)
+            scores = evaluate(make().fit(adata, fold).predict([held_out]), adata, fold)
+            if not name.startswith("kg, without"):
+                crossed = crossed_scores(make, adata, fold, n_draws=1)
+                scores = scores.assign(pearson_crossed=crossed["pearson_delta"], pds_cosine=crossed["pds_cosine"])
+            rows.append(scores.reset_index().assign(model=name, seed=seed, sharing=sharing))
+        points = reference_scores(adata, fold).rename_axis(["model", "condition"])
+    return pd.concat([*rows, points.reset_index().assign(seed=0, sharing=sharing)])
 
 
 def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame:
@@ -165,6 +173,7 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     rows += [of_kg | {"name": f"kg, {graph}", "graph": graph} for graph in ("rewired", "none")]
     rows += [{"name": name, "type": name, "graph": "true"} | trained for name in names]
     rows += [{"name": name, "type": name, "graph": "none"} for name in BASELINES]
+    rows += [{"name": name, "type": name, "graph": "true"} for name in KNOWING]
     screen = data / "perturb/norman19_k562_hvg500.h5ad"
     dataset = {"name": "norman", "path": str(screen), "graph": str(work / "graph")}
     config = {
@@ -177,9 +186,10 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     kg.save(work / "whole_graph")
     whole = [of_kg | {"name": f"kg, whole graph{add}", "graph": graph} for add, graph in WHOLE.items()]
     wide = config | {"models": whole, "datasets": [config["datasets"][0] | {"graph": str(work / "whole_graph")}]}
-    parts = [(config, "peers"), (wide, "peers_whole")]
+    parts = [(wide, "peers_whole"), (config, "peers")]
     say = {"processes": processes, "report": lambda text: print(text, flush=True)}
-    return pd.concat([run_benchmark(settings, work / name, **say) for settings, name in parts], ignore_index=True)
+    whole, narrow = (run_benchmark(settings, work / name, **say) for settings, name in parts)
+    return pd.concat([whole[whole["model"].isin([row["name"] for row in wide["models"]])], narrow], ignore_index=True)
 
 
 def cell_gears_fit(data: Path, work: Path, seed: int) -> pd.DataFrame:

@@ -5,93 +5,130 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgnn.metrics import summarize
+from kgnn.evaluation.headline import POINTS
+from kgnn.evaluation.report import summaries
+from kgnn.metrics import paired_difference
 
 DOCS, README = Path("docs/results.md"), Path("README.md")
 START, END = "<!-- results -->", "<!-- end of results -->"
+COLUMNS = {
+    "pearson_centred": "Pearson-delta, centred",
+    "pds_cosine": "PDS cosine",
+    "mse_ratio": "MSE ratio",
+    "pearson_crossed": "Pearson-delta, crossed",
+    "pearson_delta": "Pearson-delta, shared control",
+}
+TESTED = ("pearson_centred", "pearson_crossed", "mse_ratio")
+PLAIN = ("no_change", "mean", "additive", "linear", "composition_ridge", "knn", "embedding_ridge", "set_kernel_ridge")
 
 
-def interval(by_condition: pd.Series) -> str:
-    row = summarize(by_condition.to_frame("score")).loc["score"]
+def interval(row: pd.Series) -> str:
     return f"{row['mean']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
-
-
-def gap(ours: pd.Series, other: pd.Series) -> str:
-    row = summarize((ours - other).to_frame("gap")).loc["gap"]
-    return f"{row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
 
 
 def spread(values: pd.Series) -> str:
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else f"{values.mean():.3f}"
 
 
-def norman(table: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
-    """One condition left out: mean over conditions, interval, difference to composition ridge; rewired: five graphs."""
+def gap(ours: pd.DataFrame, other: pd.DataFrame, score: str) -> str:
+    row = paired_difference(ours, other, score)
+    return f"{row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+
+
+def means(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Model → a row a condition, mean over seeds."""
+    return {name: part.groupby("condition").mean(numeric_only=True) for name, part in table.groupby("model")}
+
+
+def scores_table(table: pd.DataFrame) -> list[str]:
+    """A row a model and point of reference, best centred first: each score with its interval, calibrated in front."""
+    found = summaries(table)
+    order = sorted(found, key=lambda name: -found[name].loc["pearson_centred", "mean"])
+    lines = ["| model | calibrated | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for model in order:
+        summary = found[model]
+        worth = summary.get("calibrated", pd.Series(dtype=float)).get("pearson_centred", float("nan"))
+        cells = [interval(summary.loc[name]) if name in summary.index else "" for name in COLUMNS]
+        cells = ["" if cell.startswith("nan") else cell for cell in cells]
+        name = f"*{model}*" if model in POINTS else model
+        lines.append(f"| {name} | {'' if pd.isna(worth) else f'{worth:.2f}'} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def gaps(table: pd.DataFrame, ours: str, others: list[str]) -> list[str]:
+    """Paired differences of one model to some others, a line each."""
+    of = means(table)
+    return [
+        f"- {ours} − {other}: "
+        + "; ".join(f"{COLUMNS[score]} {gap(of[ours], of[other], score)}" for score in TESTED if score in of[ours])
+        for other in others
+        if other in of
+    ]
+
+
+def best_plain(table: pd.DataFrame, score: str) -> str:
+    found = summaries(table)
+    values = pd.Series({name: found[name].loc[score, "mean"] for name in PLAIN if name in found})
+    return str(values.idxmin() if score == "mse_ratio" else values.idxmax())
+
+
+def norman(table: pd.DataFrame) -> list[str]:
+    """One condition left out, and with it all that share a gene with it; doubles of which both singles are there."""
     names = sorted(set(table["condition"]))
     doubles = [name for name in names if "+" in name and set(name.split("+")) <= set(names)]
-    columns, lines = {}, []
-    for sharing, title in ((False, "one condition left out"), (True, "and all that share a gene with it")):
+    lines = []
+    for sharing, title in ((False, "One condition left out."), (True, "All that share a gene with it left out too.")):
         part = table[table["sharing"] == sharing]
-        columns[title] = part.groupby(["model", "condition"])["pearson_delta"].mean()
+        others = ["composition_ridge", best_plain(part, "pearson_centred"), "mean", "kg, no graph", "kg, rewired"]
+        lines += [f"**{title}**", "", *scores_table(part), "", *gaps(part, "kg", list(dict.fromkeys(others))), ""]
     part = table[~table["sharing"] & table["condition"].isin(doubles)]
-    columns[f"the {len(doubles)} doubles with both singles"] = part.groupby(["model", "condition"])[
-        "pearson_delta"
-    ].mean()
-    lines.append("| model | " + " | ".join(columns) + " | less composition ridge, first column |")
-    lines.append("|---" * (len(columns) + 2) + "|")
-    first = next(iter(columns.values()))
-    for model in table["model"].unique():
-        cells = [interval(values[model]) if model in values else "" for values in columns.values()]
-        difference = gap(first[model], first["composition_ridge"]) if model != "composition_ridge" else ""
-        lines.append(f"| {model} | " + " | ".join(cells) + f" | {difference} |")
-    rewired = table[table["model"] == "kg, rewired"].groupby(["sharing", "seed"])["pearson_delta"].mean()
-    lines += [
-        "",
-        f"Spread over the five rewired graphs: {spread(rewired[False])}; {spread(rewired[True])}. The model itself ",
-    ]
-    lines[-1] += "has no randomness. In brackets 95 % bootstrap intervals over conditions; differences are paired."
-    second = list(columns.values())[1]
-    for title, values in (("one left out", first), ("sharing left out too", second)):
-        for other in ("kg, no graph", "kg, rewired", "mean"):
-            lines.append(f"- {title}: kg − {other}: {gap(values['kg'], values[other])}")
-    return lines, {name: interval(values["kg"]) for name, values in columns.items()}
+    part = part[part["model"].isin(["kg", "additive", "composition_ridge", "mean", "replicate", "training mean"])]
+    lines += [f"**The {len(doubles)} doubles of which both singles were seen.**", "", *scores_table(part), ""]
+    rewired = table[table["model"] == "kg, rewired"].groupby(["sharing", "seed"])["pearson_centred"].mean()
+    lines.append(
+        f"Spread of the centred score over the five rewired graphs: {spread(rewired[False])}; {spread(rewired[True])}. "
+        "The model itself has no randomness. In brackets 95 % bootstrap intervals over conditions; differences are "
+        "paired by condition."
+    )
+    return lines
 
 
 def dream4(table: pd.DataFrame) -> list[str]:
-    lines = ["| network | " + " | ".join(table["model"].unique()) + " | kg less ridge |"]
-    lines.append("|---" * (table["model"].nunique() + 2) + "|")
+    """One cell a knock-out: no replicate, no unbiased error; the squared error is that of the mean of training."""
+    models = list(table["model"].unique())
+    lines = ["| model | network | Pearson-delta | centred | squared error of the mean's |", "|---" * 5 + "|"]
+    for model in models:
+        for network, part in table.groupby("network"):
+            by = part.groupby(["model", "seed"])[["pearson_delta", "pearson_centred", "mse"]].mean()
+            base = by.loc["mean", "mse"].mean()
+            own = by.loc[model]
+            cells = [spread(own["pearson_delta"]), spread(own["pearson_centred"]), spread(own["mse"] / base)]
+            lines.append(f"| {model} | {network} | " + " | ".join(cells) + " |")
+    lines.append("")
     for network, part in table.groupby("network"):
-        by_seed = part.groupby(["model", "seed"])["pearson_delta"].mean()
-        by_condition = part.groupby(["model", "condition"])["pearson_delta"].mean()
-        cells = [spread(by_seed[model]) for model in table["model"].unique()]
-        difference = gap(by_condition["kg"], by_condition["composition_ridge"])
-        lines.append(f"| {network} | " + " | ".join(cells) + f" | {difference} |")
+        of = means(part)
+        told = [
+            f"{COLUMNS[s]} {gap(of['kg'], of['composition_ridge'], s)}" for s in ("pearson_delta", "pearson_centred")
+        ]
+        lines.append(f"- network {network}: kg − composition_ridge: " + "; ".join(told))
     return lines
 
 
 def simulated(table: pd.DataFrame, column: str) -> list[str]:
-    lines = [f"| {column} | share of the explainable variance | Pearson-delta |", "|---|---|---|"]
+    lines = [f"| {column} | share of the explainable variance | centred | Pearson-delta |", "|---|---|---|---|"]
     for name, part in table.groupby(column, sort=False):
-        lines.append(f"| {name} | {spread(part['share'])} | {spread(part['pearson'])} |")
+        cells = [spread(part[score]) for score in ("share", "pearson_centred", "pearson_delta")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
 def peers(table: pd.DataFrame) -> list[str]:
-    means = table.groupby(["model", "condition"])[["pearson_delta", "mse", "discrimination"]].mean()
-    lines = [
-        "| model | Pearson-delta | ± over seeds | MSE | discrimination | less composition ridge |",
-        "|---" * 6 + "|",
-    ]
-    order = means["pearson_delta"].groupby("model").mean().sort_values(ascending=False).index
-    for model in order:
-        values, by_seed = means.loc[model], table[table["model"] == model].groupby("seed")["pearson_delta"].mean()
-        ridge = means.loc["composition_ridge", "pearson_delta"]
-        difference = gap(values["pearson_delta"], ridge) if model != "composition_ridge" else ""
-        lines.append(
-            f"| {model} | {interval(values['pearson_delta'])} | {by_seed.std(ddof=1):.3f} | {values['mse'].mean():.4f} "
-            f"| {values['discrimination'].mean():.3f} | {difference} |"
-        )
-    return lines
+    by_seed = table.groupby(["model", "seed"])["pearson_centred"].mean().groupby("model").std(ddof=1)
+    told = ", ".join(f"{name} {value:.3f}" for name, value in by_seed.items() if name not in POINTS)
+    best = best_plain(table, "pearson_centred")
+    models = [name for name in table["model"].unique() if name not in (*POINTS, *PLAIN)]
+    differences = [line for name in models for line in gaps(table, name, [best])]
+    return [*scores_table(table), "", f"Standard deviation of the centred score over seeds: {told}.", "", *differences]
 
 
 def machine(folder: Path, name: str) -> str:
@@ -104,10 +141,9 @@ def write(folder: Path) -> None:
     """Write docs/results.md from whatever figures are there, and the table between the marks of the README."""
     tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     text = (Path(__file__).parent / "results_template.md").read_text()
-    summary: dict[str, str] = {}
     parts: dict[str, list[str]] = {}
     if "norman" in tables:
-        parts["norman"], summary = norman(tables["norman"])
+        parts["norman"] = norman(tables["norman"])
     if "dream4" in tables:
         parts["dream4"] = dream4(tables["dream4"])
     for name, column in (("simulated", "graph"), ("lines", "model")):
@@ -126,36 +162,36 @@ def write(folder: Path) -> None:
     if set(parts) >= {"norman", "dream4", "simulated", "lines"}:
         page = README.read_text()
         before, after = page.split(START)[0], page.split(END)[1]
-        README.write_text(before + START + "\n" + "\n".join(readme_table(tables, summary)) + "\n" + END + after)
+        README.write_text(before + START + "\n" + "\n".join(readme_table(tables)) + "\n" + END + after)
 
 
-def readme_table(tables: dict[str, pd.DataFrame], summary: dict[str, str]) -> list[str]:
-    norman_means = tables["norman"].groupby(["sharing", "model", "condition"])["pearson_delta"].mean()
-    lines = ["| task | kg | same model, scrambled graph | best plain baseline |", "|---|---|---|---|"]
-    baselines = ["no_change", "mean", "additive", "linear", "composition_ridge"]
-    for sharing, title in (
-        (False, "Norman, one condition left out"),
-        (True, "the same, all that share a gene left out too"),
-    ):
-        means = norman_means[sharing]
-        best = max(baselines, key=lambda name: means[name].mean())
-        cells = [interval(means[name]) for name in ("kg", "kg, rewired", best)]
-        lines.append(f"| {title} | {cells[0]} | {cells[1]} | {cells[2]}, {best} |")
+def readme_table(tables: dict[str, pd.DataFrame]) -> list[str]:
+    lines = ["| task | score | kg | same model, scrambled graph | best plain baseline | mean | replicate |"]
+    lines.append("|---" * 7 + "|")
+    for sharing, title in ((False, "Norman, one left out"), (True, "all that share a gene left out too")):
+        part = tables["norman"][tables["norman"]["sharing"] == sharing]
+        found = summaries(part)
+        for score, words in COLUMNS.items():
+            best = best_plain(part, score)
+            names = ("kg", "kg, rewired", best, "mean", "replicate")
+            cells = [interval(found[name].loc[score]) for name in names]
+            cells[2] += f", {best}"
+            cells[3:] = [cell.split(" (")[0] for cell in cells[3:]]
+            lines.append(f"| {title} | {words} | " + " | ".join(cells) + " |")
     for network, part in tables["dream4"].groupby("network"):
         by = part.groupby(["model", "seed"])["pearson_delta"].mean()
-        cells = [spread(by[name]) for name in ("kg", "kg, rewired", "composition_ridge")]
-        lines.append(
-            f"| DREAM4 network {network}, unseen knock-outs | " + " | ".join(cells[:2]) + f" | {cells[2]}, ridge |"
-        )
+        cells = [spread(by[name]) for name in ("kg", "kg, rewired", "composition_ridge", "mean")]
+        cells[2] += ", composition_ridge"
+        lines.append(f"| DREAM4 network {network}, unseen knock-outs | Pearson-delta | " + " | ".join(cells) + " | |")
     by = tables["simulated"].set_index("graph")
-    cells = [spread(by.loc[name, "share"]) for name in ("0% random", "rewired", "composition_ridge")]
-    lines.append(
-        "| simulated, unseen knock-outs, share of variance | " + " | ".join(cells[:2]) + f" | {cells[2]}, ridge |"
-    )
+    cells = [spread(by.loc[name, "share"]) for name in ("0% random", "rewired", "composition_ridge", "mean")]
+    cells[2] += ", composition_ridge"
+    lines.append("| simulated, unseen knock-outs | share of variance | " + " | ".join(cells) + " | |")
     by = tables["lines"].set_index("model")
-    shift = "mean shift of the other lines"
-    cells = [spread(by.loc[name, "share"]) for name in ("kg", shift)]
-    lines.append(f"| simulated, unseen cell line, share of variance | {cells[0]} | | {cells[1]}, {shift} |")
+    cells = [spread(by.loc[name, "share"]) for name in ("kg", "mean shift of the other lines")]
+    lines.append(
+        f"| simulated, unseen cell line | share of variance | {cells[0]} | | {cells[1]}, mean shift of the others | | |"
+    )
     return lines
 
 

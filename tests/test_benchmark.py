@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 
 from kgnn.benchmark import run_benchmark
-from kgnn.data import simulate
-from kgnn.errors import InputError
+from kgnn.data import load_split, merge_validation, simulate
+from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation import benchmark
+from kgnn.evaluation.headline import POINTS
 from kgnn.evaluation.report import paired_table, summary_table
+from kgnn.files import read_h5ad
 from kgnn.graph import KnowledgeGraph, load_table
-from kgnn.metrics import summarize
+from kgnn.metrics import crossed_scores, reference_scores, summarize
+from kgnn.models import make_model
 
 CONFIG = """
 seeds = [0, 1]
@@ -57,7 +60,7 @@ def scores(folder):
 
 
 def test_every_fit_leaves_predictions_scores_and_its_choice(folder, scores):
-    assert set(scores["model"]) == {"kg", "kg, rewired", "mean", "composition_ridge", "cpa"}
+    assert set(scores["model"]) == {"kg", "kg, rewired", "mean", "composition_ridge", "cpa", *POINTS}
     runs = folder / "out/runs/sim/random_condition-seed0"
     assert {file.name for file in (runs / "kg").iterdir()} == {
         "predictions.h5ad",
@@ -67,7 +70,7 @@ def test_every_fit_leaves_predictions_scores_and_its_choice(folder, scores):
     }
     chosen = json.loads((runs / "cpa/run.json").read_text())
     assert len(chosen["tried"]) == 2  # the budget, of three
-    best = max(chosen["tried"], key=lambda row: row["pearson_delta"])
+    best = max(chosen["tried"], key=lambda row: row["pearson_centred"])
     assert chosen["chosen"] == {"channels": best["channels"]}
 
 
@@ -106,22 +109,74 @@ def test_a_fit_that_dies_while_writing_leaves_nothing(folder, scores, monkeypatc
 
 def test_summary_and_pairs_are_means_over_conditions_of_means_over_seeds(scores):
     summary = summary_table(scores).set_index("model")
-    part = scores[scores["model"] == "kg"].groupby("condition")[["pearson_delta"]].mean()
-    assert summary.loc["kg", "pearson_delta"] == pytest.approx(part["pearson_delta"].mean())
-    assert summary.loc["kg", "pearson_delta_low"] == pytest.approx(summarize(part).loc["pearson_delta", "low"])
-    by_seed = scores[scores["model"] == "kg"].groupby("seed")["pearson_delta"].mean()
-    assert summary.loc["kg", "pearson_delta_sd"] == pytest.approx(by_seed.std(ddof=1))
-    pairs = paired_table(scores).set_index("model")
-    baselines = summary.loc[["mean", "composition_ridge"], "pearson_delta"]
-    assert set(pairs["against"]) == {baselines.idxmax()}
-    assert pairs.loc["kg", "mean"] == pytest.approx(summary.loc["kg", "pearson_delta"] - baselines.max())
+    part = scores[scores["model"] == "kg"].groupby("condition")[["pearson_centred"]].mean()
+    assert summary.loc["kg", "pearson_centred"] == pytest.approx(part["pearson_centred"].mean())
+    assert summary.loc["kg", "pearson_centred_low"] == pytest.approx(summarize(part).loc["pearson_centred", "low"])
+    by_seed = scores[scores["model"] == "kg"].groupby("seed")["pearson_centred"].mean()
+    assert summary.loc["kg", "pearson_centred_sd"] == pytest.approx(by_seed.std(ddof=1))
+    pairs = paired_table(scores).set_index(["score", "model"])
+    for score, best in (("pearson_centred", "idxmax"), ("mse_ratio", "idxmin")):
+        baselines = summary.loc[["mean", "composition_ridge"], score].astype(float)
+        against = baselines.agg(best)
+        assert set(pairs.loc[score, "against"]) == {against}
+        expected = summary.loc["kg", score] - summary.loc[against, score]
+        assert pairs.loc[(score, "kg"), "mean"] == pytest.approx(expected)
+
+
+def test_the_points_of_reference_are_those_of_each_split(folder, scores):
+    for seed in (0, 1):
+        fold = load_split(folder / f"out/runs/sim/random_condition-seed{seed}/kg/split.json")
+        adata = read_h5ad(folder / "sim.h5ad")
+        expected = reference_scores(adata, merge_validation(fold), exclude_targets=True, seed=seed)["pearson_centred"]
+        part = scores[(scores["seed"] == seed) & scores["model"].isin(POINTS)].set_index(["model", "condition"])
+        pd.testing.assert_series_equal(part["pearson_centred"].sort_index(), expected.sort_index(), check_names=False)
+    row = summary_table(scores).set_index("model")
+    of = row["pearson_centred"]
+    calibrated = (of["kg"] - of["training mean"]) / (of["replicate"] - of["training mean"])
+    assert row.loc["kg", "pearson_centred_calibrated"] == pytest.approx(calibrated)
+    assert row.loc["replicate", "verdict"] == ""
+    assert "han the mean of the training perturbations" in row.loc["kg", "verdict"]
+
+
+def test_crossed_scores_are_of_fits_on_halves_of_the_control_cells(folder, scores):
+    fold = load_split(folder / "out/runs/sim/random_condition-seed1/kg/split.json")
+    adata = read_h5ad(folder / "sim.h5ad")
+    kg = benchmark._graph(_task(folder, fold), adata)
+    fitting = merge_validation(fold)
+    expected = crossed_scores(
+        lambda: make_model("kg", kg), adata, fitting, n_draws=1, exclude_targets=True, seed=1, fit_options={"seed": 1}
+    )
+    part = scores[(scores["seed"] == 1) & (scores["model"] == "kg")].set_index("condition").loc[expected.index]
+    for column, of in (("pearson_crossed", "pearson_delta"), ("pds_cosine", "pds_cosine")):
+        pd.testing.assert_series_equal(part[column], expected[of], check_names=False, rtol=1e-6)
+
+
+def _task(folder, fold):
+    dataset = {"path": str(folder / "sim.h5ad"), "graph": str(folder / "kg")}
+    return benchmark.Task(folder, dataset, fold, {"graph": "true"}, 1, 1, 1, "", "")
+
+
+def test_one_control_cell_cannot_be_crossed_and_the_rest_is_there(folder, tmp_path):
+    adata = read_h5ad(folder / "sim.h5ad")
+    controls = adata.obs_names[adata.obs["condition"] == "control"]
+    adata[~adata.obs_names.isin(controls[1:])].copy().write_h5ad(tmp_path / "one.h5ad")
+    config = {
+        "datasets": [{"name": "one", "path": str(tmp_path / "one.h5ad"), "coexpression": False}],
+        "splits": [{"kind": "random_condition"}],
+        "models": [{"type": "mean"}],
+    }
+    with pytest.warns(DataWarning, match="one control cell, which cannot be halved: no score is crossed"):
+        found = run_benchmark(config, tmp_path / "out").set_index("model").loc["mean"]
+    assert found["pearson_delta"].notna().all()
+    none = run_benchmark(config | {"crossed": 0}, tmp_path / "out").set_index("model").loc["mean"]
+    assert none["pds_cosine"].notna().all()
 
 
 def test_the_page_stands_alone(folder, scores):
     page = (folder / "out/report.html").read_text()
     assert "data:image/png;base64," in page
     assert "http" not in page
-    for text in ("kg, rewired", "Noise ceiling", "coverage_90", "kg − "):
+    for text in ("kg, rewired", "replicate", "coverage_90", "kg − ", "han the mean of the training perturbations"):
         assert text in page
     assert (folder / "out/sim-random_condition.png").stat().st_size > 5_000
 
@@ -137,6 +192,8 @@ def test_the_page_stands_alone(folder, scores):
         ('name = "kg, rewired"', 'name = "kg"', "same name"),
         ('type = "cpa"', "", "neither type nor name"),
         ('path = "sim.h5ad"', "", "lacks 'path'"),
+        ("seeds = [0, 1]", "crossed = -1", "crossed = -1; it must be"),
+        ('name = "kg, rewired"', 'name = "replicate"', "names a point of reference"),
         ("[[splits]]", "[splits", "not readable as TOML"),
     ],
 )

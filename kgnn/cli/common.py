@@ -28,7 +28,8 @@ def new_table(title: str | None, columns: list[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         left = number == 0 or column in ("source", "side", "other")
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+        name = column == "model"  # a word; other columns give way
+        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=name)
     return table
 
 

@@ -18,22 +18,27 @@ def benchmark(
 ) -> None:
     """Compare models on data sets and splits; what is done is not done again."""
     from kgnn.evaluation.benchmark import run_benchmark
+    from kgnn.evaluation.headline import HEADLINE
     from kgnn.evaluation.report import paired_table, summary_table
     from kgnn.plotting.report import write_report
 
     scores = run_benchmark(
         config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"), page=write_report
     )
-    summary = summary_table(scores)
+    summary, paired = summary_table(scores), paired_table(scores)
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=False):
-        table = new_table(f"{dataset}, {split}", ["model", "Pearson Δ", "95 % interval", "MSE", "discrimination"])
-        for row in part.sort_values("pearson_delta", ascending=False).to_dict("records"):
-            interval = f"{row['pearson_delta_low']:.3f} – {row['pearson_delta_high']:.3f}"
-            values = (f"{row['pearson_delta']:.3f}", interval, f"{row['mse']:.4f}", f"{row['discrimination']:.3f}")
-            table.add_row(str(row["model"]), *values)
+        columns = {name: words for name, words in {**HEADLINE, "pearson_crossed": "Δ crossed"}.items() if name in part}
+        first, *others = columns.values()
+        table = new_table(f"{dataset}, {split}", ["model", first, "95 % interval", *others])
+        for row in part.sort_values("pearson_centred", ascending=False).to_dict("records"):
+            centred, *further = ("" if pd.isna(row[name]) else f"{row[name] + 0:.3f}" for name in columns)
+            interval = f"{row['pearson_centred_low']:.3f} – {row['pearson_centred_high']:.3f}" if centred else ""
+            table.add_row(str(row["model"]), centred, interval, *further)
         console.print(table)
+        for row in part[part["verdict"] != ""].to_dict("records"):
+            console.print(f"{row['model']}: {row['verdict']}", markup=False)
     console.print(f"{out}/report.html holds everything on one page")
-    write_result(json, {"summary": summary.to_dict("records"), "paired": paired_table(scores).to_dict("records")})
+    write_result(json, {"summary": summary.to_dict("records"), "paired": paired.to_dict("records")})
 
 
 def ablate(

@@ -33,26 +33,19 @@ def demo(
 ) -> None:
     """Simulate a screen; compare the default model and GEARS on the true, a rewired and no graph with baselines."""
     from kgnn.cli.demo import run_demo
+    from kgnn.evaluation.headline import HEADLINE
 
     result = run_demo(out, seed, lambda step: console.print(f"[dim]· {step}[/]"))
-    scores = pd.DataFrame(
-        {
-            name: {score: values["mean"] for score, values in summary.items()}
-            for name, summary in result["models"].items()
-        }
-    ).T
-    columns = {
-        "mse": "MSE",
-        "pearson_delta": "Pearson Δ",
-        "pearson_centred": "centred",
-        "mse_ratio": "MSE ratio",
-        "pds_cosine": "PDS",
-    }
+    rows = result["models"] | result["references"]
+    means = {name: {score: values["mean"] for score, values in summary.items()} for name, summary in rows.items()}
+    columns = {**HEADLINE, "mse": "MSE", "pearson_delta": "Pearson Δ, control"}
+    scores = pd.DataFrame(means).T
     title = f"{result['conditions']['test']} unseen conditions, perturbed genes left out"
     table = new_table(title, ["model", *columns.values()])
-    for name, row in scores.sort_values("pearson_delta", ascending=False).iterrows():
-        table.add_row(str(name), *(f"{row[column]:.3f}" for column in columns))
+    for name, row in scores.sort_values("pearson_centred", ascending=False).iterrows():
+        table.add_row(str(name), *("" if pd.isna(row[column]) else f"{row[column] + 0:.3f}" for column in columns))
     console.print(table)
+    console.print(f"The default model, true graph: {result['verdict']}")
     console.print(
         f"{result['seconds']:.0f} s; {out}/scores.png shows the 95 % intervals. The same model on scrambled edges "
         "tells what the graph is worth."

@@ -192,7 +192,7 @@ def evaluate(
         fits = crossed_scores(
             lambda: make_model(prediction, kg, **names), adata, parts, exclude_targets=exclude_targets, **names
         )
-        scores["pearson_crossed"] = fits["pearson_delta"]
+        scores = scores.assign(pearson_crossed=fits["pearson_delta"], pds_cosine=fits["pds_cosine"])
     cells = predicted.obs["condition"].value_counts().max() > 1
     options = {"metrics": metric, "exclude_targets": exclude_targets, "cells": bool(cells)} | names
     with warnings.catch_warnings():

@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import logging
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,8 +25,9 @@ from kgnn.data.lines import fitting_cells
 from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation, save_split, training_cells
 from kgnn.data.splits import split as make_split
 from kgnn.errors import DataWarning, InputError
-from kgnn.evaluation.metrics import evaluate
-from kgnn.files import content_of, existing_file, new_file, new_folder, read_h5ad, read_json, write_json
+from kgnn.evaluation.config import REFERENCES, read_config
+from kgnn.evaluation.metrics import control_halves, crossed_scores, evaluate, reference_scores
+from kgnn.files import content_of, new_file, new_folder, read_h5ad, read_json, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression
 from kgnn.graph.coverage import SAYS_LITTLE
 from kgnn.graph.storage import read_manifest
@@ -41,7 +41,7 @@ from kgnn.progress import silent, track
 logger = logging.getLogger("kgnn")
 
 RUN, PREDICTIONS, SCORES = "run.json", "predictions.h5ad", "scores.csv"
-GRAPHS = ("true", "rewired", "none")
+NAMES, CHOSEN_BY = ("condition_key", "control", "group_key"), "pearson_centred"
 FIT_OPTIONS = set(options_of(Trained.fit)) - {"data", "seed"}  # of a grid; the others are the model's
 
 
@@ -51,96 +51,12 @@ class Task(NamedTuple):
     folder: Path
     dataset: dict[str, Any]
     split: Split
-    model: dict[str, Any]
+    model: dict[str, Any]  # empty for what anyone could predict
     seed: int
     budget: int
+    crossed: int
     content: str
     home: str  # where import strings are found
-
-
-ENTRIES = {
-    "datasets": {
-        "name",
-        "path",
-        "graph",
-        "coexpression",
-        "exclude_targets",
-        "condition_key",
-        "control",
-        "group_key",
-    },
-    "splits": {"name", "kind", "path", "test_fraction", "val_fraction", "held_out", "seen_fraction"},
-    "models": {"name", "type", "graph", "options", "fit", "grid"},
-}
-
-
-def read_config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Read and check a benchmark's TOML file, or the same as a dictionary.
-
-    `seeds` (list), `tuning_budget` (combinations of a model's `grid` tried on validation conditions, default 8),
-    `[[datasets]]` with `name`, `path` (H5AD, relative to the file), `graph` (saved graph, optional), `coexpression`
-    (default true), `condition_key`, `control`, `group_key`, `exclude_targets`; `[[splits]]` with `kind` and the
-    options of `kgnn.data.split`, or `path` of a split; `[[models]]` with `name`, `type` (encoder, baseline, or a model
-    or encoder of one's own as `"package.module:Name"`, in a dictionary also the class or an instance), `graph`
-    (`true`, `rewired`, `none`), `options`, `fit`, and `grid`: option → values to choose from.
-
-    Raises:
-        InputError: unreadable, or an entry is missing or unknown.
-    """
-    if isinstance(config, Mapping):
-        return _check(copy.deepcopy(dict(config)), Path(), "the configuration")
-    path = existing_file(config)
-    try:
-        return _check(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.parent, str(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as TOML: {error}") from None
-
-
-def _check(config: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
-    _check_entries(config, where)
-    for row in config["models"]:
-        row.setdefault("type", row.get("name"))
-        if row["type"] is None:
-            raise InputError(f"{where}: a [[models]] entry has neither type nor name")
-        row.setdefault("name", name_of(row["type"]))
-        if row.setdefault("graph", "true") not in GRAPHS:
-            raise InputError(f"{where}: model {row['name']!r}: graph must be one of {', '.join(GRAPHS)}")
-        make_model(row["type"], **row.get("options", {}))  # an unknown type ends here
-    for row in config["datasets"]:
-        for entry in ("name", "path"):
-            if entry not in row:
-                raise InputError(f"{where}: a [[datasets]] entry lacks {entry!r}")
-        row["path"] = str(folder / row["path"])
-        row["graph"] = str(folder / row["graph"]) if row.get("graph") else None
-    for row in config["splits"]:
-        if "path" in row:
-            row["path"] = str(folder / row["path"])
-        elif "kind" not in row:
-            raise InputError(f"{where}: a [[splits]] entry has neither kind nor path")
-        row.setdefault("name", row.get("kind") or Path(row["path"]).stem)
-    for table in ENTRIES:
-        names = [row["name"] for row in config[table]]
-        if len(set(names)) < len(names):
-            raise InputError(f"{where}: two [[{table}]] have the same name; give each its own")
-    return {"seeds": [0], "tuning_budget": 8} | config
-
-
-def _check_entries(config: dict[str, Any], where: str) -> None:
-    unknown = set(config) - {*ENTRIES, "seeds", "tuning_budget"}
-    if unknown:
-        raise InputError(
-            f"{where}: unknown entry {sorted(unknown)[0]!r}; known are seeds, tuning_budget, {', '.join(ENTRIES)}"
-        )
-    for table, entries in ENTRIES.items():
-        if not config.get(table):
-            raise InputError(f"{where}: no [[{table}]]; give at least one")
-        for number, row in enumerate(config[table], 1):
-            wrong = set(row) - entries
-            if wrong:
-                known = ", ".join(sorted(entries))
-                raise InputError(
-                    f"{where}: [[{table}]] {number}: unknown entry {sorted(wrong)[0]!r}; known are {known}"
-                )
 
 
 def run_benchmark(
@@ -155,7 +71,9 @@ def run_benchmark(
 
     `out/runs/<dataset>/<split>/<model>/` holds `predictions.h5ad`, `scores.csv` and `run.json`, written whole or not at
     all, so that a run that was killed goes on where it stopped; a run whose configuration or data changed is done
-    again. `out/` holds `scores.csv`, `summary.csv`, `paired.csv`, figures and `report.html`.
+    again. `references/` beside the models holds the scores of `kgnn.metrics.reference_scores`, rows of the result like
+    theirs. `pearson_crossed` and `pds_cosine` are of fits on halves of the control cells. `out/` holds `scores.csv`,
+    `summary.csv`, `paired.csv`, figures and `report.html`.
 
     Args:
         config: the TOML file, or the same as a dictionary; see `read_config`.
@@ -172,7 +90,7 @@ def run_benchmark(
     out, say = Path(out), report or logger.info
     tasks = [task for dataset in settings["datasets"] for task in _tasks(dataset, settings, out)]
     waiting = [task for task in tasks if not _is_done(task)]
-    say(f"{len(tasks)} fits, {len(tasks) - len(waiting)} of them done before")
+    say(f"{len(tasks)} runs, {len(tasks) - len(waiting)} of them done before")
     jobs = (delayed(_run)(task) for task in waiting)
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(jobs)
     for number, name in enumerate(track(done, "fitting", len(waiting)), 1):
@@ -201,11 +119,10 @@ def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list
             else:
                 parts = {row["name"]: make_split(adata, row["kind"], seed=seed, **options, **names)}
             for name, fold in parts.items():
-                for model in settings["models"]:
-                    folder = out / "runs" / dataset["name"] / f"{name}-seed{seed}" / model["name"]
-                    tasks.append(
-                        Task(folder, dataset, fold, model, seed, settings["tuning_budget"], content, str(Path.cwd()))
-                    )
+                for model in [*settings["models"], {}]:
+                    folder = out / "runs" / dataset["name"] / f"{name}-seed{seed}" / model.get("name", REFERENCES)
+                    numbers = seed, settings["tuning_budget"], settings["crossed"]
+                    tasks.append(Task(folder, dataset, fold, model, *numbers, content, str(Path.cwd())))
     return tasks
 
 
@@ -220,7 +137,7 @@ def _content(dataset: dict[str, Any]) -> str:
 
 def _key(task: Task) -> str:
     """What the result depends on: the task, the data's content and the graph's."""
-    parts = [task.content, task.dataset, task.split, task.model, task.seed, task.budget]
+    parts = [task.content, task.dataset, task.split, task.model, task.seed, task.budget, task.crossed]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_identity).encode()).hexdigest()
 
 
@@ -238,19 +155,57 @@ def _run(task: Task) -> str:
     search_too(task.home)
     adata = read_h5ad(task.dataset["path"])
     with threadpool_limits(1), warnings.catch_warnings(), silent(), _quiet():
-        if task.model["graph"] != "true":
+        if task.model.get("graph", "none") != "true":
             warnings.filterwarnings("ignore", SAYS_LITTLE, DataWarning)
-        kg = _graph(task, adata) if make_model(task.model["type"], **task.model.get("options", {})).uses_graph else None
-        tried, chosen = _tune(task, adata, kg)
-        prediction, scores = _fit(task, adata, kg, task.split, chosen, "test")
+        prediction, scores, told = _references(task, adata) if not task.model else _fitted(task, adata)
     with new_folder(task.folder, RUN) as folder:
-        with new_file(folder / PREDICTIONS) as file:
-            prediction.write_h5ad(file)
+        if prediction is not None:
+            with new_file(folder / PREDICTIONS) as file:
+                prediction.write_h5ad(file)
         with new_file(folder / SCORES) as file:
             scores.to_csv(file)
         save_split(task.split, folder / "split.json")
-        write_json(folder / RUN, {"key": _key(task), "chosen": chosen, "tried": tried, "seed": task.seed})
+        write_json(folder / RUN, {"key": _key(task), "seed": task.seed} | told)
     return "/".join(task.folder.parts[-3:])
+
+
+def _references(task: Task, adata: AnnData) -> tuple[None, pd.DataFrame, dict[str, Any]]:
+    """Scores of no change, the mean of training and the experiment repeated."""
+    options = {"exclude_targets": task.dataset.get("exclude_targets", True)} | _names(task, *NAMES)
+    found = reference_scores(adata, merge_validation(task.split), seed=task.seed, **options)
+    return None, found.rename_axis(["model", "condition"]), {}
+
+
+def _fitted(task: Task, adata: AnnData) -> tuple[AnnData, pd.DataFrame, dict[str, Any]]:
+    """Prediction and scores of a model, its options chosen on validation conditions; what was tried and chosen."""
+    kg = _graph(task, adata) if make_model(task.model["type"], **task.model.get("options", {})).uses_graph else None
+    tried, chosen = _tune(task, adata, kg)
+    prediction, scores = _fit(task, adata, kg, task.split, chosen, "test")
+    if task.crossed:
+        scores = scores.assign(**_crossed(task, adata, kg, chosen))
+    return prediction, scores, {"chosen": chosen, "tried": tried}
+
+
+def _crossed(task: Task, adata: AnnData, kg: KnowledgeGraph | None, chosen: Mapping[str, Any]) -> pd.DataFrame:
+    """`pearson_crossed` and `pds_cosine` of fits on halves of the control cells; nothing where one cell is all."""
+    names = _names(task, *NAMES)
+    try:
+        control_halves(adata, task.seed, **names)
+    except InputError as error:
+        warnings.warn(f"{error}: no score is crossed", DataWarning, stacklevel=2)
+        return pd.DataFrame()
+    model, fit_options, fitting = _model(task, kg, task.split, chosen, "test")
+    found = crossed_scores(
+        lambda: copy.deepcopy(model),
+        adata,
+        fitting,
+        n_draws=task.crossed,
+        exclude_targets=task.dataset.get("exclude_targets", True),
+        seed=task.seed,
+        fit_options=fit_options,
+        **names,
+    )
+    return found[["pearson_delta", "pds_cosine"]].rename(columns={"pearson_delta": "pearson_crossed"})
 
 
 @contextmanager
@@ -270,15 +225,14 @@ def _graph(task: Task, adata: AnnData) -> KnowledgeGraph | None:
         return None
     kg = KnowledgeGraph.load(task.dataset["graph"]) if task.dataset["graph"] else None
     if task.dataset.get("coexpression", True) and (kg is None or COEXPRESSED not in kg.relations):
-        names = {key: task.dataset[key] for key in ("condition_key", "control") if key in task.dataset}
-        learned = load_coexpression(training_cells(adata, task.split, **names))
+        learned = load_coexpression(training_cells(adata, task.split, **_names(task, "condition_key", "control")))
         kg = learned if kg is None else kg | learned
     assert kg is not None or not task.dataset.get("coexpression", True)
     return kg.rewire(task.seed) if kg is not None and task.model["graph"] == "rewired" else kg
 
 
 def _tune(task: Task, adata: AnnData, kg: KnowledgeGraph | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Try up to `budget` combinations of the grid on validation conditions; the best mean Pearson-delta wins."""
+    """Try up to `budget` combinations of the grid on validation conditions; the best centred Pearson-delta wins."""
     grid = task.model.get("grid", {})
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if len(combinations) <= 1:
@@ -292,8 +246,8 @@ def _tune(task: Task, adata: AnnData, kg: KnowledgeGraph | None) -> tuple[list[d
     tried = []
     for number in sorted(drawn.tolist()):
         scores = _fit(task, adata, kg, parts, combinations[number], "val")[1]
-        tried.append(combinations[number] | {"pearson_delta": float(scores["pearson_delta"].mean())})
-    best = max(tried, key=lambda row: row["pearson_delta"])
+        tried.append(combinations[number] | {CHOSEN_BY: float(scores[CHOSEN_BY].mean())})
+    best = max(tried, key=lambda row: np.nan_to_num(row[CHOSEN_BY], nan=-np.inf))
     return tried, {name: best[name] for name in grid}
 
 
@@ -301,30 +255,38 @@ def _fit(
     task: Task, adata: AnnData, kg: KnowledgeGraph | None, parts: Split, chosen: Mapping[str, Any], on: str
 ) -> tuple[AnnData, pd.DataFrame]:
     """Fit on training conditions and predict those of the group `on`."""
-    names = {key: task.dataset[key] for key in ("condition_key", "control", "group_key") if key in task.dataset}
+    model, fit_options, fitting = _model(task, kg, parts, chosen, on)
+    model.fit(adata, fitting, **fit_options)
+    own = not isinstance(model, PerturbationModel)
+    prediction = model.predict(parts[on] if own else ["control", *parts[on]], **line_of(model, parts))
+    scored = merge_validation(parts) if on == "test" else parts | {"val": [], "test": parts[on]}
+    options = {"exclude_targets": task.dataset.get("exclude_targets", True)} | _names(task, *NAMES)
+    return prediction, evaluate(prediction, adata, scored, **options)
+
+
+def _model(
+    task: Task, kg: KnowledgeGraph | None, parts: Split, chosen: Mapping[str, Any], on: str
+) -> tuple[Any, dict[str, Any], Split]:
+    """The unfitted model, the options of its `fit`, and the split that it is fitted with to predict the group `on`."""
     fit_options, options = dict(task.model.get("fit", {})), dict(task.model.get("options", {}))
     for name, value in chosen.items():
         (fit_options if name in FIT_OPTIONS else options)[name] = value
-    model = make_model(task.model["type"], kg, **options, **names)
+    model = make_model(task.model["type"], kg, **options, **_names(task, *NAMES))
     if isinstance(model, PerturbationModel) and model.by_epochs:
         fit_options = {"enable_progress_bar": False, "accelerator": "cpu"} | fit_options
     fitting = parts if model.by_epochs or on == "val" else merge_validation(parts)
-    model.fit(adata, fitting, seed=task.seed, **fit_options)
-    own = not isinstance(model, PerturbationModel)
-    prediction = model.predict(parts[on] if own else ["control", *parts[on]], **line_of(model, parts))
-    scored = parts | {"val": [], "test": parts[on]}
-    scores = evaluate(
-        prediction,
-        adata,
-        scored,
-        exclude_targets=task.dataset.get("exclude_targets", True),
-        **names,
-    )
-    return prediction, scores
+    return model, fit_options | {"seed": task.seed}, fitting
+
+
+def _names(task: Task, *keys: str) -> dict[str, Any]:
+    """What the data set calls its columns, as far as it says."""
+    return {key: task.dataset[key] for key in keys if key in task.dataset}
 
 
 def _read_scores(task: Task) -> pd.DataFrame:
     scores = pd.read_csv(task.folder / SCORES, keep_default_na=True)
     dataset, split, model = task.folder.parts[-3:]
     kind = task.split["kind"] if "kind" in task.split else split.rsplit("-seed", 1)[0]
-    return scores.assign(dataset=dataset, split=kind, model=model, seed=task.seed)
+    if task.model:
+        scores["model"] = model
+    return scores.assign(dataset=dataset, split=kind, seed=task.seed)

@@ -1,71 +1,88 @@
-"""What a benchmark's scores say: summary, paired differences, noise ceiling."""
+"""What a benchmark's scores say: summary, reference points, paired differences, verdicts in words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from kgnn.evaluation.metrics import noise_ceiling, paired_difference, summarize
+from kgnn.evaluation.headline import HEADLINE, POINTS, verdict
+from kgnn.evaluation.metrics import paired_difference, summarize
+from kgnn.evaluation.metrics.references import MEAN
 from kgnn.evaluation.metrics.table import RATIOS, larger_is_better
-from kgnn.files import read_h5ad
 from kgnn.models import BASELINES
 
-SHOWN = ["pearson_centred", "pds_cosine", "mse_ratio", "mse", "mae", "pearson_delta", "pearson_delta_top20"]
-SHOWN += ["pearson_crossed", "discrimination", "weighted_r2", "wrong_direction_top20", "de_overlap_top20", "de_auprc"]
-SHOWN += ["coverage_90"]
+SHOWN = [*HEADLINE, "pearson_crossed", "pearson_delta", "pearson_delta_top20", "mse", "mae", "discrimination"]
+SHOWN += ["weighted_r2", "wrong_direction_top20", "de_overlap_top20", "de_auprc", "coverage_90"]
+COMPARED = (*HEADLINE, "pearson_crossed", "pearson_delta")
 
 
-def summarize_seeds(scores: pd.DataFrame) -> pd.DataFrame:
-    """`summarize` the shown scores: over conditions, of the mean over seeds."""
+def over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """The shown scores: of each model and condition the mean over seeds; index (model, condition)."""
     parts = [part for name in SHOWN for part in RATIOS.get(name, (name,)) if part in scores]
-    summary = summarize(scores.groupby("condition")[parts].mean())
-    return summary.loc[[name for name in SHOWN if name in summary.index]]
+    return scores.groupby(["model", "condition"])[parts].mean()
+
+
+def summaries(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`summarize` of each model and each reference point of one data set and split, beside these points."""
+    means = over_seeds(scores)
+    points = means[means.index.get_level_values("model").isin(POINTS)]
+    found = {}
+    for model in means.index.unique("model"):
+        table = summarize(means.loc[model], references=points if len(points) and model not in POINTS else None)
+        found[str(model)] = table.loc[[name for name in SHOWN if name in table.index]]
+    return found
 
 
 def summary_table(scores: pd.DataFrame) -> pd.DataFrame:
     """One row a data set, kind of split and model: each score's mean over conditions of the mean over seeds, its 95 %
-    bootstrap interval over conditions (`_low`, `_high`), and `_sd`, the standard deviation over seeds."""
+    bootstrap interval over conditions (`_low`, `_high`), `_sd`, the standard deviation over seeds, and `_calibrated`
+    (see `summarize`); `verdict`, whether the model is better than the mean of the training perturbations."""
     rows = []
-    for (dataset, split, model), part in scores.groupby(["dataset", "split", "model"], sort=False):
-        summary = summarize_seeds(part)
-        by_seed = pd.DataFrame({seed: summarize_seeds(rows)["mean"] for seed, rows in part.groupby("seed")})
-        spread = by_seed.std(axis=1, ddof=1)
-        row: dict[str, Any] = {"dataset": dataset, "split": split, "model": model, "seeds": part["seed"].nunique()}
-        row["conditions"] = part["condition"].nunique()
-        for name, values in summary.iterrows():
-            row |= {name: values["mean"], f"{name}_low": values["low"], f"{name}_high": values["high"]}
-            row[f"{name}_sd"] = spread[name]
-        rows.append(row)
+    for (dataset, split), part in scores.groupby(["dataset", "split"], sort=False):
+        by_seed = {seed: summaries(rows_of) for seed, rows_of in part.groupby("seed")}
+        for model, summary in summaries(part).items():
+            own = part[part["model"] == model]
+            row: dict[str, Any] = {"dataset": dataset, "split": split, "model": model, "seeds": own["seed"].nunique()}
+            row["conditions"] = own["condition"].nunique()
+            spread = pd.DataFrame({seed: found[model]["mean"] for seed, found in by_seed.items() if model in found})
+            for name, values in summary.iterrows():
+                row |= {name: values["mean"], f"{name}_low": values["low"], f"{name}_high": values["high"]}
+                row |= {f"{name}_sd": spread.loc[name].std(ddof=1), f"{name}_calibrated": values.get("calibrated")}
+            rows.append(row | {"verdict": "" if model in POINTS else verdict(summary)})
     return pd.DataFrame(rows)
 
 
-def paired_table(scores: pd.DataFrame, score: str = "pearson_delta", best: str | None = None) -> pd.DataFrame:
-    """Difference of each model to the best baseline, paired by condition, with its 95 % bootstrap interval.
+def paired_table(scores: pd.DataFrame, names: Sequence[str] = COMPARED) -> pd.DataFrame:
+    """Difference of each model to the best baseline in each of some scores, paired by condition, with its 95 %
+    bootstrap interval.
 
-    The best baseline is the one of the best mean score; `best` names another model to compare with.
+    The best baseline is the one of the best score; where no baseline was run, the mean of training.
     """
     rows = []
     for (dataset, split), part in scores.groupby(["dataset", "split"], sort=False):
-        means = part.groupby(["model", "condition"])[score].mean()
-        baselines = [name for name in means.index.unique("model") if is_baseline(name)]
-        if best is None and not baselines:
-            continue
-        choose = max if larger_is_better(score) else min
-        against = best or choose(baselines, key=lambda name: means[name].mean())
-        for model in means.index.unique("model"):
-            if model != against:
-                gap = paired_difference(means[model].to_frame(score), means[against].to_frame(score), score)
-                rows.append({"dataset": dataset, "split": split, "model": model, "against": against} | gap)
-    return pd.DataFrame(rows, columns=["dataset", "split", "model", "against", "mean", "low", "high", "n"])
+        means = over_seeds(part)
+        models = [model for model in means.index.unique("model") if model not in POINTS]
+        baselines = [name for name in models if is_baseline(name)] or [MEAN]
+        for score in names:
+            values = {name: _mean(means, name, score) for name in baselines}
+            if all(pd.isna(value) for value in values.values()):
+                continue
+            against = pd.Series(values).agg("idxmax" if larger_is_better(score) else "idxmin")
+            for model in models:
+                if model != against:
+                    gap = paired_difference(means.loc[model], means.loc[against], score)
+                    place = {"dataset": dataset, "split": split, "score": score, "model": model, "against": against}
+                    rows.append(place | gap)
+    return pd.DataFrame(rows, columns=["dataset", "split", "score", "model", "against", "mean", "low", "high", "n"])
+
+
+def _mean(means: pd.DataFrame, model: str, score: str) -> float:
+    if model not in means.index or not set(RATIOS.get(score, (score,))) <= set(means):
+        return float("nan")
+    return float(summarize(means.loc[model], n_resamples=1).loc[score, "mean"])
 
 
 def is_baseline(model: str) -> bool:
     return model in BASELINES
-
-
-def mean_ceiling(dataset: dict[str, Any], scores: pd.DataFrame) -> float | None:
-    """Mean `noise_ceiling` of the scored conditions of a benchmark's data set; None where no condition has any."""
-    names = {key: dataset[key] for key in ("condition_key", "control", "group_key") if key in dataset}
-    table = noise_ceiling(read_h5ad(dataset["path"]), scores["condition"].unique(), **names)
-    return None if table["ceiling"].isna().all() else float(table["ceiling"].mean())

@@ -15,7 +15,7 @@ from kgnn.plotting.style import DARK, PALE, PREDICTED, TARGET, new_axes, open_fr
 
 def model_scores(
     summaries: Mapping[str, pd.DataFrame],
-    score: str | Metric = "pearson_delta",
+    score: str | Metric = "pearson_centred",
     *,
     highlight: Sequence[str] = (),
     ax: Axes | None = None,
@@ -41,7 +41,7 @@ def model_scores(
     return ax
 
 
-def ablation(summary: pd.DataFrame, sources: pd.DataFrame | None = None, score: str = "pearson_delta") -> Figure:
+def ablation(summary: pd.DataFrame, sources: pd.DataFrame | None = None, score: str = "pearson_centred") -> Figure:
     """Draw what each source contributes, and how the quality of the graph turns into quality of the prediction.
 
     Args:

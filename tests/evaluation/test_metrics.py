@@ -403,7 +403,7 @@ def test_differences_are_paired_by_condition(screen, prediction, parts):
     ours = evaluate(prediction, screen)
     mean = evaluate(make_model("mean").fit(screen, parts).predict(list(ours.index)), screen).iloc[::-1]
     found = paired_difference(ours, mean)
-    gap = ours["pearson_delta"] - mean["pearson_delta"]
+    gap = ours["pearson_centred"] - mean["pearson_centred"]
     assert found["mean"] == pytest.approx(gap.mean())
     assert found["low"] < gap.mean() < found["high"]
     assert found["n"] == len(gap)

@@ -7,12 +7,24 @@ from kgnn.evaluation.metrics import METRICS
 from kgnn.evaluation.report import SHOWN, paired_table, summary_table
 
 
+def test_a_difference_of_ratios_is_that_of_ratios_of_sums():
+    rows = {"kg": [(1.0, 4.0), (3.0, 1.0)], "mean": [(2.0, 4.0), (4.0, 1.0)], "linear": [(9.0, 4.0), (9.0, 1.0)]}
+    scores = pd.DataFrame(
+        [(model, f"c{n}", *pair) for model, pairs in rows.items() for n, pair in enumerate(pairs)],
+        columns=["model", "condition", "mse_unbiased", "size_unbiased"],
+    ).assign(dataset="d", split="s", seed=0)
+    row = paired_table(scores, ["mse_ratio"]).set_index("model").loc["kg"]
+    assert row["against"] == "mean"
+    assert row["mean"] == pytest.approx(4 / 5 - 6 / 5)
+    assert (row["low"], row["high"]) == pytest.approx((-1.0, -0.25))  # both conditions are one, or the other
+
+
 @pytest.mark.parametrize(("score", "best"), [("pearson_delta", "mean"), ("mse", "no_change")])
 def test_the_best_baseline_is_that_of_the_score_s_direction(score, best):
     values = {"kg": (0.7, 0.9), "mean": (0.5, 0.6), "no_change": (0.1, 0.2)}
     rows = [(model, f"c{n}", value) for model, pair in values.items() for n, value in enumerate(pair)]
     scores = pd.DataFrame(rows, columns=["model", "condition", score]).assign(dataset="d", split="s", seed=0)
-    pairs = paired_table(scores, score).set_index("model")
+    pairs = paired_table(scores, [score]).set_index("model")
     assert set(pairs["against"]) == {best}
     assert pairs.loc["kg", "mean"] == pytest.approx(0.8 - sum(values[best]) / 2)
     assert summary_table(scores).set_index("model")[score].to_dict() == pytest.approx(

@@ -1,6 +1,6 @@
 """Control cells halved: a model learns from one half, the truth is measured against the other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,14 @@ def crossed_scores(
     split: Split,
     *,
     n_draws: int = 2,
-    metrics: Choice | Iterable[Choice] | None = "pearson_delta",
+    metrics: Choice | Iterable[Choice] | None = ("pearson_delta", "pds_cosine"),
     n_top: int = 20,
     exclude_targets: bool = False,
     condition_key: str = "condition",
     control: Any = None,
     group_key: str | None = None,
     seed: int = 0,
+    fit_options: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Scores of a model fitted with one half of the control cells and scored against the other, one row a condition.
 
@@ -75,6 +76,7 @@ def crossed_scores(
         times.
         n_draws: halvings, each used both ways; the scores are means over all.
         seed: of the halvings; the other arguments as for `evaluate`.
+        fit_options: of the model's `fit`.
 
     Raises:
         InputError: `make` is no function; a group with one control cell; as `evaluate`.
@@ -89,7 +91,7 @@ def crossed_scores(
         one, other = control_halves(adata, seed + draw, **names)
         for fitted, scored in ((one, other), (other, one)):
             model = make()
-            model.fit(fitted, split)
+            model.fit(fitted, split, **(fit_options or {}))
             prediction = model.predict(split["test"], **line_of(model, split))
             if "delta" not in prediction.layers:
                 start = read_screen(fitted, **names)

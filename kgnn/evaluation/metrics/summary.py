@@ -89,13 +89,28 @@ def _interval(values: np.ndarray, mean: float, confidence: float) -> np.ndarray:
 def paired_difference(
     scores: pd.DataFrame,
     other: pd.DataFrame,
-    score: str = "pearson_delta",
+    score: str = "pearson_centred",
     *,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Mean difference of a score over the same conditions with its bootstrap interval: `mean, low, high, n`."""
-    difference = (scores[score] - other[score]).dropna().to_frame(score)
-    summary = summarize(difference, confidence=confidence, n_resamples=n_resamples, seed=seed)
-    return summary.loc[score].to_dict()
+    """A score less that of another model, over the conditions that both have, with its bootstrap interval.
+
+    Args:
+        scores, other: from `evaluate`.
+        score: a column, or `mse_ratio`, whose two columns must be there: the difference of the two ratios of sums.
+
+    Returns:
+        `mean, low, high, n`; NaN where no condition has both.
+    """
+    columns = list(RATIOS.get(score, (score,)))
+    known = (scores[columns] - other[columns]).dropna().index
+    if known.empty:
+        return {"mean": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    ours, theirs = (_sums(table.loc[known, columns])[score] for table in (scores, other))
+    drawn = np.random.default_rng(seed).integers(len(known), size=(n_resamples, len(known)))
+    mean = float(_ratio(*ours) - _ratio(*theirs))
+    resampled = _ratio(*(part[drawn] for part in ours)) - _ratio(*(part[drawn] for part in theirs))
+    low, high = _interval(resampled, mean, confidence)
+    return {"mean": mean, "low": low, "high": high, "n": len(known)}
