@@ -52,7 +52,7 @@ PLACES = [  # what it does; file; text; what takes its place; tests
      "sizes = len(names[relation[2]]), len(names[relation[0]])",
      "source, target = target, source\n        sizes = len(names[relation[0]]), len(names[relation[2]])", PREDICTOR),
     ("features stand in the wrong rows", f"{ROOM}/graphs.py",
-     "placed[code[kind]] = matrix", "placed[: len(matrix)] = matrix", PREDICTOR),
+     "placed[code[kind]] = matrix", "placed[: len(matrix)] = matrix", "tests/models/test_graphs.py"),
     ("the encoder given is trained itself", f"{ROOM}/trained.py",
      "return copy.deepcopy(self.encoder)", "return self.encoder", PREDICTOR),
     ("wrong shapes pass", f"{ROOM}/training.py",

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from kgnn import KnowledgeGraph
-from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, vectors
+from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, typed_graph, vectors
 from kgnn.ops import spmm
 
 NODES = pd.Index(["A", "B", "C", "D"], dtype=object)
@@ -50,3 +50,12 @@ def test_vectors_by_hand():
     np.testing.assert_allclose(found[:3], centred / np.linalg.norm(centred, axis=1, keepdims=True), rtol=1e-6)
     np.testing.assert_array_equal(found[3], [0, 0])
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 1, 0], rtol=1e-6)
+
+
+def test_features_stand_at_their_nodes():
+    """Genes that the graph lacks stand before and between its own."""
+    edges = pd.DataFrame({"source": ["B"], "target": ["D"]})
+    told = pd.DataFrame({"x": [1.0, 2.0]}, index=["D", "B"])
+    kg = KnowledgeGraph({"gene": ["B", "D"]}, {ACTS: edges}).with_features("told", told)
+    found = typed_graph(kg, NODES, NODES[:1]).features["gene"]["told"]
+    np.testing.assert_array_equal(found[:, 0], [np.nan, 2.0, np.nan, 1.0])
