@@ -14,6 +14,8 @@ from kgnn.errors import DataWarning, InputError
 Scale = Literal["log", "counts", "linear", "scaled"]
 LOG_MAX = 20.0  # no logarithm of a count or an intensity is larger
 SCALED_SHARE = 0.3  # of scaled values more than half are negative, of predicted means few
+FACTOR, ENOUGH_GENES = 1.33, 10
+LOGS = {"log2 values": 1 / np.log(2), "log10 values": 1 / np.log(10)}
 PROBE = 1_000  # cells on disk from whose values it is told what they are
 NORMALISE = "sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)"
 OF_SCALE = {
@@ -56,13 +58,13 @@ def matrix_of(adata: Any, layer: str | None = None) -> Any:
 def scale_of(x: Any) -> Scale:
     """Tell what a matrix [cells, genes] holds; of one on disk the first 1,000 cells are looked at.
 
-    `scaled`: negative values; `counts`: whole numbers; `linear`: values beyond 20, too large for logarithms of
-    counts or intensities; `log`: anything else.
+    `scaled`: negative values; `counts`: whole numbers, and 0 and 1 where their type is one of whole numbers;
+    `linear`: values beyond 20, too large for logarithms of counts or intensities; `log`: anything else.
     """
     values = _values(x)
     values = values[np.isfinite(values)]
     if not len(values) or (values.max() <= 1 and values.min() >= 0):
-        return "log"
+        return "counts" if len(values) and values.dtype.kind in "bui" else "log"
     if values.min() < 0:
         return "scaled"
     if (values == np.round(values)).all():
@@ -120,6 +122,26 @@ def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
         )
 
 
+def warn_of_factor(predicted: np.ndarray, start: np.ndarray) -> None:
+    """One `DataWarning` where predicted means [conditions, genes] are a multiple of the control mean [genes]: other
+    logarithms, another normalisation.
+
+    The factor is that of least squares through 0, median over conditions; no perturbation moves it by a quarter.
+    """
+    size = float(start @ start)
+    if np.count_nonzero(start) < ENOUGH_GENES or size == 0 or not len(predicted):
+        return
+    factor = float(np.median(predicted @ start)) / size
+    if not 1 / FACTOR < factor < FACTOR:
+        like = [f", as {name} are beside natural ones" for name, value in LOGS.items() if abs(factor / value - 1) < 0.1]
+        warnings.warn(
+            f"predicted means are {factor:.3g} times the control cells' over the genes{''.join(like)}; is the "
+            "prediction of these data, on their scale?",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
 def check_finite(x: Any, adata: Any, what: str = "X") -> None:
     """Refuse a matrix [cells, genes] of an AnnData, dense or CSR, with NaN or infinite values.
 
@@ -147,6 +169,8 @@ def expression_of(adata: Any, layer: str | None = None, what: str = "X") -> spar
         InputError: no such matrix; NaN or infinite values, with the first one's gene and cell.
     """
     x = matrix_of(adata.to_memory() if adata.isbacked else adata, layer)
+    if np.iscomplexobj(x):
+        raise InputError(f"{what} holds complex numbers; give the log-normalised expression")
     x = summed(sparse.csr_matrix(x, dtype=np.float32))
     check_finite(x, adata, what)
     return x

@@ -17,6 +17,7 @@ from torch_geometric.nn import SAGEConv
 
 import kgnn
 from kgnn.errors import InputError
+from kgnn.evaluation.headline import POINTS
 from tests.test_cli import run  # noqa: F401
 
 PAGE = (Path(kgnn.__file__).parents[1] / "docs" / "extend.md").read_text()
@@ -87,7 +88,7 @@ def test_a_whole_model(section, run):  # noqa: F811
         alike = [other for other in split["train"] if near & set(other.split("+"))]
         expected = observed.loc[alike or split["train"]].mean()
         assert found["model"].predict(name).X[0] == pytest.approx(expected.to_numpy(), abs=1e-5)
-    assert set(found["table"]["model"]) == {"mine", "mine, rewired", "mean"}
+    assert set(found["table"]["model"]) == {"mine", "mine, rewired", "mean", *POINTS}
     assert Path("results/report.html").is_file()
     ablation = found["ablation"].set_index("variant")["mse"]
     assert (ablation["true graph"].to_numpy() != ablation["rewired graph"].to_numpy()).any(), "the graph matters"

@@ -7,7 +7,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn import PerturbationModel
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.expression import are_whole, check_same_scale, scale_of
 from kgnn.metrics import evaluate, explained_share
 from tests.doors.conftest import told
@@ -96,6 +96,36 @@ def test_scales_by_hand(x, expected):
     assert scale_of(sparse.csr_matrix(x)) == expected
     assert scale_of(sparse.csc_array(x)) == expected
     assert scale_of(AnnData(x).to_df()) == expected
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.uint16])
+def test_ones_and_zeros_are_counts_by_their_type_alone(kind):
+    x = np.array([[0, 1], [1, 0]])
+    assert scale_of(x.astype(kind)) == "counts"
+    assert scale_of(x.astype(np.float32)) == "log"
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [(2, r"1\.4\d times .*as log2 values"), (10, r"0\.4\d+ times .*as log10 values"), (np.e**2, r"0\.[45]\d+ times")],
+)
+def test_other_logarithms_are_told(screen, parts, base, told):
+    model = PerturbationModel(encoder="mean").fit(screen, parts)
+    prediction = model.predict(parts["test"])
+    evaluate(prediction, screen, parts)
+    prediction.X = (np.asarray(prediction.X) / np.log(base)).astype(np.float32)
+    with pytest.warns(DataWarning, match=told):
+        evaluate(prediction, screen, parts)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(np.complex64(1), "complex numbers"), (np.float32(0), "X is 1 everywhere")]
+)
+def test_what_is_no_expression_is_refused(screen, parts, value, told):
+    other = screen.copy()
+    other.X = np.asarray(screen.X) * value + (value == 0)
+    with pytest.raises(InputError, match=told):
+        PerturbationModel(encoder="mean").fit(other, parts)
 
 
 def test_parts_of_an_entry_are_no_whole_numbers():

@@ -188,7 +188,7 @@ class Lazy:
 @pytest.mark.parametrize("make", [Lazy, lambda: make_model("mean")])
 def test_crossed_scores_by_hand(screen, parts, make):
     found = crossed_scores(make, screen, parts, n_draws=1, seed=4)
-    assert found.columns.tolist() == ["pearson_delta", "pearson_delta_top20", "n_cells", "subgroup"]
+    assert found.columns.tolist() == ["pearson_delta", "pearson_delta_top20", "pds_cosine", "n_cells", "subgroup"]
     train = read_screen(screen).mean(parts["train"]).mean().to_numpy()
     controls = [read_screen(half).control_mean for half in control_halves(screen, 4)]
     for name in parts["test"]:

@@ -10,7 +10,7 @@ from anndata import AnnData
 from kgnn.data.conditions import CONTROL, ConditionNames
 from kgnn.data.screen import Screen, perturbed_genes
 from kgnn.errors import InputError
-from kgnn.expression import check_same_scale
+from kgnn.expression import check_same_scale, warn_of_factor
 from kgnn.parts import did_you_mean
 
 
@@ -63,6 +63,7 @@ def predicted_means(prediction: AnnData, screen: Screen, control: Any, by_change
     """
     predicted = condition_means(prediction, screen.genes, control)
     check_same_scale(predicted.to_numpy(), screen.x, "the prediction goes", "the data")
+    warn_of_factor(predicted.to_numpy(), screen.control_mean)
     if not by_change:
         return predicted
     if "delta" in prediction.layers:

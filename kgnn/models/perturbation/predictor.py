@@ -181,6 +181,9 @@ def check_learnable(data: Training) -> None:
         raise InputError(f"{which}; give at least two")
     if not data.screen.x.nnz or not np.any(data.screen.x.data):
         raise InputError("X is zero everywhere; put the log-normalised expression there")
+    values = data.screen.x.data
+    if data.screen.x.nnz == np.prod(data.screen.x.shape) and values.min() == values.max():
+        raise InputError(f"X is {values[0]:g} everywhere; put the log-normalised expression there")
 
 
 def as_prediction(found: Any, conditions: Sequence[str], genes: pd.Index) -> AnnData:
