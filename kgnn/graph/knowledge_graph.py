@@ -184,6 +184,9 @@ class KnowledgeGraph:
     randomize_edges = _operation(randomize.randomize_edges)
     drop_edges = _operation(randomize.drop_edges)
     add_random_edges = _operation(randomize.add_random_edges)
+    permute = _operation(randomize.permute)
+    permute_features = _operation(randomize.permute_features)
+    randomize_features = _operation(randomize.randomize_features)
     map_genes = _operation(identifiers.map_genes)
 
     # out
