@@ -44,7 +44,10 @@ def ablate(
     split: Annotated[str, typer.Option(help="Kind of split, or a split's JSON file.")] = "simulation",
     controls: Annotated[
         str | None,
-        typer.Option(help="Of true,rewired,none,complete,without,only,shapley,random,removed; default: all that fit."),
+        typer.Option(
+            help="Of true,rewired,permuted,features,noise,none,complete,without,only,shapley,random,removed; default: "
+            "all that fit."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 5,
     processes: Annotated[int, typer.Option(help="Fits side by side.")] = 1,
