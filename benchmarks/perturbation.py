@@ -65,7 +65,7 @@ def norman_fold(data: Path, work: Path, held_out: str, sharing: bool) -> pd.Data
 
 
 def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame:
-    """One fold of a network: the whole graph, the same rewired twice (ten over the seeds), parts of it, no graph."""
+    """One fold of a network: every graph of `dream_graphs`, and two baselines."""
     import torch
 
     from kgnn.errors import DataWarning
@@ -73,13 +73,10 @@ def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame
     from kgnn.models import make_model
 
     torch.set_num_threads(1)
-    adata, gold, coexpression, with_effects = tasks.dream4(data, network)
-    kg = gold | coexpression
+    adata, gold, *_ = tasks.dream4(data, network)
     fold = tasks.five_folds(list(adata.var_names), seed)[number]
-    regulators = set(kg.edges(("gene", "regulates", "gene"))["source"])
-    graphs = {"kg": with_effects(kg), "kg, no graph": None, "kg, gold standard without time series": gold}
-    graphs |= {"kg, co-expression alone": coexpression, "kg, gold standard alone": with_effects(gold)}
-    graphs |= {("kg, rewired", 2 * seed + n): with_effects(kg.rewire(2 * seed + n)) for n in range(2)}
+    regulators = set(gold.edges(("gene", "regulates", "gene"))["source"])
+    graphs = dream_graphs(data, network, seed)
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
@@ -92,8 +89,25 @@ def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame
     return pd.concat(rows)
 
 
+def dream_graphs(data: Path, network: int, seed: int) -> dict:
+    """By name: the whole graph, the same rewired twice (ten over the seeds), parts of it, no graph; and the complete
+    graph with effects estimated along all its edges: what the time series tells without a network."""
+    from kgnn.controls import complete_graph
+
+    adata, gold, coexpression, with_effects = tasks.dream4(data, network)
+    kg, complete = gold | coexpression, complete_graph(adata.var_names, directed=True)
+    graphs = {"kg": with_effects(kg), "kg, no graph": None, "kg, gold standard without time series": gold}
+    graphs |= {"kg, co-expression alone": coexpression, "kg, gold standard alone": with_effects(gold)}
+    graphs |= {"kg, complete graph with effects": with_effects(complete)}
+    return graphs | {("kg, rewired", 2 * seed + n): with_effects(kg.rewire(2 * seed + n)) for n in range(2)}
+
+
 def simulated_screen(seed: int) -> pd.DataFrame:
-    """Share of the explainable variance of unseen knock-outs, as edges of the true graph are made random."""
+    """Share of the explainable variance of unseen knock-outs, as edges of the true graph are made random.
+
+    The true graph is the simulator's own: it carries the true sign and strength of every edge, which no real source
+    does. "edges alone" has the same edges without signs and strengths.
+    """
     import torch
 
     from kgnn.controls import complete_graph
@@ -104,7 +118,7 @@ def simulated_screen(seed: int) -> pd.DataFrame:
     adata, kg, fold = tasks.simulated(seed)
     graphs = {"0% random": kg, "no graph": None, "complete graph": complete_graph(adata.var_names)}
     graphs |= {f"{share:.0%} random": kg.randomize_edges(share, seed) for share in SHARES}
-    graphs |= {"rewired": kg.rewire(seed)}
+    graphs |= {"rewired": kg.rewire(seed), "edges alone": tasks.edges_alone(adata)}
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

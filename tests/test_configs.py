@@ -42,6 +42,21 @@ def test_labels_become_conditions_and_every_dropped_cell_is_counted():
         prepare(counts(["GENE1"]), column="guide")
 
 
+def test_perturbed_cells_do_not_choose_the_genes():
+    labels = ["control"] * 60 + ["GENE1"] * 30 + ["GENE2"] * 30
+    adata = counts(labels, n_genes=60)
+    chosen = set(prepare(adata, n_genes=20)[0].var_names)
+    other = adata.copy()
+    x = other.X.toarray()
+    x[60:, 40:] = np.random.default_rng(1).poisson(1, (60, 20)) * np.random.default_rng(2).choice([0, 40], (60, 20))
+    other.X = sparse.csr_matrix(x)
+    assert set(prepare(other, n_genes=20)[0].var_names) == chosen
+    x = adata.X.toarray()
+    x[:60, 40:] = np.random.default_rng(1).poisson(1, (60, 20)) * np.random.default_rng(2).choice([0, 40], (60, 20))
+    other.X = sparse.csr_matrix(x)
+    assert set(prepare(other, n_genes=20)[0].var_names) != chosen  # control cells do
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_ready_configuration_runs_on_a_small_file(path, tmp_path):
     config = read_config(path)
