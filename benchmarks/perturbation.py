@@ -26,6 +26,7 @@ SEEDS = range(5)
 PARTS = ("norman", "dream4", "simulated", "lines", "peers", "cell-gears")
 WHOLE = {"": "true", ", rewired": "rewired"}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+SCORES = ["pearson_centred", "pearson_delta"]
 KNOWING = ("knn", "embedding_ridge", "set_kernel_ridge")
 
 
@@ -73,7 +74,7 @@ def norman_fold(data: Path, work: Path, held_out: str, sharing: bool) -> pd.Data
 
 
 def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame:
-    """One fold of a network: the whole graph, the same rewired twice (ten over the seeds), parts of it, no graph."""
+    """One fold of a network: every graph of `dream_graphs`, and two baselines."""
     import torch
 
     from kgnn.errors import DataWarning
@@ -81,13 +82,10 @@ def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame
     from kgnn.models import make_model
 
     torch.set_num_threads(1)
-    adata, gold, coexpression, with_effects = tasks.dream4(data, network)
-    kg = gold | coexpression
+    adata, gold, *_ = tasks.dream4(data, network)
     fold = tasks.five_folds(list(adata.var_names), seed)[number]
-    regulators = set(kg.edges(("gene", "regulates", "gene"))["source"])
-    graphs = {"kg": with_effects(kg), "kg, no graph": None, "kg, gold standard without time series": gold}
-    graphs |= {"kg, co-expression alone": coexpression, "kg, gold standard alone": with_effects(gold)}
-    graphs |= {("kg, rewired", 2 * seed + n): with_effects(kg.rewire(2 * seed + n)) for n in range(2)}
+    regulators = set(gold.edges(("gene", "regulates", "gene"))["source"])
+    graphs = dream_graphs(data, network, seed)
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
@@ -100,8 +98,25 @@ def dream_fold(data: Path, network: int, seed: int, number: int) -> pd.DataFrame
     return pd.concat(rows)
 
 
+def dream_graphs(data: Path, network: int, seed: int) -> dict:
+    """By name: the whole graph, the same rewired twice (ten over the seeds), parts of it, no graph; and the complete
+    graph with effects estimated along all its edges: what the time series tells without a network."""
+    from kgnn.controls import complete_graph
+
+    adata, gold, coexpression, with_effects = tasks.dream4(data, network)
+    kg, complete = gold | coexpression, complete_graph(adata.var_names, directed=True)
+    graphs = {"kg": with_effects(kg), "kg, no graph": None, "kg, gold standard without time series": gold}
+    graphs |= {"kg, co-expression alone": coexpression, "kg, gold standard alone": with_effects(gold)}
+    graphs |= {"kg, complete graph with effects": with_effects(complete)}
+    return graphs | {("kg, rewired", 2 * seed + n): with_effects(kg.rewire(2 * seed + n)) for n in range(2)}
+
+
 def simulated_screen(seed: int) -> pd.DataFrame:
-    """Share of the explainable variance of unseen knock-outs, as edges of the true graph are made random."""
+    """Share of the explainable variance of unseen knock-outs, as edges of the true graph are made random.
+
+    The true graph is the simulator's own: it carries the true sign and strength of every edge, which no real source
+    does. "edges alone" has the same edges without signs and strengths.
+    """
     import torch
 
     from kgnn.controls import complete_graph
@@ -112,15 +127,15 @@ def simulated_screen(seed: int) -> pd.DataFrame:
     adata, kg, fold = tasks.simulated(seed)
     graphs = {"0% random": kg, "no graph": None, "complete graph": complete_graph(adata.var_names)}
     graphs |= {f"{share:.0%} random": kg.randomize_edges(share, seed) for share in SHARES}
-    graphs |= {"rewired": kg.rewire(seed)}
+    graphs |= {"rewired": kg.rewire(seed), "edges alone": tasks.edges_alone(adata)}
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, graph in [*graphs.items(), ("mean", None), ("composition_ridge", None)]:
             model = make_model(name if name in ("mean", "composition_ridge") else "kg", graph).fit(adata, fold)
             prediction = model.predict(fold["test"])
-            pearson = evaluate(prediction, adata, fold, exclude_targets=True)["pearson_delta"].mean()
-            rows.append({"graph": name, "seed": seed, "share": explained_share(prediction, adata), "pearson": pearson})
+            scores = evaluate(prediction, adata, fold, exclude_targets=True)[SCORES].mean()
+            rows.append({"graph": name, "seed": seed, "share": explained_share(prediction, adata)} | scores.to_dict())
     return pd.DataFrame(rows)
 
 
@@ -151,8 +166,8 @@ def unseen_line(seed: int) -> pd.DataFrame:
     predictions["mean shift of the other lines"] = predictions["kg"].copy()
     predictions["mean shift of the other lines"].X = np.asarray(controls.X.mean(axis=0)) + shift
     for name, prediction in predictions.items():
-        pearson = evaluate(prediction, unseen, exclude_targets=True)["pearson_delta"].mean()
-        rows.append({"model": name, "seed": seed, "share": explained_share(prediction, unseen), "pearson": pearson})
+        scores = evaluate(prediction, unseen, exclude_targets=True)[SCORES].mean()
+        rows.append({"model": name, "seed": seed, "share": explained_share(prediction, unseen)} | scores.to_dict())
     return pd.DataFrame(rows)
 
 

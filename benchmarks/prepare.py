@@ -3,8 +3,9 @@
     python -m benchmarks.prepare NormanWeissman2019_filtered.h5ad -o norman2019.h5ad --separator _
 
 scPerturb's files (Peidli et al., Nat Methods 2024) hold raw counts and a column `perturbation`. Measured genes are the
-`--genes` most variable ones and every perturbed gene that is measured, as in GEARS. Cells without a label, cells of
-conditions with fewer than `--min-cells` cells, and empty genes are dropped, and counted.
+`--genes` most variable ones and every perturbed gene that is measured, as in GEARS; but variable over the control
+cells, where GEARS takes all cells: a condition that is held out later must not choose the genes on which it is scored.
+Cells without a label, cells of conditions with fewer than `--min-cells` cells and empty genes are dropped, and counted.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def prepare(
         separator: between the genes of a combination.
         control: regular expression that control labels match as a whole.
         strip: regular expression of what to cut out of labels, such as a guide's name.
+        n_genes: the most variable ones over the control cells, and the perturbed ones that are measured.
     """
     if column not in adata.obs:
         raise InputError(f"no column {column!r} in obs; it has {', '.join(map(str, adata.obs.columns))}")
@@ -63,9 +65,10 @@ def prepare(
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     if adata.n_vars > n_genes:
-        sc.pp.highly_variable_genes(adata, n_top_genes=n_genes)
+        controls = adata[adata.obs["condition"] == "control"].copy()
+        sc.pp.highly_variable_genes(controls, n_top_genes=n_genes)
         perturbed = {gene for name in adata.obs["condition"].unique() for gene in str(name).split("+")}
-        adata = adata[:, adata.var["highly_variable"] | adata.var_names.isin(perturbed)].copy()
+        adata = adata[:, controls.var["highly_variable"].to_numpy() | adata.var_names.isin(perturbed)].copy()
     screen = AnnData(sparse.csr_matrix(adata.X, dtype=np.float32), obs=adata.obs[["condition"]].copy())
     screen.var_names = adata.var_names.astype(str)
     screen.obs["condition"] = screen.obs["condition"].astype(str).astype("category")

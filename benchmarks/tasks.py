@@ -71,8 +71,16 @@ def five_folds(names: list[str], seed: int) -> list[dict]:
     ]
 
 
+def edges_alone(adata: AnnData):
+    """The network of a simulated screen without the signs and strengths of its edges."""
+    from kgnn import graph
+
+    return graph.load_table(adata.uns["network"][["source", "target"]], relation="regulates", origin="network")
+
+
 def simulated(seed: int, n_lines: int = 1):
-    """500 genes, 100 training and 25 unseen single knock-outs, 100 cells each, 1,000 controls, and the true network."""
+    """500 genes, 100 training and 25 unseen single knock-outs, 100 cells each, 1,000 controls, and the true network
+    with the signs and strengths by which the screen was simulated."""
     from kgnn import graph
     from kgnn.data import simulate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from collections.abc import Iterable
@@ -24,6 +25,12 @@ GENES_OF_MONTHS = {2: "FEB{0}", 3: "MARCH{0} (now MARCHF{0}, or MTARC{0})", 4: "
                    10: "OCT{0}", 11: "NOV{0}", 12: "DEC{0} (now DELEC1)"}  # fmt: skip
 MISSING_WORDS = {"nan", "NaN", "None", "<NA>", "NaT", "#N/A", "#NAME?", "#REF!", "#VALUE!"}
 ROUNDED = re.compile(r"\d(\.\d+)?E\+\d{2}")  # 2310009E13, which Excel takes for a number
+
+
+def name_hashes(names: Iterable[Any]) -> np.ndarray:
+    """Return a number for each name, uint64 [names], the same in every run and on every machine (BLAKE2b, 8 bytes)."""
+    digests = (hashlib.blake2b(str(name).encode(errors="replace"), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 def as_name(value: Any) -> str | None:

@@ -268,7 +268,7 @@ def test_benchmark_and_ablate(run, files):
     )
     status, out, _ = run("benchmark", files / "bench.toml", "-o", files / "bench", "--json", files / "bench.json")
     assert status == 0
-    assert "2 fits, 0 of them done before" in out
+    assert "3 runs, 0 of them done before" in out
     assert {row["model"] for row in json.loads((files / "bench.json").read_text())["summary"]} == {"kg", "mean"}
     assert (files / "bench/report.html").is_file()
     status, out, _ = run(

@@ -11,6 +11,7 @@ from scipy import sparse
 from benchmarks.prepare import prepare
 from kgnn.benchmark import read_config, run_benchmark
 from kgnn.errors import InputError
+from kgnn.evaluation.headline import POINTS
 from kgnn.graph import load_table
 
 CONFIGS = sorted(path for path in Path("benchmarks/configs").glob("*20*.toml"))
@@ -42,6 +43,21 @@ def test_labels_become_conditions_and_every_dropped_cell_is_counted():
         prepare(counts(["GENE1"]), column="guide")
 
 
+def test_perturbed_cells_do_not_choose_the_genes():
+    labels = ["control"] * 60 + ["GENE1"] * 30 + ["GENE2"] * 30
+    adata = counts(labels, n_genes=60)
+    chosen = set(prepare(adata, n_genes=20)[0].var_names)
+    other = adata.copy()
+    x = other.X.toarray()
+    x[60:, 40:] = np.random.default_rng(1).poisson(1, (60, 20)) * np.random.default_rng(2).choice([0, 40], (60, 20))
+    other.X = sparse.csr_matrix(x)
+    assert set(prepare(other, n_genes=20)[0].var_names) == chosen
+    x = adata.X.toarray()
+    x[:60, 40:] = np.random.default_rng(1).poisson(1, (60, 20)) * np.random.default_rng(2).choice([0, 40], (60, 20))
+    other.X = sparse.csr_matrix(x)
+    assert set(prepare(other, n_genes=20)[0].var_names) != chosen  # control cells do
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_ready_configuration_runs_on_a_small_file(path, tmp_path):
     config = read_config(path)
@@ -62,7 +78,7 @@ def test_a_ready_configuration_runs_on_a_small_file(path, tmp_path):
         if "fit" in model:
             model["fit"] |= {"max_epochs": 1}
     scores = run_benchmark(config, tmp_path / "out")
-    assert set(scores["model"]) == {model["name"] for model in config["models"]}
+    assert set(scores["model"]) == {*POINTS, *(model["name"] for model in config["models"])}
     assert (tmp_path / "out/report.html").exists()
 
 

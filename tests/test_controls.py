@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kgnn import controls, plotting
 from kgnn.data import simulate, split, training_cells
 from kgnn.errors import InputError
-from kgnn.graph import load_coexpression, load_table
+from kgnn.graph import estimate_effects, load_coexpression, load_table
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,45 @@ def test_every_kind_of_control_is_made_and_named(kg, screen):
         set(zip(e["source"], e["target"], strict=True)) for e in (whole, found["50% of edges random"].edges(relation))
     ]
     assert 0.4 < len(pairs[0] & pairs[1]) / len(pairs[0]) < 0.65
+
+
+def test_names_and_features_are_permuted_only_where_there_are_some(kg, screen):
+    matrix = np.random.default_rng(0).normal(size=(len(kg.nodes("gene")), 4))
+    with_features = kg.with_features("f", matrix)
+    kinds = ["permuted", "features", "noise"]
+    found = controls.variants(with_features, screen.var_names, kinds, seed=2)
+    assert found == {
+        "nodes permuted": with_features.permute(2),
+        "features permuted": with_features.permute_features(2),
+        "features noise": with_features.randomize_features(2),
+    }
+    assert list(controls.variants(kg, screen.var_names, kinds)) == ["nodes permuted"]
+    with pytest.raises(InputError, match="nothing that features, noise would change"):
+        controls.variants(kg, screen.var_names, ["features", "noise"])
+
+
+def test_effects_without_a_network_are_estimated_along_the_complete_directed_graph(kg, screen, parts):
+    cells = training_cells(screen, parts)
+    seen = []
+
+    def prepare(graph):
+        seen.append(graph | estimate_effects(graph, cells, groupby="condition"))
+        return seen[-1]
+
+    scores = controls.ablate(kg, screen, parts, kinds=["true", "complete"], seeds=[0], prepare=prepare)
+    assert list(scores["variant"].unique()) == ["true graph", "complete directed graph"]
+    assert scores["pearson_centred"].notna().all()
+    effects = seen[1].edges(("gene", "estimated_effect", "gene"))
+    assert len(effects) == 80 * 79
+    # by hand: ridge regression of one gene on all others, over variation within conditions
+    x = pd.DataFrame(cells.X.toarray(), columns=cells.var_names)
+    x -= x.groupby(cells.obs["condition"].to_numpy()).transform("mean")
+    x = (x / x.std(ddof=0)).to_numpy()
+    others = np.arange(80) != 7
+    gram = x[:, others].T @ x[:, others] / len(x) + 0.1 * np.eye(79)
+    by_hand = np.linalg.solve(gram, x[:, others].T @ x[:, 7] / len(x))
+    found = effects[effects["target"] == cells.var_names[7]].set_index("source").loc[cells.var_names[others]]
+    np.testing.assert_allclose(found["weight"] * found["sign"], by_hand, atol=1e-4)
 
 
 def test_the_true_graph_wins_and_noise_costs(kg, screen, parts):
@@ -93,7 +132,7 @@ def test_shapley_values_add_up_and_are_averages_over_orders(n, seed):
             "variant": controls.coalition(part) if part else controls.NO_GRAPH,
             "fold": 0,
             "condition": c,
-            "pearson_delta": v,
+            "pearson_centred": v,
         }
         for part, v in value.items()
         for c in ("x", "y")
@@ -115,6 +154,6 @@ def test_bad_requests_are_refused(kg, screen):
         controls.complete_graph(map(str, range(3_001)))
     with pytest.raises(InputError, match="no scores of 'sources b'"):
         controls.shapley(
-            pd.DataFrame({"variant": ["no graph", "sources a"], "fold": 0, "condition": "x", "pearson_delta": 1.0}),
+            pd.DataFrame({"variant": ["no graph", "sources a"], "fold": 0, "condition": "x", "pearson_centred": 1.0}),
             ["a", "b"],
         )

@@ -49,7 +49,10 @@ def ablate(
     split: Annotated[str, typer.Option(help="Kind of split, or a split's JSON file.")] = "simulation",
     controls: Annotated[
         str | None,
-        typer.Option(help="Of true,rewired,none,complete,without,only,shapley,random,removed; default: all that fit."),
+        typer.Option(
+            help="Of true,rewired,permuted,features,noise,none,complete,without,only,shapley,random,removed; default: "
+            "all that fit."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 5,
     processes: Annotated[int, typer.Option(help="Fits side by side.")] = 1,
@@ -93,7 +96,7 @@ def ablate(
     with new_file(out / "ablation.png") as file:
         plotting.ablation(summary, sources).savefig(file, dpi=150, format="png")
     table = new_table(
-        f"{model}, {len(parts['test'])} test conditions", ["graph", "Pearson Δ", "95 % interval", "± seeds"]
+        f"{model}, {len(parts['test'])} test conditions", ["graph", "Pearson Δ, centred", "95 % interval", "± seeds"]
     )
     for name, row in summary.iterrows():
         if not str(name).startswith("sources "):

@@ -1,6 +1,7 @@
 """The command line: `kgnn train | predict | evaluate`."""
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,6 +163,7 @@ def evaluate(
     A model is fitted on the split's training conditions first.
     """
     from kgnn.data import load_split
+    from kgnn.data.leaks import leaks_told
     from kgnn.evaluation.headline import headline, verdict
     from kgnn.evaluation.metrics import crossed_scores, reference_scores, summarize
     from kgnn.evaluation.metrics import evaluate as score
@@ -187,12 +189,13 @@ def evaluate(
         predicted = model.fit(adata, parts).predict(parts["test"], **line_of(model, parts))  # type: ignore[index,arg-type]
     else:
         predicted = read_h5ad(prediction)
-    scores = score(predicted, adata, parts, metrics=metric, exclude_targets=exclude_targets, **names)
-    if crossed and parts is not None:
-        fits = crossed_scores(
-            lambda: make_model(prediction, kg, **names), adata, parts, exclude_targets=exclude_targets, **names
-        )
-        scores = scores.assign(pearson_crossed=fits["pearson_delta"], pds_cosine=fits["pds_cosine"])
+    with leaks_told() if own else nullcontext():
+        scores = score(predicted, adata, parts, metrics=metric, exclude_targets=exclude_targets, **names)
+        if crossed and parts is not None:
+            fits = crossed_scores(
+                lambda: make_model(prediction, kg, **names), adata, parts, exclude_targets=exclude_targets, **names
+            )
+            scores = scores.assign(pearson_crossed=fits["pearson_delta"], pds_cosine=fits["pds_cosine"])
     cells = predicted.obs["condition"].value_counts().max() > 1
     options = {"metrics": metric, "exclude_targets": exclude_targets, "cells": bool(cells)} | names
     with warnings.catch_warnings():

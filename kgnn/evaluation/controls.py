@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
+from contextlib import nullcontext
 from math import factorial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from kgnn.data.leaks import leaks_told, warn_of_leaks
 from kgnn.data.splits import Split, merge_validation, read_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.metrics import evaluate, summarize
+from kgnn.evaluation.variants import (
+    KINDS,
+    MAX_SOURCES,
+    NO_GRAPH,
+    SHARES,
+    TRUE,
+    coalition,
+    complete_graph,
+    subsets,
+    variants,
+)
 from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import SAYS_LITTLE
@@ -27,76 +38,21 @@ from kgnn.names import listed
 from kgnn.parts import expect, name_of, search_too
 from kgnn.progress import silent, track
 
-KINDS = ("true", "rewired", "none", "complete", "without", "only", "random", "removed")
-SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
-MAX_COMPLETE, MAX_SOURCES = 3_000, 6
-TRUE, NO_GRAPH = "true graph", "no graph"
+__all__ = [
+    "KINDS",
+    "MAX_SOURCES",
+    "NO_GRAPH",
+    "SHARES",
+    "TRUE",
+    "ablate",
+    "coalition",
+    "complete_graph",
+    "shapley",
+    "summarize_ablation",
+    "variants",
+]
 
 Prepare = Callable[[KnowledgeGraph], KnowledgeGraph]
-
-
-def complete_graph(genes: Iterable[str]) -> KnowledgeGraph:
-    """Every gene linked to every other: what is left when the graph no longer chooses.
-
-    Raises:
-        InputError: more than 3,000 genes, whose complete graph would not fit.
-    """
-    names = sorted(set(genes))
-    if len(names) > MAX_COMPLETE:
-        raise InputError(f"a complete graph of {len(names)} genes is too large; {MAX_COMPLETE} are the most")
-    source, target = np.nonzero(~np.eye(len(names), dtype=bool))
-    index = np.array(names, dtype=object)
-    edges = pd.DataFrame({"source": index[source], "target": index[target], "origin": "complete"})
-    return KnowledgeGraph({"gene": names}, {("gene", "linked", "gene"): edges})
-
-
-def variants(
-    kg: KnowledgeGraph,
-    genes: Iterable[str],
-    kinds: Sequence[str] = KINDS,
-    *,
-    shares: Sequence[float] = SHARES,
-    seed: int = 0,
-) -> dict[str, KnowledgeGraph | None]:
-    """Return the changed graphs by name.
-
-    Args:
-        kg: the true graph.
-        genes: measured and perturbed genes, the nodes of the complete graph.
-        kinds: of `true`; `rewired` (same degrees); `none`; `complete`; `without` and `only`, each source left out and
-            each alone, or all combinations of sources with `shapley`; `random`, a share of edges made random;
-            `removed`, a share of edges left out.
-        shares: of edges, for `random` and `removed`.
-        seed: for the random ones.
-    """
-    unknown = set(kinds) - {*KINDS, "shapley"}
-    if unknown:
-        raise InputError(f"unknown control {sorted(unknown)[0]!r}; choose of {', '.join((*KINDS, 'shapley'))}")
-    found: dict[str, KnowledgeGraph | None] = {}
-    sources = kg.origins
-    if "true" in kinds:
-        found[TRUE] = kg
-    if "rewired" in kinds:
-        found["rewired graph"] = kg.rewire(seed)
-    if "none" in kinds or "shapley" in kinds:
-        found[NO_GRAPH] = None
-    if "complete" in kinds:
-        found["complete graph"] = complete_graph(genes)
-    if "without" in kinds and len(sources) > 1:
-        found |= {f"without {source}": kg.drop_source(source) for source in sources}
-    if "only" in kinds and len(sources) > 1:
-        found |= {f"only {source}": kg.only_sources(source) for source in sources}
-    if "shapley" in kinds:
-        if len(sources) > MAX_SOURCES:
-            raise InputError(
-                f"{len(sources)} sources have {2 ** len(sources)} combinations; Shapley values need at most 6"
-            )
-        found |= {coalition(part): kg.only_sources(*part) for part in _subsets(sources)}
-    if "random" in kinds:
-        found |= {f"{share:.0%} of edges random": kg.randomize_edges(share, seed) for share in shares}
-    if "removed" in kinds:
-        found |= {f"{share:.0%} of edges removed": kg.drop_edges(share, seed) for share in shares}
-    return found
 
 
 def ablate(
@@ -117,7 +73,7 @@ def ablate(
     """Fit the same model on changed graphs; return its scores, one row a variant, seed and test condition.
 
     Args:
-        kg: the true graph, without edges learned from test conditions.
+        kg: the true graph, without edges learned from test conditions; where it was made from their cells, it is told.
         adata: the screen.
         splits: one split, or several (folds), of which the test conditions are pooled.
         model: an encoder of `PerturbationModel` or a model of one's own, by name, class, instance or import string, see
@@ -125,7 +81,8 @@ def ablate(
         kinds, shares: see `variants`.
         seeds: each draws its own random graphs and its own model; variants without randomness share their graph.
         prepare: is called on each changed graph, to add what follows from its edges (`estimate_effects` on a time
-            course).
+            course). The complete graph is then a directed one, "effects without the network"; with
+            `prepare=lambda graph: graph` these are the effects that the default model estimates at fit.
         exclude_targets: leave the perturbed genes out of the scores, whose change needs no graph.
         processes: fits side by side.
         options, fit_options: of the model, and of its `fit`.
@@ -141,14 +98,17 @@ def ablate(
     options, fit_options = dict(options or {}), dict(fit_options or {})
     settings = {"model": model, "prepare": prepare, "exclude_targets": exclude_targets}
     settings["home"] = str(Path.cwd())
-    if not make_model(model, kg, **options).uses_graph:
+    uses_graph = make_model(model, kg, **options).uses_graph
+    if not uses_graph:
         message = (
             f"the model {name_of(model)} takes no graph (no parameter or attribute kg): all variants will be the same"
         )
         warnings.warn(message, DataWarning, stacklevel=2)
-    tasks = []
+    names = {key: options[key] for key in ("condition_key", "control") if key in options}
+    settings["told"] = uses_graph and any(warn_of_leaks(kg.cells, adata, fold, **names, stacklevel=4) for fold in folds)
+    directed, tasks = prepare is not None, []
     for seed in seeds:
-        for name, graph in variants(kg, genes, kinds, shares=shares, seed=seed).items():
+        for name, graph in variants(kg, genes, kinds, shares=shares, seed=seed, directed=directed).items():
             tasks += [(name, graph, seed, number, fold) for number, fold in enumerate(folds)]
     jobs = (delayed(_fit)(task, adata, settings, options, fit_options) for task in tasks)
     done = track(Parallel(n_jobs=processes, return_as="generator")(jobs), "fitting", len(tasks))
@@ -171,14 +131,17 @@ def _fit(
             warnings.filterwarnings("ignore", SAYS_LITTLE, DataWarning)
         fitted = make_model(settings["model"], graph, **options)
         parts = fold if fitted.by_epochs else merge_validation(fold)
-        fitted.fit(adata, parts, seed=seed, **fit_options)
+        with leaks_told() if settings["told"] else nullcontext():
+            fitted.fit(adata, parts, seed=seed, **fit_options)
         keys = {key: options[key] for key in ("condition_key", "control", "group_key") if key in options}
         prediction = fitted.predict(fold["test"], **line_of(fitted, fold))
-        scores = evaluate(prediction, adata, fold, exclude_targets=settings["exclude_targets"], **keys)
+        with leaks_told():
+            known = merge_validation(fold)  # one centre for all models, also of those that learn from validation
+            scores = evaluate(prediction, adata, known, exclude_targets=settings["exclude_targets"], **keys)
     return scores.reset_index().assign(variant=name, seed=seed, fold=number)
 
 
-def summarize_ablation(scores: pd.DataFrame, score: str = "pearson_delta") -> pd.DataFrame:
+def summarize_ablation(scores: pd.DataFrame, score: str = "pearson_centred") -> pd.DataFrame:
     """One row a variant: `mean` over conditions of the mean over seeds with its interval, `seed_sd`, the standard
     deviation over seeds of the mean over conditions, and `difference` to the true graph, paired by condition, with its
     interval (`difference_low`, `difference_high`); an interval holds 95 % of bootstrap samples of conditions."""
@@ -195,7 +158,7 @@ def summarize_ablation(scores: pd.DataFrame, score: str = "pearson_delta") -> pd
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
-def shapley(scores: pd.DataFrame, sources: Sequence[str], score: str = "pearson_delta") -> pd.DataFrame:
+def shapley(scores: pd.DataFrame, sources: Sequence[str], score: str = "pearson_centred") -> pd.DataFrame:
     """Contribution of each source to the score (Shapley 1953), from scores of all combinations (`kinds=["shapley"]`).
 
     Σ over sets S without the source of |S|! (n − |S| − 1)! / n! · (v(S with it) − v(S)), v the mean over conditions;
@@ -207,7 +170,7 @@ def shapley(scores: pd.DataFrame, sources: Sequence[str], score: str = "pearson_
     """
     by_condition = scores.groupby(["fold", "condition", "variant"])[score].mean().unstack()
     n = len(sources)
-    missing = [coalition(part) for part in _subsets(sources) if coalition(part) not in by_condition]
+    missing = [coalition(part) for part in subsets(sources) if coalition(part) not in by_condition]
     if missing or NO_GRAPH not in by_condition:
         raise InputError(f"no scores of {(missing or [NO_GRAPH])[0]!r}; run ablate with kinds=['shapley']")
 
@@ -219,16 +182,7 @@ def shapley(scores: pd.DataFrame, sources: Sequence[str], score: str = "pearson_
         others = [name for name in sources if name != source]
         gain = sum(
             factorial(len(part)) * factorial(n - len(part) - 1) / factorial(n) * (value((*part, source)) - value(part))
-            for part in [(), *_subsets(others)]
+            for part in [(), *subsets(others)]
         )
         table[source] = gain
     return summarize(pd.DataFrame(table))[["mean", "low", "high"]].rename_axis("source")
-
-
-def coalition(sources: Iterable[str]) -> str:
-    """Name of the graph that holds these sources alone."""
-    return "sources " + " + ".join(sorted(sources))
-
-
-def _subsets(sources: Sequence[str]) -> list[tuple[str, ...]]:
-    return [part for size in range(1, len(sources) + 1) for part in combinations(sorted(sources), size)]

@@ -218,8 +218,13 @@ def is_symmetric(table: pd.DataFrame) -> bool:
 SIMILARITIES = ("coexpressed", "shares_gene_sets")  # relations that hold the k most similar sources of each target
 
 
+ACTS = "may_regulate"  # each on each other, in both directions: symmetric, and no similarity
+
+
 def is_similarity(relation: Relation, table: pd.DataFrame) -> bool:
     """Whether a relation says that two nodes are alike, and not that one acts on the other."""
+    if relation[1] == ACTS:
+        return False
     return relation[0] == relation[2] and (relation[1] in SIMILARITIES or is_symmetric(table))
 
 

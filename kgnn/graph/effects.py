@@ -63,7 +63,10 @@ def estimate_effects(
     expect(kg, KnowledgeGraph, "kg")
     adata = cells_of(adata)
     warn_of_scale(matrix_of(adata), "X, for effects,", ("log", "scaled"))
-    return effects_of(kg, adata, groupby, time_key, ridge, origin, seed)
+    effects = effects_of(kg, adata, groupby, time_key, ridge, origin, seed)
+    along = {name for table in _acting(kg) for name in table["origin"].cat.categories}  # they may be learned as well
+    seen = [hashes for name, hashes in kg.tables.cells.items() if name in along]
+    return KnowledgeGraph.of(effects.tables.made_from(origin, adata.obs_names, *seen))
 
 
 def effects_of(
@@ -101,15 +104,16 @@ def effects_of(
 def directed_pairs(kg: KnowledgeGraph, genes: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     """Distinct directed pairs of the graph among `genes`, as positions in `genes`."""
     code = pd.Index(genes).get_indexer(kg.nodes("gene").index)
-    keys = [np.array([], np.int64)]
-    for relation in kg.relations:
-        table = kg.tables.table(relation)
-        if relation[0] == relation[2] == "gene" and relation != EFFECT and not is_similarity(relation, table):
-            keys.append(pair_keys(table))
-    pairs = np.unique(np.concatenate(keys))
+    pairs = np.unique(np.concatenate([np.array([], np.int64), *map(pair_keys, _acting(kg))]))
     source, target = code[pairs >> 32], code[pairs & 0xFFFFFFFF]
     both = (source >= 0) & (target >= 0)
     return source[both], target[both]
+
+
+def _acting(kg: KnowledgeGraph) -> list[pd.DataFrame]:
+    """The edges of each relation in which one gene acts on another."""
+    tables = {rel: table for rel, table in kg.tables.edges.items() if rel[0] == rel[2] == "gene" and rel != EFFECT}
+    return [table for relation, table in tables.items() if not is_similarity(relation, table)]
 
 
 def edge_strengths(

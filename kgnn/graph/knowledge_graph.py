@@ -118,6 +118,11 @@ class KnowledgeGraph:
         """Names of the knowledge sources that edges came from, sorted."""
         return self.tables.origins
 
+    @property
+    def cells(self) -> dict[str, np.ndarray]:
+        """Source → hashes of the names of the cells that it was made from, sorted uint64; see `with_cells`."""
+        return dict(self.tables.cells)
+
     def nodes(self, node_type: str) -> pd.DataFrame:
         """Return a copy of the node table, indexed by node name."""
         return self.tables.node_table(node_type).copy()
@@ -174,10 +179,14 @@ class KnowledgeGraph:
     largest_component = _operation(structure.largest_component)
     with_features = _operation(structure.with_features)
     with_node_column = _operation(structure.with_node_column)
+    with_cells = _operation(structure.with_cells)
     rewire = _operation(randomize.rewire)
     randomize_edges = _operation(randomize.randomize_edges)
     drop_edges = _operation(randomize.drop_edges)
     add_random_edges = _operation(randomize.add_random_edges)
+    permute = _operation(randomize.permute)
+    permute_features = _operation(randomize.permute_features)
+    randomize_features = _operation(randomize.randomize_features)
     map_genes = _operation(identifiers.map_genes)
 
     # out

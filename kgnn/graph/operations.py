@@ -12,7 +12,7 @@ import pandas as pd
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, tidy_origins
 from kgnn.graph.options import as_signs, check_measure, confidence_limit
-from kgnn.graph.tables import GraphTables
+from kgnn.graph.tables import GraphTables, united
 from kgnn.names import as_names, listed
 from kgnn.parts import check_number, is_number
 
@@ -49,7 +49,8 @@ def merge(graphs: Sequence[GraphTables]) -> GraphTables:
                 _place(features.setdefault(kind, {}), name, matrix, new[kind], len(nodes[kind]))
     account = [record for graph in graphs for record in graph.account]
     history = [note for graph in graphs for note in graph.history]
-    return GraphTables.collapsed(nodes, edges, account, history, features)
+    cells = united(graph.cells for graph in graphs)
+    return GraphTables.collapsed(nodes, edges, account, history, features, cells)
 
 
 def _place(features: dict[str, np.ndarray], name: str, matrix: np.ndarray, rows: np.ndarray, n_nodes: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Pairs, Relation, collapse, concat, linked_pairs, pair_ends, reverse, table_of, tidy_origins
+from kgnn.graph.operations import recoded
 from kgnn.graph.tables import GraphTables
 from kgnn.parts import check_number
 
@@ -172,6 +173,70 @@ def randomize_edges(graph: GraphTables, share: float, seed: int) -> GraphTables:
             moving = np.array(left, dtype=np.int64)
         edges[relation] = _moved(table, pairs, source, target)
     return graph.derive("randomize_edges", edges=edges, share=share, seed=seed)
+
+
+def permute(graph: GraphTables, seed: int) -> GraphTables:
+    """Deal the names of the nodes anew within each node type: the same graph, of other nodes.
+
+    Edges and features go along with the node, the columns of the node table (a label, the species) stay with the name.
+    The graph is isomorphic to the old one: all that is lost is whom the knowledge is about.
+
+    Args:
+        seed: same seed, same graph.
+    """
+    check_number(0 if seed is None else seed, "seed", 0, whole=True)
+    rng = np.random.default_rng(seed)
+    code = {kind: rng.permutation(len(table)).astype(np.int32) for kind, table in graph.nodes.items()}
+    old = {kind: np.argsort(new) for kind, new in code.items()}  # whose edges and features a name gets
+    features = graph.take_nodes(old)[1]
+    return graph.derive("permute", edges=recoded(graph, code), features=features, seed=seed)
+
+
+def permute_features(graph: GraphTables, seed: int) -> GraphTables:
+    """Deal each feature anew to the nodes that have it, whole rows; edges stay.
+
+    Args:
+        seed: same seed, same graph.
+    """
+
+    def deal(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        some = np.flatnonzero(np.isfinite(matrix).any(axis=1))
+        dealt = matrix.copy()
+        dealt[some] = matrix[rng.permutation(some)]
+        return dealt
+
+    return _with_random_features(graph, "permute_features", deal, seed)
+
+
+def randomize_features(graph: GraphTables, seed: int) -> GraphTables:
+    """Put normal noise in the place of features, of the same mean and standard deviation a channel; edges stay.
+
+    What is missing stays missing.
+
+    Args:
+        seed: same seed, same graph.
+    """
+
+    def noise(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        known = np.isfinite(matrix)
+        number = known.sum(axis=0).clip(1)
+        mean = np.where(known, matrix, 0).sum(axis=0, dtype=np.float64) / number
+        spread = np.sqrt(np.where(known, np.square(matrix - mean), 0).sum(axis=0) / number)
+        return np.where(known, mean + spread * rng.standard_normal(matrix.shape), matrix)
+
+    return _with_random_features(graph, "randomize_features", noise, seed)
+
+
+def _with_random_features(
+    graph: GraphTables, operation: str, change: Callable[[np.ndarray, np.random.Generator], np.ndarray], seed: int
+) -> GraphTables:
+    check_number(0 if seed is None else seed, "seed", 0, whole=True)
+    rng = np.random.default_rng(seed)
+    features = {
+        kind: {name: change(matrix, rng) for name, matrix in matrices.items()}
+        for kind, matrices in graph.features.items()
+    }
+    return graph.derive(operation, features=features, seed=seed)
 
 
 def _moved(table: pd.DataFrame, pairs: Pairs, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:

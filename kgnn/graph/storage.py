@@ -39,6 +39,11 @@ def save(graph: GraphTables, path: str | Path, extra: Mapping[str, Any] | None =
             file = f"edges_{number}.parquet"
             table.to_parquet(folder / file, index=False, write_page_checksum=True)
             edges.append({"relation": list(relation), "file": file, "rows": len(table)})
+        cells: list[dict] = []
+        for origin, hashes in graph.cells.items():
+            file = f"cells_{len(cells)}.npy"
+            np.save(folder / file, hashes)
+            cells.append({"origin": origin, "file": file, "cells": len(hashes)})
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -46,6 +51,7 @@ def save(graph: GraphTables, path: str | Path, extra: Mapping[str, Any] | None =
             "nodes": nodes,
             "edges": edges,
             "features": features,
+            "cells": cells,
             "account": list(graph.account),
             "history": list(graph.history),
         }
@@ -67,6 +73,9 @@ def load(path: str | Path) -> GraphTables:
             edges[tuple(entry["relation"])] = tidy_origins(table.astype({"origin": "category"}))
         for entry in manifest["features"]:
             features.setdefault(entry["type"], {})[entry["name"]] = _read_array(path / entry["file"])
+        cells = {  # graphs saved by older versions say nothing of cells
+            entry["origin"]: _read_array(path / entry["file"], entry["cells"]) for entry in manifest.get("cells", [])
+        }
         account, history = manifest["account"], manifest["history"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the manifest or a table lacks {error}; save the graph again") from None
@@ -74,7 +83,7 @@ def load(path: str | Path) -> GraphTables:
         for column, kind in sides(relation):
             if kind not in nodes or not table[column].between(0, len(nodes[kind]) - 1).all():
                 raise InputError(f"{path}: edges point outside the {kind} table; save the graph again")
-    return GraphTables.collapsed(nodes, edges, account, history, features)
+    return GraphTables.collapsed(nodes, edges, account, history, features, cells)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -103,8 +112,11 @@ def _read(file: Path, rows: int) -> pd.DataFrame:
     return table
 
 
-def _read_array(file: Path) -> np.ndarray:
+def _read_array(file: Path, rows: int | None = None) -> np.ndarray:
     try:
-        return np.load(file, allow_pickle=False)
+        array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{file}: missing, damaged or cut short ({error}); save the graph again") from None
+    if rows is not None and array.shape != (rows,):
+        raise InputError(f"{file}: shape {array.shape} where the manifest says {rows}; save the graph again")
+    return array

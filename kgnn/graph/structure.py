@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from kgnn.graph.edges import Relation, collapse, mirror, pair_keys
 from kgnn.graph.edges import reverse as reverse_table
 from kgnn.graph.operations import keep_edges, keep_nodes
 from kgnn.graph.tables import GraphTables
-from kgnn.names import all_named
+from kgnn.names import all_named, listed
 from kgnn.parts import check_number
 
 
@@ -138,6 +138,27 @@ def with_features(
         values = values.reindex(index).to_numpy(np.float32, na_value=np.nan)
     old = graph.features.get(node_type, {})
     return graph.derive("with_features", features=graph.features | {node_type: {**old, name: values}}, name=name)
+
+
+def with_cells(graph: GraphTables, cells: Any, origin: str) -> GraphTables:
+    """Note which cells a source was made from, so that fits and scores tell where held-out cells are among them.
+
+    `load_coexpression`, `load_markers`, `estimate_effects` and a cell model's `gene_network` do it themselves; this is
+    for edges and features that were learned elsewhere.
+
+    Args:
+        cells: AnnData, or the names of its cells. A hash of the names is kept (8 bytes a cell).
+        origin: an origin of edges, or the name of a feature.
+
+    Raises:
+        InputError: no such source in the graph.
+    """
+    if origin not in graph.sources:
+        raise InputError(
+            f"no source or feature {origin!r} in the graph; it has {', '.join(sorted(graph.sources)) or 'none'}"
+        )
+    names: Iterable[str] = cells.obs_names if hasattr(cells, "obs_names") else listed(cells, "cells")
+    return graph.made_from(origin, names)
 
 
 def with_node_column(graph: GraphTables, column: str, value: Any, node_type: str = "gene") -> GraphTables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, combine_origins, encode, named, triple
-from kgnn.names import all_named
+from kgnn.names import all_named, name_hashes
 from kgnn.parts import expect
 
 Nodes = Mapping[str, pd.DataFrame | Iterable[str]]
@@ -29,6 +29,8 @@ class GraphTables:
         features: node type → name → float32 `[nodes, channels]`.
         account: one record a source and relation: what was read and what became of every row.
         history: the operations since, with the numbers of edges before and after.
+        cells: source (an origin of edges, or a feature's name) → sorted uint64 hashes of the names of the cells that it
+            was made from; they go with the source's last edge.
 
     Raises:
         InputError: a feature that is not `[nodes, channels]`; a node type that torch's modules cannot be named by.
@@ -39,12 +41,15 @@ class GraphTables:
     features: dict[str, dict[str, np.ndarray]]
     account: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
+    cells: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind in self.nodes:
             if not isinstance(kind, str) or not kind or "." in kind:
                 raise InputError(f"node type {kind!r}: give a text without '.', which torch's modules forbid: GO_term")
         object.__setattr__(self, "features", _check_features(self.nodes, self.features))
+        there = self.sources
+        object.__setattr__(self, "cells", {name: seen for name, seen in self.cells.items() if name in there})
 
     @classmethod
     def collapsed(
@@ -54,6 +59,7 @@ class GraphTables:
         account: Records = (),
         history: Records = (),
         features: Features | None = None,
+        cells: Mapping[str, np.ndarray] | None = None,
     ) -> GraphTables:
         """Merge the duplicates among encoded edges and drop self loops, both booked in the account.
 
@@ -66,7 +72,8 @@ class GraphTables:
             _book(records, relation, tables[relation], counts)
         for record in records:
             record |= {"kept": 0, "merged": 0, "self_loops": 0, "dropped": {}} | record
-        return cls(dict(nodes), tables, features or {}, tuple(records), tuple(map(dict, history)))  # type: ignore[arg-type]
+        parts = dict(nodes), tables, features or {}, tuple(records), tuple(map(dict, history))
+        return cls(*parts, cells=dict(cells or {}))  # type: ignore[arg-type]
 
     @classmethod
     def encoded(
@@ -102,6 +109,16 @@ class GraphTables:
         before, after = (sum(map(len, tables.edges.values())) for tables in (self, result))
         note = {"operation": operation, **details, "edges_before": before, "edges_after": after}
         return replace(result, account=tuple(map(dict, self.account)), history=(*self.history, note))
+
+    def made_from(self, origin: str, *cells: Iterable[str] | np.ndarray) -> GraphTables:
+        """Note the cells that a source was made from, by name or by hash, beside those noted before."""
+        found = [np.asarray(seen if getattr(seen, "dtype", None) == np.uint64 else name_hashes(seen)) for seen in cells]
+        return replace(self, cells=united([self.cells, *({origin: seen} for seen in found)]))
+
+    @property
+    def sources(self) -> set[str]:
+        """Names of what edges came from, and of features."""
+        return {*self.origins, *(name for matrices in self.features.values() for name in matrices)}
 
     @property
     def origins(self) -> list[str]:
@@ -142,7 +159,7 @@ class GraphTables:
         return nodes, features
 
     def __eq__(self, other: object) -> bool:
-        """Whether nodes, edges and features are the same; account and history aside."""
+        """Whether nodes, edges and features are the same; account, history and cells, where they came from, aside."""
         if not isinstance(other, GraphTables):
             return NotImplemented
         mine, theirs = self.features, other.features
@@ -155,6 +172,15 @@ class GraphTables:
             == {(kind, name) for kind in theirs for name in theirs[kind]}
             and all(np.array_equal(mine[k][n], theirs[k][n], equal_nan=True) for k in mine for n in mine[k])
         )
+
+
+def united(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Unite records of cells, source by source: sorted, each cell once."""
+    result: dict[str, np.ndarray] = {}
+    for part in parts:
+        for name, seen in part.items():
+            result[name] = np.union1d(result.get(name, np.array([], np.uint64)), seen)
+    return result
 
 
 def _book(

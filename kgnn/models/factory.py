@@ -12,11 +12,13 @@ import pandas as pd
 from anndata import AnnData
 from torch import nn
 
-from kgnn.data.splits import Split
+from kgnn.data.leaks import warn_of_leaks
+from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.cells.model import CellModel
 from kgnn.models.perturbation.model import PerturbationModel
+from kgnn.models.perturbation.origin import cells_of
 from kgnn.models.perturbation.predictor import Predictor, as_prediction
 from kgnn.models.perturbation.table import PREDICTORS
 from kgnn.models.storage import load_config
@@ -38,6 +40,8 @@ class OwnModel:
     def __init__(self, model: Any, kg: KnowledgeGraph | None, **options: Any) -> None:
         if not callable(getattr(model, "fit", None)) or not callable(getattr(model, "predict", None)):
             raise InputError(f"{model!r} is no model: it needs fit(adata, split) and predict(conditions)")
+        self.cells = {} if kg is None else cells_of(kg)
+        self.names = {"condition_key": options.get("condition_key", "condition"), "control": options.get("control")}
         if inspect.isclass(model):
             given = taken(model, {"kg": kg} | options)
             check_options(set(options) - {*given, *NAMING}, options_of(model), f"model {model.__name__}")
@@ -55,6 +59,8 @@ class OwnModel:
         fit, given = self.model.fit, taken(self.model.fit, options)
         check_options(set(options) - {*given, "seed"}, options_of(fit), f"fit of {type(self.model).__name__}")
         check_call(fit, adata, split, **given)
+        if self.uses_graph and split is not None:
+            warn_of_leaks(self.cells, adata, read_split(split, self.names["control"]), **self.names)
         fit(adata, split, **given)
         self.genes_ = pd.Index(adata.var_names.astype(str), dtype=object)
         return self
@@ -62,7 +68,11 @@ class OwnModel:
     def predict(self, conditions: str | Sequence[str]) -> AnnData:
         """Predict; arrays become AnnData."""
         names = [conditions] if isinstance(conditions, str) else list(conditions)
-        return as_prediction(self.model.predict(names), names, self.genes_)
+        found = as_prediction(self.model.predict(names), names, self.genes_)
+        if self.uses_graph and self.cells:
+            found = found.copy()
+            found.uns["kgnn"] = {**found.uns.get("kgnn", {}), "cells": dict(self.cells)}
+        return found
 
 
 def make_model(model: Any, kg: KnowledgeGraph | None = None, **options: Any) -> PerturbationModel | OwnModel:

@@ -82,7 +82,12 @@ def _draw_shares(ax: Axes, summary: pd.DataFrame, share: pd.DataFrame) -> None:
             x = x[-len(rows) :]
             ax.plot(x, rows["mean"], "o-", color=colour, label=f"edges {kind}")
             ax.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
-    for name, style in (("rewired graph", "--"), ("no graph", ":"), ("complete graph", "-.")):
+    for name, style in (
+        ("rewired graph", "--"),
+        ("no graph", ":"),
+        ("complete graph", "-."),
+        ("complete directed graph", "-."),
+    ):
         if name in summary.index:
             ax.axhline(summary.loc[name, "mean"], color=DARK, linestyle=style, linewidth=1, label=name)
     ax.set_xlabel("share of edges, %")

@@ -58,6 +58,7 @@ def test_an_activation_is_no_knock_out(screen, kg, parts, tmp_path):
 def test_what_is_given_overrules(screen, kg, parts, caplog):
     model = PerturbationModel(kg, strength=-1.0).fit(typed(screen, "CRISPRa"), parts)
     assert model.predictor_.strength == -1.0
+    assert PerturbationModel(kg, strength=0.5).fit(typed(screen, "CRISPRa"), parts).predictor_.strength == 0.5
     np.testing.assert_array_equal(model.predict("GENE6").X, PerturbationModel(kg).fit(screen, parts).predict("GENE6").X)
     assert "strength" not in caplog.text
 

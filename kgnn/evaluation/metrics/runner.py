@@ -1,6 +1,6 @@
 """Scores of predicted conditions against real cells."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.differential import called_in_cells
+from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
 from kgnn.evaluation.metrics.change import change
@@ -45,7 +46,8 @@ def evaluate(
         prediction: rows of conditions or of cells (these are averaged), `obs["condition"]`, from a model's `predict`.
         adata: the screen with the real cells. All its conditions are the panel that retrieval scores choose from.
         split: score its test conditions only; its training conditions that `adata` measures are the centre of
-            `pearson_centred` and `weighted_r2`, without them the other conditions of the panel are.
+            `pearson_centred` and `weighted_r2`, without them the other conditions of the panel are. A warning tells
+            where the model's graph was made from cells that it holds out (`prediction.uns["kgnn"]["cells"]`).
         metrics: names of `METRICS`, functions (predicted, observed, reference) → number, `Metric` records, import
             strings `"package.module:name"`; by default all of `METRICS`. See `Metric` for what a function can ask for.
         n_top: number of top DE genes, by the absolute t statistic of real cells against controls
@@ -68,8 +70,16 @@ def evaluate(
     chosen = choose(metrics, n_top)
     prediction, split = as_adata(prediction), None if split is None else read_split(split, control)
     names = {"condition_key": condition_key, "control": control, "group_key": group_key}
-    truth = read_truth(as_adata(adata), split, names, seed)
+    adata = as_adata(adata)
+    warn_of_leaks(graph_cells(prediction), adata, split, **names)
+    truth = read_truth(adata, split, names, seed)
     return score_conditions(prediction, truth, chosen, n_top, exclude_targets)
+
+
+def graph_cells(prediction: AnnData) -> dict[str, np.ndarray]:
+    """What the model's graph was made from, as `predict` wrote it: source → hashes of cells, or nothing."""
+    told = prediction.uns.get("kgnn", {})
+    return dict(told.get("cells", {})) if isinstance(told, Mapping) else {}
 
 
 def score_conditions(

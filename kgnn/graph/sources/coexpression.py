@@ -79,21 +79,22 @@ def load_coexpression(
         x = _in_memory(x)
     parts = [_Cells(x, rows, adata.var_names, ranks=method == "spearman") for rows in groups]
 
-    tables = []
+    parts_of_edges = []
     step = max(1, ENTRIES // max(adata.n_vars, 1))
     for start in range(0, adata.n_vars, step):
         r = _mean_correlation(parts, slice(start, min(start + step, adata.n_vars)))
         r[np.arange(len(r)), np.arange(start, start + len(r))] = 0
         row, source = np.nonzero(r > threshold if signed else np.abs(r) > threshold)
         source, target, weight = heaviest(source, row + start, np.abs(r[row, source]), k)
-        tables.append((source, target, weight, np.sign(r[target - start, source])))
-    source, target, weight, sign = (np.concatenate(columns) for columns in zip(*tables, strict=True))
+        parts_of_edges.append((source, target, weight, np.sign(r[target - start, source])))
+    source, target, weight, sign = (np.concatenate(columns) for columns in zip(*parts_of_edges, strict=True))
     constant = np.all([part.constant for part in parts], axis=0)
     if constant.any():
         dropped["constant genes"] = int(constant.sum())
     table = table_of(source, target, origin, np.minimum(weight, 1), sign)
     counts = {"rows_read": adata.n_obs, "unit": "cells", "dropped": dropped}
-    return KnowledgeGraph.of(GraphTables.of_relation({"gene": adata.var_names}, RELATION, table, origin, **counts))
+    tables = GraphTables.of_relation({"gene": adata.var_names}, RELATION, table, origin, **counts)
+    return KnowledgeGraph.of(tables.made_from(origin, adata.obs_names))
 
 
 def _groups(adata: AnnData, groupby: str | None) -> tuple[list[np.ndarray], dict[str, int]]:

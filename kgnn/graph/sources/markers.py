@@ -93,6 +93,7 @@ def load_markers(
         collector.add([term] * len(rows), rows["names"], rows["logfoldchanges"], 0, 1 - rows["pvals_adj"])
     if unmatched:
         dropped["labels without a term (kept as they are)"] = unmatched
-    return collector.graph(
+    graph = collector.graph(
         origin, label=f"obs[{groupby!r}]", dropped=dropped, unit="markers", confidence="1 − adjusted p"
     )
+    return KnowledgeGraph.of(graph.tables.made_from(origin, adata.obs_names[cells]))

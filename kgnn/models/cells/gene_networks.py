@@ -75,7 +75,7 @@ def gene_network(
         edges = _strongest(total / sizes[group], names, top, shares=method == "attribution")
         relation = "influences" if groupby is None else f"influences in {group}"
         graphs.append(load_table(edges, relation=relation, origin="kgnn", weight="weight"))
-    return KnowledgeGraph.merge(graphs)
+    return KnowledgeGraph.of(KnowledgeGraph.merge(graphs).tables.made_from("kgnn", obs.index[drawn]))
 
 
 def _draw(groups: np.ndarray, number: int) -> np.ndarray:

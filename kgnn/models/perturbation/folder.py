@@ -9,7 +9,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.coverage import Coverage
-from kgnn.models.perturbation.origin import Origin
+from kgnn.models.perturbation.origin import Origin, cells_of
 from kgnn.models.perturbation.predictor import Known
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import PREDICTORS
@@ -66,7 +66,7 @@ def read_fit(cls: type, path: str | Path, encoder: Any) -> Any:
         conditions_=config["conditions"],
         coverage_={side: Coverage(*found) for side, found in config["coverage"].items()},
         controls_=controls,
-        origin_=Origin(load_var(path, genes), config["origin"]),
+        origin_=Origin(load_var(path, genes), config["origin"], cells_of(kg) if model.uses_graph else {}),
         predictor_=predictor,
         _lonely=predictor.unlinked(),
     )

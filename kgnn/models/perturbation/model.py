@@ -97,7 +97,8 @@ class PerturbationModel:
 
         Args:
             adata: the screen, cells × genes, log-normalised; not changed. Or the path of its H5AD file.
-            split: from `kgnn.data.split`; None trains on all conditions without validation.
+            split: from `kgnn.data.split`; None trains on all conditions without validation. Test cells among those that
+                the graph was made from (`kg.cells`) are told.
             seed: same seed, same result on the same machine.
             **options: for models that are trained by epochs (all but `"kg"` and the baselines, which are solved, need
                 no epoch and take no other option; there validation conditions may join training,
@@ -178,7 +179,8 @@ class PerturbationModel:
             where the training data are not; `layers["delta"]`: change of the mean against control;
             `layers["uncertainty"]`: predicted variance, with `"kg"` and in GEARS' uncertainty mode;
             `obs["condition"]`: the name with its genes in alphabetical order; `var`: the training data's plain columns;
-            `uns["kgnn"]`: version, encoder, scale, graph and split of the fit.
+            `uns["kgnn"]`: version, encoder, scale, graph and split of the fit, and hashes of the cells that the graph
+            was made from, by which `evaluate` finds held-out ones.
 
         Raises:
             InputError: a gene that is neither measured nor in the graph nor perturbed in the data; predictions that are

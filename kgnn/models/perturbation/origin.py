@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ from kgnn.version import __version__
 
 
 class Origin(NamedTuple):
-    """Columns of the training data's `var`, [genes, columns], and what the model was made of: plain values."""
+    """Columns of the training data's `var`, [genes, columns]; what the model was made of, plain values; and hashes of
+    the cells that its graph was made from, by source (`KnowledgeGraph.cells`)."""
 
     var: pd.DataFrame
     facts: dict[str, Any]
+    cells: dict[str, np.ndarray]
 
     @classmethod
     def of(
@@ -38,7 +41,16 @@ class Origin(NamedTuple):
         conditions (empty without one).
         """
         facts = {"kgnn": __version__, "encoder": encoder, "scale": scale}
-        return cls(plain_columns(var), facts | {"graph": _of_graph(kg), "split": _of_split(split)})
+        return cls(plain_columns(var), facts | {"graph": _of_graph(kg), "split": _of_split(split)}, cells_of(kg))
+
+    def uns(self) -> dict[str, Any]:
+        """What predictions carry in `uns["kgnn"]`; `cells` only where the graph was made from some."""
+        return copy.deepcopy(self.facts) | ({"cells": dict(self.cells)} if self.cells else {})
+
+
+def cells_of(kg: KnowledgeGraph | None) -> dict[str, np.ndarray]:
+    """Source → hashes of the cells that it was made from, under names that an H5AD file can hold."""
+    return {} if kg is None else {name.replace("/", "|"): seen for name, seen in kg.cells.items()}
 
 
 def plain_columns(var: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Predictions as AnnData: what every model returns."""
 
-import copy
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -68,8 +67,8 @@ def to_anndata(
     `X` is expression, not below zero unless `scale` is `scaled`; `layers["delta"]` the change of the mean against
     control, none without a perturbation; `layers["uncertainty"]` the predicted variance where there is one;
     `obs["condition"]` the canonical name (`control` for no perturbation), `obs["n_perturbed"]` the number of perturbed
-    genes; `var["control_mean"]` the mean of the control cells, beside the columns of `origin`, whose facts stand in
-    `uns["kgnn"]`. Cells: see `drawn_cells`.
+    genes; `var["control_mean"]` the mean of the control cells, beside the columns of `origin`, whose facts and
+    cells stand in `uns["kgnn"]`. Cells: see `drawn_cells`.
     """
     given = [conditions] if isinstance(conditions, str) else [str(name) for name in conditions]
     obs = pd.DataFrame({"condition": [name or "control" for name in canonical]}, index=pd.Index(given, dtype=object))
@@ -90,7 +89,7 @@ def to_anndata(
     var = pd.DataFrame(index=genes.astype(str)) if origin is None else origin.var.copy()
     prediction = AnnData(x.astype(np.float32), obs=obs, var=var)
     if origin is not None:
-        prediction.uns["kgnn"] = copy.deepcopy(origin.facts)
+        prediction.uns["kgnn"] = origin.uns()
     prediction.var["control_mean"] = control_mean
     prediction.layers["delta"] = delta.astype(np.float32)
     if uncertainty is not None:

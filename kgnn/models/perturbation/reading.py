@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import Screen, read_screen
 from kgnn.data.splits import Split, check_split
@@ -44,9 +45,12 @@ def read_training(
         types: whether what a perturbation does is read from `obs["perturbation_type"]`.
         **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
 
+    Cells of test conditions among those that the graph was made from are told, `kgnn.data.leaks.warn_of_leaks`.
+
     Raises:
         InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
     """
+    warn_of_leaks({} if kg is None else kg.cells, adata, split, **names, stacklevel=4)
     if split is not None:
         adata = fitting_cells(adata, split, names["condition_key"], names["control"])
     known = set() if kg is None else set(kg.nodes("gene").index)
