@@ -9,7 +9,7 @@ import pandas as pd
 from kgnn.evaluation.metrics import noise_ceiling, paired_difference, summarize
 from kgnn.evaluation.metrics.table import RATIOS, larger_is_better
 from kgnn.files import read_h5ad
-from kgnn.models import BASELINES
+from kgnn.models.baselines import ALL_BASELINES
 
 SHOWN = ["pearson_centred", "pds_cosine", "mse_ratio", "mse", "mae", "pearson_delta", "pearson_delta_top20"]
 SHOWN += ["pearson_crossed", "discrimination", "weighted_r2", "wrong_direction_top20", "de_overlap_top20", "de_auprc"]
@@ -61,7 +61,7 @@ def paired_table(scores: pd.DataFrame, score: str = "pearson_delta", best: str |
 
 
 def is_baseline(model: str) -> bool:
-    return model in BASELINES
+    return model in ALL_BASELINES
 
 
 def mean_ceiling(dataset: dict[str, Any], scores: pd.DataFrame) -> float | None:
