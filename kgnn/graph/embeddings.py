@@ -38,8 +38,9 @@ def embed_graph(
         graph: the knowledge.
         method: `node2vec` (Grover & Leskovec 2016; options `p`, `q`, `walk_length`, `walks`, `window`, `epochs`);
             `spectral` (the eigenvectors of the symmetrically normalised adjacency of largest eigenvalue, the trivial
-            one left out: Belkin & Niyogi 2003); `pagerank` (truncated singular value decomposition of log personalised
-            PageRank's low-rank sketch; options `alpha`).
+            one left out: Belkin & Niyogi 2003; option `tau`: every degree plus `tau` times their mean, and none left
+            out, so that small loose pieces do not take all channels: Zhang & Rohe 2018); `pagerank` (truncated
+            singular value decomposition of log personalised PageRank's low-rank sketch; options `alpha`).
         dim: channels.
         node_type: nodes to embed.
         relations: relations to use; default: all within the node type. Weights add up where a pair stands in several.
@@ -90,14 +91,15 @@ def _links(
     return sparse.csr_array((links + links.T) / 2, dtype=np.float64), start[node_type]
 
 
-def _spectral(links: sparse.csr_array, dim: int, seed: int) -> np.ndarray:
-    scale = sparse.diags_array(1 / np.sqrt(np.asarray(links.sum(axis=1)).ravel()))
+def _spectral(links: sparse.csr_array, dim: int, seed: int, tau: float = 0.0) -> np.ndarray:
+    degree, first = np.asarray(links.sum(axis=1)).ravel(), int(tau == 0)
+    scale = sparse.diags_array(1 / np.sqrt(degree + tau * degree.mean()))
     normalised = sparse.csr_array(scale @ links @ scale)
     start = np.random.default_rng(seed).standard_normal(links.shape[0])
     # from −1..1 to 0..2, so that the largest in size are the largest
     shifted = normalised + sparse.eye_array(links.shape[0])
-    values, vectors = eigsh(shifted, k=min(dim + 1, links.shape[0] - 1), v0=start)
-    vectors = vectors[:, np.argsort(-values)][:, 1 : dim + 1]
+    values, vectors = eigsh(shifted, k=min(dim + first, links.shape[0] - 1), v0=start)
+    vectors = vectors[:, np.argsort(-values)][:, first : dim + first]
     return _fix_signs(np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))))
 
 

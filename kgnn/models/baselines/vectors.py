@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph, embed_graph, load_gene_embedding
 from kgnn.graph.coverage import check_coverage
+from kgnn.graph.structure import component_labels
 from kgnn.models.baselines.features import FeatureBaseline
 from kgnn.models.baselines.ridge import RidgeBaseline
 from kgnn.models.perturbation.predictor import Known, Training
@@ -38,8 +39,8 @@ class VectorBaseline(FeatureBaseline):
 
     Args:
         vectors: a table [genes, dimensions] indexed by gene; a file that `kgnn.graph.load_gene_embedding` reads
-            (Parquet, NPZ); None: the features of the graph's genes side by side, else the spectral embedding of the
-            graph's largest component over nodes of all types (`kgnn.graph.embed_graph(whole=True)`).
+            (Parquet, NPZ); None: the features of the graph's genes side by side, else its spectral embedding over nodes
+            of all types, regularised (`kgnn.graph.embed_graph(whole=True, tau=1)`).
     """
 
     lacks = "no vector"
@@ -53,6 +54,8 @@ class VectorBaseline(FeatureBaseline):
     def _features(self, data: Training, seed: int) -> tuple[pd.Index, np.ndarray]:
         if self.vectors is None:
             table = graph_vectors(data.kg, seed)
+            if data.kg is not None and not data.kg.features("gene"):
+                self.lacks = FeatureBaseline.lacks
         else:
             table = self.vectors if isinstance(self.vectors, pd.DataFrame) else read_vectors(self.vectors)
             check_coverage(self.perturbed_, set(table.index), "perturbed genes of training", "the table of vectors")
@@ -176,11 +179,12 @@ def graph_vectors(kg: KnowledgeGraph | None, seed: int) -> pd.DataFrame:
         whole = [np.where(np.isfinite(part).all(axis=1)[:, None], part, np.nan) for part in features.values()]
         table = pd.DataFrame(np.concatenate(whole, axis=1), kg.nodes("gene").index)
         return table[table.notna().any(axis=1)]
-    part = None if kg is None or not kg.relations else kg.largest_component()
-    n_nodes = 0 if part is None else sum(len(part.nodes(kind)) for kind in part.node_types)
-    if part is None or n_nodes < 3:
+    label = np.array([], np.int64) if kg is None else np.concatenate([*component_labels(kg.tables).values()])
+    n_linked = int((np.bincount(label)[label] > 1).sum()) if len(label) else 0
+    if kg is None or n_linked < 3:
         raise InputError(
             "no gene vectors: give a table or its file as vectors=, or a graph that has gene features or edges; "
             "without any knowledge there is encoder='mean'"
         )
-    return embed_graph(part, "spectral", dim=min(DIM, n_nodes - 2), whole=True, seed=seed)
+    table = embed_graph(kg, "spectral", dim=min(DIM, n_linked - 2), whole=True, seed=seed, tau=1.0)
+    return table[(table != 0).any(axis=1)]
