@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +55,11 @@ def embed_graph(
     Raises:
         InputError: unknown method, no relation, one that leaves the node type, fewer nodes with an edge than channels.
     """
-    methods = {"node2vec": _node2vec, "spectral": _spectral, "pagerank": _pagerank}
+    methods: dict[str, Callable[..., np.ndarray]] = {
+        "node2vec": _node2vec,
+        "spectral": _spectral,
+        "pagerank": _pagerank,
+    }
     if method not in methods:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(methods)}")
     expect(graph, KnowledgeGraph, "graph")

@@ -83,10 +83,11 @@ def test_the_whole_graph_is_embedded_through_nodes_of_all_types():
         links[names.index(target), names.index(source)] += 0.5
     scale = 1 / np.sqrt(links.sum(1))
     values, vectors = np.linalg.eigh(scale[:, None] * links * scale)
-    expected = vectors[:, np.argsort(-values)][:12, 1:4]
-    found = embed_graph(kg, "spectral", dim=3, whole=True)
-    assert found.index.tolist() == kg.nodes("gene").index.tolist()
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-5)
+    expected = vectors[:, np.argsort(-values)][:, 1:4]
+    for kind, rows in (("gene", slice(12)), ("complex", slice(12, 17))):
+        found = embed_graph(kg, "spectral", dim=3, whole=True, node_type=kind)
+        assert found.index.tolist() == kg.nodes(kind).index.tolist()
+        np.testing.assert_allclose(np.abs(found), np.abs(expected[rows]), atol=1e-5)
     with pytest.raises(InputError, match="no relation within gene nodes"):
         embed_graph(kg, "spectral", dim=3)
     with pytest.raises(InputError, match="leaves the gene nodes; whole=True embeds those of all types"):

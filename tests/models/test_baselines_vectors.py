@@ -100,8 +100,34 @@ def test_the_numbers_of_neighbours_that_are_tried():
     wave = np.sin(points[:, :1] * 0.1)
     noisy = wave + rng.normal(size=(200, 1)) * 5
     assert choose_k(points, noisy, 0) in (20, 40, 60, 80, 100), "160 conditions are left by a fold"
+    assert choose_k(points, wave, 0) == 20, "where 100 are left no fewer are tried"
     assert choose_k(points[:40], wave[:40], 0) in (1, 2, 5), "few and exact: the nearest say it"
     assert choose_k(points[:2], wave[:2], 0) == 1
+
+
+def test_the_folds_are_drawn_by_the_seed():
+    rng = np.random.default_rng(3)
+    points, chosen = rng.normal(size=(30, 2)), set()
+    values = points @ rng.normal(size=(2, 3)) + rng.normal(size=(30, 3))
+    for seed in range(8):
+        folds = KFold(5, shuffle=True, random_state=seed)
+        search = GridSearchCV(
+            KNeighborsRegressor(), {"n_neighbors": [1, 2, 5, 10, 20]}, cv=folds, scoring="neg_mean_squared_error"
+        )
+        chosen.add(choose_k(points, values, seed))
+        assert choose_k(points, values, seed) == search.fit(points, values).best_params_["n_neighbors"]
+    assert len(chosen) > 1
+
+
+def test_conditions_without_a_vector_choose_nothing():
+    """Of 45 training conditions 30 have no vector; they would choose other numbers of neighbours."""
+    adata, vectors = latent_screen()
+    parts = {"train": list(vectors.index[:45]), "val": [], "test": list(vectors.index[45:])}
+    some = vectors.iloc[30:]
+    with pytest.warns(DataWarning, match="15 of the 45 perturbed genes of training are in the table of vectors"):
+        model = make_model("knn", vectors=some).fit(adata, parts).predictor_
+    points = pd.DataFrame(reduced(some.to_numpy(), 0), some.index).reindex(parts["train"]).fillna(0).to_numpy()
+    assert model.k_[0] == choose_k(points[30:], model.delta_[30:], 0) != choose_k(points, model.delta_, 0)
 
 
 def test_nearest_and_means_by_hand():
