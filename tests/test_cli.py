@@ -9,6 +9,7 @@ import pytest
 
 from kgnn import cli
 from kgnn.data import load_split, simulate_atlas
+from kgnn.evaluation.headline import POINTS
 from kgnn.graph import KnowledgeGraph
 
 
@@ -269,7 +270,11 @@ def test_benchmark_and_ablate(run, files):
     status, out, _ = run("benchmark", files / "bench.toml", "-o", files / "bench", "--json", files / "bench.json")
     assert status == 0
     assert "3 runs, 0 of them done before" in out
-    assert {row["model"] for row in json.loads((files / "bench.json").read_text())["summary"]} == {"kg", "mean"}
+    assert {row["model"] for row in json.loads((files / "bench.json").read_text())["summary"]} == {
+        "kg",
+        "mean",
+        *POINTS,
+    }
     assert (files / "bench/report.html").is_file()
     status, out, _ = run(
         "ablate", files / "screen.h5ad", "--graph", files / "kg", "-o", files / "ablate", "--seeds", 2,

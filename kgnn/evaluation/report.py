@@ -11,7 +11,7 @@ from kgnn.evaluation.headline import HEADLINE, POINTS, verdict
 from kgnn.evaluation.metrics import paired_difference, summarize
 from kgnn.evaluation.metrics.references import MEAN
 from kgnn.evaluation.metrics.table import RATIOS, larger_is_better
-from kgnn.models import BASELINES
+from kgnn.models.baselines import ALL_BASELINES
 
 SHOWN = [*HEADLINE, "pearson_crossed", "pearson_delta", "pearson_delta_top20", "mse", "mae", "discrimination"]
 SHOWN += ["weighted_r2", "wrong_direction_top20", "de_overlap_top20", "de_auprc", "coverage_90"]
@@ -85,4 +85,4 @@ def _mean(means: pd.DataFrame, model: str, score: str) -> float:
 
 
 def is_baseline(model: str) -> bool:
-    return model in BASELINES
+    return model in ALL_BASELINES

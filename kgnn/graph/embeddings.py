@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,20 +28,23 @@ def embed_graph(
     dim: int = 64,
     node_type: str = "gene",
     relations: Sequence[Relation] | None = None,
+    whole: bool = False,
     seed: int = 0,
     **options: float,
 ) -> pd.DataFrame:
-    """Return one vector a node, over the relations within one node type, taken as undirected.
+    """Return one vector a node, over the relations within one node type or of the whole graph, taken as undirected.
 
     Args:
         graph: the knowledge.
         method: `node2vec` (Grover & Leskovec 2016; options `p`, `q`, `walk_length`, `walks`, `window`, `epochs`);
             `spectral` (the eigenvectors of the symmetrically normalised adjacency of largest eigenvalue, the trivial
-            one left out: Belkin & Niyogi 2003); `pagerank` (truncated singular value decomposition of log personalised
-            PageRank's low-rank sketch; options `alpha`).
+            one left out: Belkin & Niyogi 2003; option `tau`: every degree plus `tau` times their mean, and none left
+            out, so that small loose pieces do not take all channels: Zhang & Rohe 2018); `pagerank` (truncated
+            singular value decomposition of log personalised PageRank's low-rank sketch; options `alpha`).
         dim: channels.
         node_type: nodes to embed.
         relations: relations to use; default: all within the node type. Weights add up where a pair stands in several.
+        whole: over the nodes of all types and, by default, all relations: genes of one complex are near each other.
         seed: same seed, same vectors on the same machine with as many threads; with others, `spectral` vectors of
             equal eigenvalues (a graph in several pieces) come out turned among themselves.
 
@@ -50,38 +53,57 @@ def embed_graph(
         an edge has a vector of zeros.
 
     Raises:
-        InputError: unknown method, no relation, fewer nodes with an edge than channels.
+        InputError: unknown method, no relation, one that leaves the node type, fewer nodes with an edge than channels.
     """
-    methods = {"node2vec": _node2vec, "spectral": _spectral, "pagerank": _pagerank}
+    methods: dict[str, Callable[..., np.ndarray]] = {
+        "node2vec": _node2vec,
+        "spectral": _spectral,
+        "pagerank": _pagerank,
+    }
     if method not in methods:
         raise InputError(f"method {method!r} is unknown; choose {', '.join(methods)}")
     expect(graph, KnowledgeGraph, "graph")
     check_number(dim, "dim", 1, whole=True)
-    within = [rel for rel in graph.relations if rel[0] == rel[2] == node_type]
+    kinds = graph.node_types if whole else [node_type]
+    within = [rel for rel in graph.relations if {rel[0], rel[2]} <= {*kinds}]
     chosen = within if relations is None else list(map(triple, listed(relations, "relations")))
     if not chosen:
-        raise InputError(f"no relation within {node_type} nodes in the graph")
+        raise InputError("no relation in the graph" if whole else f"no relation within {node_type} nodes in the graph")
+    if strange := [rel for rel in chosen if not {rel[0], rel[2]} <= {*kinds}]:
+        raise InputError(f"relation {strange[0]!r} leaves the {node_type} nodes; whole=True embeds those of all types")
     names = graph.nodes(node_type).index
-    links = sparse.csr_array((len(names), len(names)))
-    for relation in chosen:
-        links = links + graph.to_scipy(relation)
-    links = sparse.csr_array((links + links.T) / 2, dtype=np.float64)
+    links, first = _links(graph, kinds, chosen, node_type)
     linked = np.flatnonzero(np.diff(links.indptr))
     if len(linked) <= dim:
         raise InputError(f"{len(linked)} {node_type} nodes with an edge cannot have {dim} channels; lower dim")
     vectors = np.zeros((links.shape[0], dim), np.float32)
     vectors[linked] = methods[method](sparse.csr_array(links[linked][:, linked]), dim, seed, **options)
-    return pd.DataFrame(vectors, index=names)
+    return pd.DataFrame(vectors[first : first + len(names)], index=names)
 
 
-def _spectral(links: sparse.csr_array, dim: int, seed: int) -> np.ndarray:
-    scale = sparse.diags_array(1 / np.sqrt(np.asarray(links.sum(axis=1)).ravel()))
+def _links(
+    graph: KnowledgeGraph, kinds: Sequence[str], relations: Sequence[Relation], node_type: str
+) -> tuple[sparse.csr_array, int]:
+    """Undirected weights [nodes of all kinds, nodes of all kinds], and where those of `node_type` begin."""
+    ends = np.cumsum([0, *(len(graph.nodes(kind)) for kind in kinds)]).tolist()
+    start, n = dict(zip(kinds, ends, strict=False)), ends[-1]
+    links = sparse.csr_array((n, n))
+    for relation in relations:
+        part = sparse.coo_array(graph.to_scipy(relation))
+        place = part.row + start[relation[0]], part.col + start[relation[2]]
+        links = links + sparse.csr_array((part.data, place), shape=(n, n))
+    return sparse.csr_array((links + links.T) / 2, dtype=np.float64), start[node_type]
+
+
+def _spectral(links: sparse.csr_array, dim: int, seed: int, tau: float = 0.0) -> np.ndarray:
+    degree, first = np.asarray(links.sum(axis=1)).ravel(), int(tau == 0)
+    scale = sparse.diags_array(1 / np.sqrt(degree + tau * degree.mean()))
     normalised = sparse.csr_array(scale @ links @ scale)
     start = np.random.default_rng(seed).standard_normal(links.shape[0])
     # from −1..1 to 0..2, so that the largest in size are the largest
     shifted = normalised + sparse.eye_array(links.shape[0])
-    values, vectors = eigsh(shifted, k=min(dim + 1, links.shape[0] - 1), v0=start)
-    vectors = vectors[:, np.argsort(-values)][:, 1 : dim + 1]
+    values, vectors = eigsh(shifted, k=min(dim + first, links.shape[0] - 1), v0=start)
+    vectors = vectors[:, np.argsort(-values)][:, first : dim + first]
     return _fix_signs(np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))))
 
 

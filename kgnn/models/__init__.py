@@ -1,6 +1,6 @@
 """What users hold: estimators with fit, predict, save and load; baselines beside them."""
 
-from kgnn.models.baselines import BASELINES
+from kgnn.models.baselines import BASELINES, KNOWLEDGE_BASELINES, LINE_BASELINES
 from kgnn.models.cells.model import CellModel
 from kgnn.models.cells.training import CellTraining
 from kgnn.models.factory import load_model, make_model
@@ -12,6 +12,8 @@ from kgnn.models.perturbation.training import PerturbationTraining
 
 __all__ = [
     "BASELINES",
+    "KNOWLEDGE_BASELINES",
+    "LINE_BASELINES",
     "PREDICTORS",
     "CellModel",
     "CellTraining",

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from kgnn.evaluation.metrics import METRICS
-from kgnn.evaluation.report import SHOWN, paired_table, summary_table
+from kgnn.evaluation.report import SHOWN, is_baseline, paired_table, summary_table
+from kgnn.models import BASELINES, KNOWLEDGE_BASELINES, LINE_BASELINES, PREDICTORS
 
 
 def test_a_difference_of_ratios_is_that_of_ratios_of_sums():
@@ -46,3 +47,8 @@ def test_the_page_shows_scores_that_there_are():
     assert set(SHOWN) <= columns
     assert SHOWN[:3] == ["pearson_centred", "pds_cosine", "mse_ratio"]
     assert "pearson_delta" in SHOWN
+
+
+def test_all_baselines_are_known_as_such():
+    assert {name for name in PREDICTORS if is_baseline(name)} == {*BASELINES, *KNOWLEDGE_BASELINES, *LINE_BASELINES}
+    assert not any(map(is_baseline, ("kg", "gears", "txpert", "transformer", "graph_transformer", "cpa")))

@@ -1,12 +1,13 @@
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
 from torch_geometric.nn import Node2Vec
 
 from kgnn.errors import InputError
-from kgnn.graph import embed_graph, from_networkx
+from kgnn.graph import KnowledgeGraph, embed_graph, from_networkx
 from kgnn.graph.embeddings import random_walks, skip_gram_loss
 from kgnn.graph.pagerank import pagerank_matrix, transition
 
@@ -43,6 +44,54 @@ def test_spectral_vectors_are_eigenvectors(blocks):
     normalised = scale[:, None] * links * scale
     values = np.sort(np.linalg.eigvalsh(normalised))[::-1][1:6]
     np.testing.assert_allclose(normalised @ vectors, vectors * values, atol=1e-5)
+
+
+def test_small_loose_pieces_take_no_channels():
+    """Regularised: eigenvectors of A / √((d + τ)(d′ + τ)), of the groups rather than of the loose pairs."""
+    graph = nx.planted_partition_graph(2, 20, 0.5, 0.02, seed=0)
+    graph.add_edges_from((100 + n, 200 + n) for n in range(6))
+    kg = from_networkx(graph)
+    links = kg.to_scipy(kg.relations[0]).toarray().astype(float)
+    links = (links + links.T) / 2
+    degree = links.sum(1)
+    scale = 1 / np.sqrt(degree + 2 * degree.mean())
+    values, vectors = np.linalg.eigh(scale[:, None] * links * scale)
+    found = embed_graph(kg, "spectral", dim=2, tau=2.0)
+    np.testing.assert_allclose(np.abs(found), np.abs(vectors[:, np.argsort(-values)][:, :2]), atol=1e-5)
+    loose = [int(name) >= 100 for name in found.index]
+    assert np.abs(found[loose]).to_numpy().max() < 1e-5
+    assert np.abs(embed_graph(kg, "spectral", dim=2)[loose]).to_numpy().max() > 0.1, "else they take them"
+
+
+def test_the_whole_graph_is_embedded_through_nodes_of_all_types():
+    """Genes that only a complex links; eigenvectors of the written-out matrix over both types."""
+    rng = np.random.default_rng(0)
+    genes, complexes = [f"g{n}" for n in range(12)], [f"c{n}" for n in range(5)]
+    member = np.array([(f"g{n}", f"c{c}") for n in range(12) for c in sorted({n % 5, int(rng.integers(5))})])
+    inside = np.array([("c0", "c1"), ("c3", "c4")])
+    kg = KnowledgeGraph(
+        {"gene": genes, "complex": complexes},
+        {
+            ("gene", "member_of", "complex"): pd.DataFrame(member, columns=["source", "target"]).assign(origin="o"),
+            ("complex", "near", "complex"): pd.DataFrame(inside, columns=["source", "target"]).assign(origin="o"),
+        },
+    )
+    names = [*kg.nodes("gene").index, *kg.nodes("complex").index]
+    links = np.zeros((17, 17))
+    for source, target in [*member, *inside]:
+        links[names.index(source), names.index(target)] += 0.5
+        links[names.index(target), names.index(source)] += 0.5
+    scale = 1 / np.sqrt(links.sum(1))
+    values, vectors = np.linalg.eigh(scale[:, None] * links * scale)
+    expected = vectors[:, np.argsort(-values)][:, 1:4]
+    for kind, rows in (("gene", slice(12)), ("complex", slice(12, 17))):
+        found = embed_graph(kg, "spectral", dim=3, whole=True, node_type=kind)
+        assert found.index.tolist() == kg.nodes(kind).index.tolist()
+        np.testing.assert_allclose(np.abs(found), np.abs(expected[rows]), atol=1e-5)
+    with pytest.raises(InputError, match="no relation within gene nodes"):
+        embed_graph(kg, "spectral", dim=3)
+    with pytest.raises(InputError, match="leaves the gene nodes; whole=True embeds those of all types"):
+        embed_graph(kg, "spectral", dim=3, relations=[("gene", "member_of", "complex")])
 
 
 def test_pagerank_vectors_are_the_best_of_their_rank(blocks):

@@ -445,6 +445,7 @@ def test_a_benchmark_with_models_of_ones_own(files, tmp_path, screen, kg):
     assert written.obs["condition"].tolist() == parts["test"]
 
 
+@pytest.mark.filterwarnings("ignore:predicted means are:kgnn.errors.DataWarning")  # a constant, as they are
 @pytest.mark.parametrize("workers", ["new", "from another folder"])
 def test_a_benchmark_file_with_an_import_string(files, folder, monkeypatch, workers):
     get_reusable_executor().shutdown(wait=True)

@@ -21,11 +21,12 @@ def write_fit(model: Any, folder: Path) -> None:
     """Write the files of a fitted model into an empty folder."""
     state, arrays = model.predictor_.state()
     names = {key: getattr(model, key) for key in ("condition_key", "control", "group_key")}
-    groups, own = model.controls_.state()
+    groups, controls = model.controls_.state()
+    own = model.predictor_.own_options()
     config = {
         "model": "perturbation",
         "encoder": name_of(model.encoder),
-        "options": model.options,
+        "options": {name: value for name, value in model.options.items() if name not in own},
         "names": names,
         "coverage": {side: list(found) for side, found in model.coverage_.items()},
         "genes": list(model.genes_),
@@ -37,7 +38,7 @@ def write_fit(model: Any, folder: Path) -> None:
         "predictor": state,
     }
     graph = model.predictor_.graph(model.kg)
-    write_model(folder, config, arrays | own, model.controls_.cells, graph, model.origin_.var)
+    write_model(folder, config, arrays | controls, model.controls_.cells, graph, model.origin_.var)
 
 
 def read_fit(cls: type, path: str | Path, encoder: Any) -> Any:
@@ -61,6 +62,8 @@ def read_fit(cls: type, path: str | Path, encoder: Any) -> Any:
     predictor.restore(Known(genes, nodes, kg, controls.mean, str(path)), config["predictor"], arrays)
     predictor.history = config["history"]
     vars(model).update(
+        options=model.options | predictor.own_options(),
+        uses_graph=predictor.uses_graph,
         genes_=genes,
         perturbable_=nodes,
         conditions_=config["conditions"],

@@ -76,7 +76,7 @@ class Predictor(ABC):
     """
 
     by_epochs: ClassVar[bool] = False
-    uses_graph: ClassVar[bool] = True
+    uses_graph: bool = True
     at_once: int = 256
     asks_strength: bool = False
     history: Sequence[float] = ()
@@ -101,6 +101,10 @@ class Predictor(ABC):
     def graph(self, kg: KnowledgeGraph | None) -> KnowledgeGraph | None:
         """The graph to keep with a saved model, given the user's."""
         return kg if self.uses_graph else None
+
+    def own_options(self) -> dict[str, Any]:
+        """Options of the constructor that are more than JSON can hold: `state` keeps and `restore` returns them."""
+        return {}
 
     def unlinked(self) -> set[str]:
         """Genes of which a graph with edges says nothing."""

@@ -7,13 +7,13 @@ from typing import Any
 from torch import nn
 
 from kgnn.errors import InputError
-from kgnn.models.baselines import BASELINES
+from kgnn.models.baselines import ALL_BASELINES
 from kgnn.models.perturbation.closed_form import ClosedForm
 from kgnn.models.perturbation.predictor import Predictor
 from kgnn.models.perturbation.trained import PEERS, Gears, Trained
 from kgnn.parts import check_options, name_of, options_of, resolve
 
-PREDICTORS: dict[str, type[Predictor]] = {"kg": ClosedForm, "gears": Gears, **PEERS, **BASELINES}
+PREDICTORS: dict[str, type[Predictor]] = {"kg": ClosedForm, "gears": Gears, **PEERS, **ALL_BASELINES}
 
 
 def make_predictor(encoder: Any, options: dict[str, Any]) -> Predictor:

@@ -27,12 +27,11 @@ class Baseline(Predictor):
 
     def fit(self, data: Training, *, seed: int = 0) -> None:
         self.genes_, self.conditions_ = data.screen.genes, data.conditions
-        start = data.screen.control_mean
         self.delta_ = data.screen.changes(data.conditions).to_numpy()
-        self._learn(start)
+        self._learn(data, seed)
 
-    def _learn(self, start: np.ndarray) -> None:
-        """Learn more than the mean changes; start: control mean [genes]."""
+    def _learn(self, data: Training, seed: int) -> None:
+        """Learn more than the mean changes."""
 
     @abstractmethod
     def _delta(self, condition: str) -> np.ndarray:
@@ -97,7 +96,8 @@ class Linear(Baseline):
     learned = ("embedding", "centre", "map")
     n_components, ridge = 10, 0.1
 
-    def _learn(self, start: np.ndarray) -> None:
+    def _learn(self, data: Training, seed: int) -> None:
+        start = data.screen.control_mean
         bulks = np.vstack([self.delta_, np.zeros_like(start)]).T + start[:, None]
         u, s, _ = np.linalg.svd(bulks - bulks.mean(axis=0), full_matrices=False)
         a = u[:, : self.n_components] * s[: self.n_components]
@@ -126,7 +126,7 @@ class CompositionRidge(Baseline):
     learned = ("per_gene", "weights")
     ridge = 0.1
 
-    def _learn(self, start: np.ndarray) -> None:
+    def _learn(self, data: Training, seed: int) -> None:
         c = np.stack([self._compose(name) for name in self.conditions_])
         self.per_gene_ = self.delta_.sum(axis=0) / c.sum()
         residual = self.delta_ - c.sum(axis=1, keepdims=True) * self.per_gene_
@@ -137,12 +137,3 @@ class CompositionRidge(Baseline):
 
     def _delta(self, condition: str) -> np.ndarray:
         return len(perturbed_genes(condition)) * self.per_gene_ + self._compose(condition) @ self.weights_
-
-
-BASELINES: dict[str, type[Baseline]] = {
-    "no_change": NoChange,
-    "mean": Mean,
-    "additive": Additive,
-    "linear": Linear,
-    "composition_ridge": CompositionRidge,
-}
