@@ -204,3 +204,31 @@ def test_a_config_that_says_nonsense_is_refused(tmp_path, old, new, match):
     (tmp_path / "d.toml").write_text("seeds = [0]")
     with pytest.raises(InputError, match=r"no \[\[datasets\]\]"):
         benchmark.read_config(tmp_path / "d.toml")
+
+
+def test_paths_are_those_beside_the_file_and_names_come_of_themselves(tmp_path):
+    text = CONFIG.replace('kind = "random_condition"', 'path = "parts/mine.json"')
+    (tmp_path / "c.toml").write_text(text)
+    settings = benchmark.read_config(tmp_path / "c.toml")
+    (split,) = settings["splits"]
+    assert split == {"path": str(tmp_path / "parts/mine.json"), "name": "mine"}
+    assert settings["datasets"][0]["path"] == str(tmp_path / "sim.h5ad")
+    assert settings["datasets"][0]["graph"] == str(tmp_path / "kg")
+    assert [row["name"] for row in settings["models"]] == ["kg", "kg, rewired", "mean", "composition_ridge", "cpa"]
+    assert (settings["crossed"], settings["tuning_budget"], settings["seeds"]) == (1, 2, [0, 1])
+
+
+def test_a_split_from_a_file_is_the_one_that_is_scored(folder, scores, tmp_path):
+    runs = folder / "out/runs/sim/random_condition-seed0/mean"
+    config = {
+        "datasets": [{"name": "sim", "path": str(folder / "sim.h5ad"), "coexpression": False}],
+        "splits": [{"path": str(runs / "split.json"), "name": "mine"}],
+        "models": [{"type": "mean"}],
+        "crossed": 0,
+    }
+    found = run_benchmark(config, tmp_path / "out")
+    before = scores[(scores["seed"] == 0) & (scores["model"] == "mean")]
+    columns = ["condition", "mse", "pearson_delta"]
+    own = found[found["model"] == "mean"]
+    pd.testing.assert_frame_equal(own[columns].reset_index(drop=True), before[columns].reset_index(drop=True))
+    assert (tmp_path / "out/runs/sim/mine-seed0/mean/run.json").is_file()
