@@ -125,6 +125,60 @@ PLACES = [  # what it does; file; text; what takes its place; tests
 ]  # fmt: skip
 
 
+METRICS, SCORE_TESTS = (
+    "kgnn/evaluation/metrics",
+    "tests/evaluation/test_scores.py tests/evaluation/test_metrics.py tests/evaluation/test_references.py",
+)
+SCORES = [  # every score: its sign, its axis, itself included, the target left in; file, text, what takes its place
+    ("mse", "np.square(predicted - observed).mean()", "np.square(predicted - observed).sum()"),
+    ("mae", "np.abs(predicted - observed).mean()", "np.abs((predicted - observed).mean())"),
+    ("pearson", "a, b = a - a.mean(), b - b.mean()", "a, b = a, b"),
+    ("pearson_delta", "predicted - reference, observed - reference, r", "predicted, observed - reference, r"),
+    ("pearson_centred", "predicted - center, observed - center, r", "predicted - reference, observed - reference, r"),
+    ("pearson_crossed", "predicted - a, observed - b", "predicted - a, observed - a"),
+    ("pds_cosine", "[~targets]", "[targets | ~targets]"),
+    ("pds_cosine", "1 - np.divide(real @ moved", "1 + np.divide(real @ moved"),
+    ("pds_cosine", "/ (len(panel) - 1)", "/ len(panel)"),
+    ("discrimination", "np.abs(panel - predicted).sum(axis=1)", "-np.abs(panel - predicted).sum(axis=1)"),
+    ("discrimination", "sum() - 1) / 2)", "sum()) / 2)"),
+    ("centroid_accuracy", "distance > distance[own]", "distance >= distance[own]"),
+    ("inverse_rank", "predictions - observed, axis=1", "predictions - predicted, axis=1"),
+    ("mse_ratio", "- noise[0])", "- noise[1])"),
+    ("mse_ratio", "noise.sum(axis=0)", "noise[0]"),
+    ("mse_ratio", "/ (n - 1)", "/ n"),
+    (
+        "weighted_mse",
+        "(weights * np.square(predicted - observed)).sum() / total",
+        "np.square(predicted - observed).mean()",
+    ),
+    ("weighted_mse", "size = np.abs(t)", "size = t"),
+    ("weighted_r2", "real - weights @ real", "real - real.mean()"),
+    ("wrong_direction", "(sign < 0)", "(sign > 0)"),
+    ("direction_fidelity", "max(significant.sum(), called.sum())", "significant.sum()"),
+    ("direction_fidelity", "significant & called & right", "significant & called"),
+    ("reach", "-np.abs(moved)", "np.abs(moved)"),
+    ("significant_jaccard", "(significant | called)", "significant"),
+    ("de_overlap", "np.abs(change(predicted, reference))", "change(predicted, reference)"),
+    ("de_auprc", "np.abs(change(predicted, reference))", "change(predicted, reference)"),
+    ("fold_change_error", "[significant].mean()", ".mean()"),
+    ("e_distance", "2 * pairwise", "pairwise"),
+    ("coverage_90", "Z_90 * np.sqrt(variance)", "Z_90 * variance"),
+    ("coverage_90_changed", "inside[significant]", "inside"),
+    ("calibration", "0.5 + level / 2", "level"),
+    ("calibration", "y_hat[significant], y[significant], start, variance[significant]", "y_hat, y, start, variance"),
+    ("gene_auc", "values[part.index]", "-values[part.index]"),
+    ("gene_auc", "table.groupby(gene)", "[(table[gene].iloc[0], table)]"),
+    ("crossed", "((one, other), (other, one))", "((one, one), (other, other))"),
+    ("crossed", "start.control_mean", "read_screen(scored, **names).control_mean"),
+    ("crossed", "halves[::-1]", "halves[:1] * 2"),
+    ("summary", '(table["mean"] - base) / (best - base)', '(table["mean"] - base) / best'),
+    ("summary", "gain = sign * (", "gain = ("),
+    ("summary", "upper.sum(axis=-1), lower.sum(axis=-1)", "(upper / lower).sum(axis=-1), (lower > 0).sum(axis=-1)"),
+    ("summary", "for table in (scores, other))", "for table in (other, scores))"),
+]
+PLACES += [(f"{name}, {text}", f"{METRICS}/{name}.py", text, instead, SCORE_TESTS) for name, text, instead in SCORES]
+
+
 def main() -> int:
     """Apply one after the other in a copy of the repository; the exit status is 1 when a test missed any."""
     console, found = Console(width=140), []
