@@ -6,7 +6,18 @@ from functools import partial
 import pytest
 
 from kgnn.errors import InputError
-from kgnn.parts import check_call, check_options, did_you_mean, import_part, name_of, options_of, resolve, taken
+from kgnn.parts import (
+    check_call,
+    check_number,
+    check_options,
+    did_you_mean,
+    expect,
+    import_part,
+    name_of,
+    options_of,
+    resolve,
+    taken,
+)
 
 TABLE = {"gears": 1, "transformer": 2, "graph_transformer": 3}
 
@@ -177,3 +188,34 @@ def test_what_cannot_be_called_as_it_must_be_is_refused_before_it_is():
             call()
     with pytest.raises(InputError, match="missing a required argument: 'b'"):
         check_call(function, 1)
+
+
+def test_what_is_asked_for_passes_and_another_type_is_named():
+    expect([1], list, "names")
+    with pytest.raises(InputError, match="^names: tuple where list is asked for$"):
+        expect((1,), list, "names")
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 2.0, 0.5])
+def test_numbers_within_bounds_pass(value):
+    check_number(value, "n", 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "match"),
+    [
+        (-0.1, {"low": 0}, "^n = -0.1; it must be a number of 0 or more$"),
+        (2.1, {"low": 0, "high": 2}, "it must be a number from 0 to 2"),
+        (0.5, {"whole": True, "hint": "see docs"}, "it must be a whole number; see docs$"),
+        (True, {}, "n = True; it must be a number"),
+        ("1", {}, "n = '1'; it must be a number"),
+        (float("nan"), {"low": 0}, "n = nan"),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused(value, options, match):
+    with pytest.raises(InputError, match=match):
+        check_number(value, "n", **options)
+
+
+def test_three_near_names_are_told():
+    assert did_you_mean("abcd", ["abcd1", "abcd2", "abcd3", "abcd4"]).count(" or ") == 2

@@ -236,3 +236,11 @@ def test_more_origins_than_bits_in_a_number():
     names = [f"s{i:03}" for i in range(130)]
     kg = KnowledgeGraph({"gene": GENES}, {REL: pd.DataFrame({"source": "G0", "target": "G1", "origin": names})})
     assert kg.edges(REL)["origin"].tolist() == ["|".join(names)]
+
+
+@pytest.mark.parametrize(("one", "other"), [("human", "mouse"), ("mouse", "human")])
+def test_a_gene_of_two_species_is_refused(small_kg, one, other):
+    first, second = (small_kg.with_node_column("species", species) for species in (one, other))
+    with pytest.raises(InputError, match=f"gene 'A' is {one} in one graph and {other} in another"):
+        first | second
+    assert (first | first).nodes("gene")["species"].tolist() == [one] * 4

@@ -93,3 +93,9 @@ def test_noise_has_the_mean_and_spread_of_each_channel():
 def test_seeds_are_whole_numbers(operation):
     with pytest.raises(InputError, match=r"seed = 0\.5; it must be a whole number"):
         getattr(graph([("g0", "g1")]), operation)(0.5)
+
+
+@pytest.mark.parametrize("operation", ["permute", "permute_features", "randomize_features"])
+def test_a_seed_below_zero_is_refused(small_kg, operation):
+    with pytest.raises(InputError, match="seed = -1"):
+        getattr(small_kg, operation)(seed=-1)

@@ -5,6 +5,7 @@ import pytest
 from kgnn.benchmark import run_benchmark
 from kgnn.controls import ablate
 from kgnn.data import simulate, split
+from kgnn.evaluation.headline import POINTS
 from kgnn.graph import load_table
 from kgnn.models import KNOWLEDGE_BASELINES, LINE_BASELINES
 from tests.test_cli import files, run  # noqa: F401
@@ -31,7 +32,7 @@ def test_all_in_a_benchmark(tmp_path):
         "models": [*({"type": name} for name in names), {"name": "knn, rewired", "type": "knn", "graph": "rewired"}],
     }
     scores = run_benchmark(config, tmp_path / "out")
-    assert set(scores["model"]) == {*names, "knn, rewired"}
+    assert set(scores["model"]) == {*names, "knn, rewired", *POINTS}
     assert scores["pearson_delta"].notna().all()
 
 
