@@ -53,14 +53,14 @@ def fold(task: tuple[Path, str, int, list[str]]) -> pd.DataFrame:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     adata = sc.read_h5ad(data / "perturb/norman19_k562_hvg500.h5ad")
     parts = split(adata, "leave_one_out", held_out=held_out, seed=seed)
-    tables = {}
+    known, tables = merge_validation(parts), {}
 
     def score(name: str, fitted, seconds: float) -> None:
-        tables[name] = evaluate(fitted.predict(held_out), adata, parts).assign(seconds=seconds)
+        tables[name] = evaluate(fitted.predict(held_out), adata, known).assign(seconds=seconds)
 
     for name in BASELINES:
         start = time.process_time()
-        score(name, PerturbationModel(encoder=name).fit(adata, merge_validation(parts)), time.process_time() - start)
+        score(name, PerturbationModel(encoder=name).fit(adata, known), time.process_time() - start)
     kg = knowledge(data) | load_coexpression(training_cells(adata, parts))
     for name in graphs:
         graph = {"true": kg, "rewired": kg.rewire(seed), "none": None}[GRAPHS[name]]
@@ -74,9 +74,10 @@ def fold(task: tuple[Path, str, int, list[str]]) -> pd.DataFrame:
 
 
 def report(scores: pd.DataFrame, machine: dict, wall: float) -> list[str]:
-    from kgnn.metrics import summarize
+    from kgnn.evaluation.report import summaries
+    from kgnn.metrics import paired_difference
 
-    columns = ["mse", "pearson_delta", "pearson_delta_top20", "wrong_direction_top20", "pds_cosine"]
+    columns = ["pearson_centred", "pds_cosine", "mse_ratio", "pearson_delta", "mse", "wrong_direction_top20"]
     seeds = sorted(scores["seed"].unique())
     lines = [
         "# Norman et al. 2019, leave one condition out",
@@ -84,33 +85,29 @@ def report(scores: pd.DataFrame, machine: dict, wall: float) -> list[str]:
         f"`python -m benchmarks.norman_loo` on {machine['cpu']}, {machine['cores']} cores; {machine['versions']}.",
         f"{scores['condition'].nunique()} conditions, seeds {', '.join(map(str, seeds))}. Mean over conditions of the "
         "mean over seeds; in brackets the 95 % bootstrap interval over conditions; ± the standard deviation over seeds "
-        "of the mean over conditions (baselines do not depend on the seed).",
+        "(baselines do not depend on the seed).",
         "",
         "| model | " + " | ".join(columns) + " | CPU seconds a fit |",
         "|" + "---|" * (len(columns) + 2),
     ]
+    found, by_seed = summaries(scores), {seed: summaries(part) for seed, part in scores.groupby("seed")}
     for name, part in scores.groupby("model", sort=False):
-        by_condition = part.groupby("condition")[columns].mean()
-        summary = summarize(by_condition)
-        spread = part.groupby("seed")[columns].mean().std(ddof=1) if len(seeds) > 1 else pd.Series(0.0, index=columns)
-        cells = [
-            f"{summary.loc[c, 'mean']:.4f} ({summary.loc[c, 'low']:.4f}–{summary.loc[c, 'high']:.4f}) ± {spread[c]:.4f}"
-            for c in columns
-        ]
+        spread = pd.DataFrame({seed: tables[name]["mean"] for seed, tables in by_seed.items()}).std(axis=1, ddof=1)
+        cells = []
+        for column in columns:
+            mean, low, high = found[name].loc[column, ["mean", "low", "high"]]
+            over = f" ± {spread[column]:.4f}" if len(seeds) > 1 else ""
+            cells.append(f"{mean:.4f} ({low:.4f}–{high:.4f}){over}")
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {part['seconds'].median():.1f} |")
-    wide = scores.groupby(["condition", "model"])["pearson_delta"].mean().unstack()
-    if {"GEARS", "GEARS, rewired graph", "GEARS, no graph"} <= set(wide):
-        lines += [
-            "",
-            "Paired differences in pearson_delta, mean over conditions and 95 % bootstrap interval:",
-            "",
-        ]
-        pairs = [("GEARS", other) for other in ("GEARS, rewired graph", "GEARS, no graph", "mean", "composition_ridge")]
-        for ours, other in pairs:
-            difference = summarize((wide[ours] - wide[other]).to_frame("difference")).loc["difference"]
-            lines.append(
-                f"- {ours} − {other}: {difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
-            )
+    lines += ["", "Paired differences, mean over conditions and 95 % bootstrap interval:", ""]
+    means = {name: part.groupby("condition").mean(numeric_only=True) for name, part in scores.groupby("model")}
+    for other in [*GRAPHS, "mean", "composition_ridge"]:
+        if other in means and other != "GEARS":
+            told = []
+            for score in ("pearson_centred", "pearson_delta"):
+                row = paired_difference(means["GEARS"], means[other], score)
+                told.append(f"{score} {row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
+            lines.append(f"- GEARS − {other}: " + "; ".join(told))
     lines += [
         "",
         f"Whole run: {wall:.0f} s in {machine['processes']} processes of one thread, "

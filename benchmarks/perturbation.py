@@ -12,7 +12,7 @@ import json
 import os
 import time
 import warnings
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +41,6 @@ def prepare_norman(data: Path, work: Path) -> None:
     table.set_axis(table.columns.astype(str), axis=1).to_parquet(work / "vectors.parquet")
 
 
-@cache
-def norman_parts(data: Path, work: Path) -> tuple:
-    """Cells, graph, rewired graphs and embedding, read once a process."""
-    from kgnn import KnowledgeGraph
-
-    rewired = {seed: KnowledgeGraph.load(work / f"rewired-{seed}") for seed in SEEDS}
-    return *tasks.norman(data), rewired, pd.read_parquet(work / "vectors.parquet")
-
-
 def norman_fold(data: Path, work: Path, held_out: str, sharing: bool) -> pd.DataFrame:
     """Every model, and what anyone could predict, on one left-out condition; scores of changes are of fits on halves of
     the control cells (of the rewired graphs, of which there are five, two). The kg model has no randomness."""
@@ -61,7 +52,7 @@ def norman_fold(data: Path, work: Path, held_out: str, sharing: bool) -> pd.Data
     from kgnn.models import BASELINES, make_model
 
     torch.set_num_threads(1)
-    adata, kg, rewired, vectors = norman_parts(data, work)
+    adata, kg, rewired, vectors = tasks.norman_parts(data, work)
     fold = tasks.fold_without(held_out, condition_names(adata), sharing)
     graphs = {"kg": kg, "kg, no graph": None} | {("kg, rewired", seed): graph for seed, graph in rewired.items()}
     if not sharing:

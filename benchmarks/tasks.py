@@ -1,5 +1,6 @@
 """The tasks on which the default model is measured: data, folds, graphs."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,15 @@ def norman(data: Path):
         | graph.load_gene_sets(data / "kg/GO_Biological_Process_2021.gmt", origin="go")
     )
     return adata, kg
+
+
+@cache
+def norman_parts(data: Path, work: Path):
+    """Cells and graph, rewired graphs by seed and the graph's spectral embedding from `work`, read once a process."""
+    from kgnn import KnowledgeGraph
+
+    rewired = {int(folder.name.split("-")[1]): KnowledgeGraph.load(folder) for folder in sorted(work.glob("rewired-*"))}
+    return *norman(data), rewired, pd.read_parquet(work / "vectors.parquet")
 
 
 def fold_without(held_out: str, names: list[str], sharing: bool) -> dict:

@@ -192,7 +192,7 @@ def test_what_cannot_be_called_as_it_must_be_is_refused_before_it_is():
 
 def test_what_is_asked_for_passes_and_another_type_is_named():
     expect([1], list, "names")
-    with pytest.raises(InputError, match="^names: tuple where list is asked for$"):
+    with pytest.raises(InputError, match=r"^names: tuple where list is asked for$"):
         expect((1,), list, "names")
 
 
