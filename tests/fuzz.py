@@ -119,7 +119,7 @@ def with_file(name: str, data: bytes, load: Callable[[Path, Path], object]) -> C
 # name: (file name, contents, what reads it)
 PARSERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "gmt": ("s.gmt", GMT, g.load_gene_sets),
-    "gmt.gz": ("s.gmt.gz", gzip.compress(GMT), g.load_gene_sets),
+    "gmt.gz": ("s.gmt.gz", gzip.compress(GMT, mtime=0), g.load_gene_sets),
     "gaf": ("a.gaf", GAF, lambda path: g.load_gene_sets(path, relation="member_of")),
     "gaf with ontology": ("a.gaf", GAF, with_file("o.obo", OBO, lambda a, b: g.load_gene_sets(a, ontology=b, threshold=0))),
     "gaf synonyms": ("a.gaf", GAF, g.gaf_aliases),
@@ -142,7 +142,7 @@ PARSERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "biogrid": ("b.txt", BIOGRID, g.load_interactions),
     "pairs": ("p.tsv", b"A\tB\t1\nB\tC\t0.5\n", g.load_interactions),
     "csv": ("t.csv", TABLE, lambda path: g.load_table(path, undirected=True)),
-    "tsv.gz": ("t.tsv.gz", gzip.compress(TABLE.replace(b",", b"\t")), g.load_table),
+    "tsv.gz": ("t.tsv.gz", gzip.compress(TABLE.replace(b",", b"\t"), mtime=0), g.load_table),
     "parquet": ("t.parquet", parquet(pd.read_csv(io.BytesIO(TABLE))), g.load_table),
     "motifs": ("m.parquet", parquet(MOTIFS), g.load_promoter_motifs),
     "fasta": ("p.fa", b">A gene\nACGTNACGT\nacg\n>B\nTTTT\n", g.load_promoter_sequences),
@@ -224,7 +224,7 @@ def fuzz(name: str, mutations: int, seed: int = 0) -> tuple[str, int, float, lis
             wrong.append(f"the file as it should be is refused: {error}")
         for _ in range(mutations):
             broken = (
-                gzip.compress(mutate(gzip.decompress(data), rng))
+                gzip.compress(mutate(gzip.decompress(data), rng), mtime=0)
                 if rng.random() < 0.5 and file.endswith(".gz")
                 else mutate(data, rng)
             )
