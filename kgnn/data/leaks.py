@@ -48,7 +48,6 @@ def warn_of_leaks(
     condition_key: str = "condition",
     control: Any = None,
     stacklevel: int = 3,
-    **_: Any,
 ) -> bool:
     """One `DataWarning` where held-out cells are among those that a graph was made from; returns whether there were.
 

@@ -71,7 +71,7 @@ def evaluate(
     prediction, split = as_adata(prediction), None if split is None else read_split(split, control)
     names = {"condition_key": condition_key, "control": control, "group_key": group_key}
     adata = as_adata(adata)
-    warn_of_leaks(graph_cells(prediction), adata, split, **names)
+    warn_of_leaks(graph_cells(prediction), adata, split, condition_key=condition_key, control=control)
     truth = read_truth(adata, split, names, seed)
     return score_conditions(prediction, truth, chosen, n_top, exclude_targets)
 

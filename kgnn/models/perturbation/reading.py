@@ -50,7 +50,8 @@ def read_training(
     Raises:
         InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
     """
-    warn_of_leaks({} if kg is None else kg.cells, adata, split, **names, stacklevel=4)
+    labels = {key: names[key] for key in ("condition_key", "control")}
+    warn_of_leaks({} if kg is None else kg.cells, adata, split, **labels, stacklevel=4)
     if split is not None:
         adata = fitting_cells(adata, split, names["condition_key"], names["control"])
     known = set() if kg is None else set(kg.nodes("gene").index)
