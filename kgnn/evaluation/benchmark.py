@@ -22,11 +22,12 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from kgnn.data.lines import fitting_cells
+from kgnn.data.screen import read_screen
 from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation, save_split, training_cells
 from kgnn.data.splits import split as make_split
-from kgnn.errors import DataWarning, InputError
+from kgnn.errors import DataWarning
 from kgnn.evaluation.config import REFERENCES, read_config
-from kgnn.evaluation.metrics import control_halves, crossed_scores, evaluate, reference_scores
+from kgnn.evaluation.metrics import crossed_scores, evaluate, reference_scores
 from kgnn.files import content_of, new_file, new_folder, read_h5ad, read_json, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression
 from kgnn.graph.coverage import SAYS_LITTLE
@@ -179,7 +180,8 @@ def _references(task: Task, adata: AnnData) -> tuple[None, pd.DataFrame, dict[st
 def _fitted(task: Task, adata: AnnData) -> tuple[AnnData, pd.DataFrame, dict[str, Any]]:
     """Prediction and scores of a model, its options chosen on validation conditions; what was tried and chosen."""
     kg = _graph(task, adata) if make_model(task.model["type"], **task.model.get("options", {})).uses_graph else None
-    tried, chosen = _tune(task, adata, kg)
+    with _told_once():
+        tried, chosen = _tune(task, adata, kg)
     prediction, scores = _fit(task, adata, kg, task.split, chosen, "test")
     if task.crossed:
         scores = scores.assign(**_crossed(task, adata, kg, chosen))
@@ -189,23 +191,31 @@ def _fitted(task: Task, adata: AnnData) -> tuple[AnnData, pd.DataFrame, dict[str
 def _crossed(task: Task, adata: AnnData, kg: KnowledgeGraph | None, chosen: Mapping[str, Any]) -> pd.DataFrame:
     """`pearson_crossed` and `pds_cosine` of fits on halves of the control cells; nothing where one cell is all."""
     names = _names(task, *NAMES)
-    try:
-        control_halves(adata, task.seed, **names)
-    except InputError as error:
-        warnings.warn(f"{error}: no score is crossed", DataWarning, stacklevel=2)
+    screen = read_screen(adata, **names)
+    if np.unique(screen.group[screen.controls], return_counts=True)[1].min() < 2:
+        warnings.warn("one control cell, which cannot be halved: no score is crossed", DataWarning, stacklevel=2)
         return pd.DataFrame()
     model, fit_options, fitting = _model(task, kg, task.split, chosen, "test")
-    found = crossed_scores(
-        lambda: copy.deepcopy(model),
-        adata,
-        fitting,
-        n_draws=task.crossed,
-        exclude_targets=task.dataset.get("exclude_targets", True),
-        seed=task.seed,
-        fit_options=fit_options,
-        **names,
-    )
+    with _told_once():
+        found = crossed_scores(
+            lambda: copy.deepcopy(model),
+            adata,
+            fitting,
+            n_draws=task.crossed,
+            exclude_targets=task.dataset.get("exclude_targets", True),
+            seed=task.seed,
+            fit_options=fit_options,
+            **names,
+        )
     return found[["pearson_delta", "pds_cosine"]].rename(columns={"pearson_delta": "pearson_crossed"})
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Hold back what the fit on all cells tells of the same data."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
 
 
 @contextmanager

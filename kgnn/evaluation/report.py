@@ -24,13 +24,14 @@ def over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.groupby(["model", "condition"])[parts].mean()
 
 
-def summaries(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def summaries(scores: pd.DataFrame, n_resamples: int = 2000) -> dict[str, pd.DataFrame]:
     """`summarize` of each model and each reference point of one data set and split, beside these points."""
     means = over_seeds(scores)
     points = means[means.index.get_level_values("model").isin(POINTS)]
     found = {}
     for model in means.index.unique("model"):
-        table = summarize(means.loc[model], references=points if len(points) and model not in POINTS else None)
+        beside = points if len(points) and model not in POINTS else None
+        table = summarize(means.loc[model], references=beside, n_resamples=n_resamples)
         found[str(model)] = table.loc[[name for name in SHOWN if name in table.index]]
     return found
 
@@ -41,7 +42,7 @@ def summary_table(scores: pd.DataFrame) -> pd.DataFrame:
     (see `summarize`); `verdict`, whether the model is better than the mean of the training perturbations."""
     rows = []
     for (dataset, split), part in scores.groupby(["dataset", "split"], sort=False):
-        by_seed = {seed: summaries(rows_of) for seed, rows_of in part.groupby("seed")}
+        by_seed = {seed: summaries(rows_of, 1) for seed, rows_of in part.groupby("seed")}
         for model, summary in summaries(part).items():
             own = part[part["model"] == model]
             row: dict[str, Any] = {"dataset": dataset, "split": split, "model": model, "seeds": own["seed"].nunique()}
@@ -65,23 +66,18 @@ def paired_table(scores: pd.DataFrame, names: Sequence[str] = COMPARED) -> pd.Da
         means = over_seeds(part)
         models = [model for model in means.index.unique("model") if model not in POINTS]
         baselines = [name for name in models if is_baseline(name)] or [MEAN]
-        for score in names:
-            values = {name: _mean(means, name, score) for name in baselines}
-            if all(pd.isna(value) for value in values.values()):
+        table = pd.DataFrame({name: found["mean"] for name, found in summaries(part, 1).items()})
+        for score in [name for name in names if name in table.index]:
+            values = table.loc[score].reindex(baselines).dropna()
+            if values.empty:
                 continue
-            against = pd.Series(values).agg("idxmax" if larger_is_better(score) else "idxmin")
+            against = values.idxmax() if larger_is_better(score) else values.idxmin()
             for model in models:
                 if model != against:
                     gap = paired_difference(means.loc[model], means.loc[against], score)
                     place = {"dataset": dataset, "split": split, "score": score, "model": model, "against": against}
                     rows.append(place | gap)
     return pd.DataFrame(rows, columns=["dataset", "split", "score", "model", "against", "mean", "low", "high", "n"])
-
-
-def _mean(means: pd.DataFrame, model: str, score: str) -> float:
-    if model not in means.index or not set(RATIOS.get(score, (score,))) <= set(means):
-        return float("nan")
-    return float(summarize(means.loc[model], n_resamples=1).loc[score, "mean"])
 
 
 def is_baseline(model: str) -> bool:
