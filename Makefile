@@ -46,7 +46,7 @@ mutants: install  ## which changes of a file the tests miss; `make mutants FILES
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(or $(FILES),$(error FILES="kgnn/data/splits.py ..." is missing)) \
 	-n $(or $(N),40) --seed $(or $(SEED),0) --processes $(or $(PROCESSES),1) $(TESTS:%=--tests %) $(JSON:%=--json %)
 
-deliberate: install  ## mutants made on purpose over the interface of whatever predicts
+deliberate: install  ## mutants made on purpose over whatever predicts, the doors and every score
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deliberate
 
 kills: install  ## trainings stopped at random moments and gone on with; `TRIALS=100 make kills` for more

@@ -126,7 +126,7 @@ def warn_of_factor(predicted: np.ndarray, start: np.ndarray) -> None:
     """One `DataWarning` where predicted means [conditions, genes] are a multiple of the control mean [genes]: other
     logarithms, another normalisation.
 
-    The factor is that of least squares through 0, median over conditions; no perturbation moves it by a quarter.
+    The factor is that of least squares through 0, median over conditions; a perturbation hardly moves it.
     """
     size = float(start @ start)
     if np.count_nonzero(start) < ENOUGH_GENES or size == 0 or not len(predicted):

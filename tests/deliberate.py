@@ -1,4 +1,4 @@
-"""Mutants made on purpose, over the interface of whatever predicts and over the checks at every door.
+"""Mutants made on purpose, over whatever predicts, over the checks at every door and over every score.
 
 python -m tests.deliberate [WORD ...]   (those whose name holds a word; by default all): each must turn a test red
 """
