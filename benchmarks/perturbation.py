@@ -27,6 +27,8 @@ PARTS = ("norman", "dream4", "simulated", "lines", "peers", "cell-gears")
 WHOLE = {"": "true", ", rewired": "rewired"}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 SCORES = ["pearson_centred", "pearson_delta"]
+KEPT = ["model", "graph", "seed", "network", "sharing", "condition", "share", *SCORES]  # what the report reads
+KEPT += ["pearson_crossed", "pds_cosine", "mse_unbiased", "size_unbiased", "mse"]
 KNOWING = ("knn", "embedding_ridge", "set_kernel_ridge")
 
 
@@ -146,10 +148,8 @@ def unseen_line(seed: int) -> pd.DataFrame:
     """Four cell lines; the last is predicted from its control cells alone."""
     import torch
 
-    from kgnn.data import read_screen
     from kgnn.metrics import evaluate, explained_share
-    from kgnn.models import PerturbationModel
-    from kgnn.models.perturbation.samples import read_samples
+    from kgnn.models import LINE_BASELINES, make_model
 
     torch.set_num_threads(1)
     adata, kg, _ = tasks.simulated(seed, n_lines=4)
@@ -157,17 +157,16 @@ def unseen_line(seed: int) -> pd.DataFrame:
         adata[adata.obs["cell_line"].isin(lines)].copy() for lines in (["line0", "line1", "line2"], ["line3"])
     )
     controls = unseen[unseen.obs["condition"] == "control"]
-    rows, predictions = [], {}
+    makers = {"kg": partial(make_model, "kg", kg), "kg, no graph": partial(make_model, "kg")}
+    makers |= {name: partial(make_model, name) for name in LINE_BASELINES}
+    rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, graph in {"kg": kg, "kg, no graph": None}.items():
-            model = PerturbationModel(graph, group_key="cell_line").fit(known)
-            names = sorted(set(model.conditions_))
-            predictions[name] = model.predict(names, control_cells=controls)
-    samples = read_samples(read_screen(known, group_key="cell_line"), names)
-    shift = np.stack([samples.change[np.array(samples.names) == name].mean(axis=0) for name in names])
-    predictions["mean shift of the other lines"] = predictions["kg"].copy()
-    predictions["mean shift of the other lines"].X = np.asarray(controls.X.mean(axis=0)) + shift
+        models = {name: make(group_key="cell_line").fit(known) for name, make in makers.items()}
+        predictions = {
+            name: model.predict(sorted(set(model.conditions_)), control_cells=controls)
+            for name, model in models.items()
+        }
     for name, prediction in predictions.items():
         scores = evaluate(prediction, unseen, exclude_targets=True)[SCORES].mean()
         rows.append({"model": name, "seed": seed, "share": explained_share(prediction, unseen)} | scores.to_dict())
@@ -223,7 +222,7 @@ def cell_gears_fit(data: Path, work: Path, seed: int) -> pd.DataFrame:
     adata, kg = tasks.norman(data)[0], KnowledgeGraph.load(work / "graph")
     fold = split(adata, "random_condition", seed=seed)
     scores = evaluate(cell_gears.predict(adata, kg, fold, seed, "test"), adata, fold).reset_index()
-    return scores.drop(columns=["subgroup", "n_cells"]).assign(model="cell-gears", seed=seed)
+    return scores.assign(model="cell-gears", seed=seed)
 
 
 def main() -> None:
@@ -262,10 +261,11 @@ def main() -> None:
     for name in only:
         start = time.perf_counter()
         if name == "peers":
-            table = peers(data, arguments.work, arguments.processes).drop(columns=["subgroup", "n_cells"])
+            table = peers(data, arguments.work, arguments.processes)
         else:
             table = pd.concat(run(jobs[name]()), ignore_index=True)
-        table.to_csv(arguments.out / f"{name}.csv", index=False, float_format="%.5f")
+        kept = [column for column in KEPT if column in table]
+        table[kept].to_csv(arguments.out / f"{name}.csv", index=False, float_format="%.5f")
         about = describe("scipy", "scikit-learn", *(["cell-gears"] if name == "cell-gears" else [])) | {
             "seconds": round(time.perf_counter() - start),
             "processes": arguments.processes,

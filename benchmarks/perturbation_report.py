@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from kgnn.evaluation.headline import POINTS
+from kgnn.evaluation.metrics.table import RATIOS
 from kgnn.evaluation.report import summaries
 from kgnn.metrics import paired_difference
 
@@ -18,7 +19,7 @@ COLUMNS = {
     "pearson_crossed": "Pearson-delta, crossed",
     "pearson_delta": "Pearson-delta, shared control",
 }
-TESTED = ("pearson_centred", "pearson_crossed", "mse_ratio")
+RATIO = {name: list(RATIOS.get(name, (name,))) for name in COLUMNS}  # columns that the differences are of
 PLAIN = ("no_change", "mean", "additive", "linear", "composition_ridge", "knn", "embedding_ridge", "set_kernel_ridge")
 
 
@@ -43,7 +44,8 @@ def means(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def scores_table(table: pd.DataFrame) -> list[str]:
     """A row a model and point of reference, best centred first: each score with its interval, calibrated in front."""
     found = summaries(table)
-    order = sorted(found, key=lambda name: -found[name].loc["pearson_centred", "mean"])
+    centred = pd.Series({name: summary.loc["pearson_centred", "mean"] for name, summary in found.items()})
+    order = centred.sort_values(ascending=False, kind="stable", na_position="last").index
     lines = ["| model | calibrated | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
     for model in order:
         summary = found[model]
@@ -56,14 +58,16 @@ def scores_table(table: pd.DataFrame) -> list[str]:
 
 
 def gaps(table: pd.DataFrame, ours: str, others: list[str]) -> list[str]:
-    """Paired differences of one model to some others, a line each."""
-    of = means(table)
-    return [
-        f"- {ours} − {other}: "
-        + "; ".join(f"{COLUMNS[score]} {gap(of[ours], of[other], score)}" for score in TESTED if score in of[ours])
-        for other in others
-        if other in of
-    ]
+    """Paired differences of one model to some others, a line each, of the scores that both have."""
+    of, lines = means(table), []
+    for other in others:
+        if other in of:
+            both = [
+                name for name in RATIO if (of[ours][RATIO[name]] - of[other][RATIO[name]]).notna().all(axis=1).any()
+            ]
+            told = [f"{COLUMNS[name]} {gap(of[ours], of[other], name)}" for name in both]
+            lines.append(f"- {ours} − {other}: " + "; ".join(told))
+    return lines
 
 
 def best_plain(table: pd.DataFrame, score: str) -> str:
@@ -188,10 +192,9 @@ def readme_table(tables: dict[str, pd.DataFrame]) -> list[str]:
     cells[2] += ", composition_ridge"
     lines.append("| simulated, unseen knock-outs | share of variance | " + " | ".join(cells) + " | |")
     by = tables["lines"].set_index("model")
-    cells = [spread(by.loc[name, "share"]) for name in ("kg", "mean shift of the other lines")]
-    lines.append(
-        f"| simulated, unseen cell line | share of variance | {cells[0]} | | {cells[1]}, mean shift of the others | | |"
-    )
+    best = by.loc[["other_lines", "template_same"], "share"].groupby(level=0).mean().idxmax()
+    cells = [spread(by.loc[name, "share"]) for name in ("kg", best)]
+    lines.append(f"| simulated, unseen cell line | share of variance | {cells[0]} | | {cells[1]}, {best} | | |")
     return lines
 
 
