@@ -29,7 +29,8 @@ def predict(adata: AnnData, kg: KnowledgeGraph, split: Split, seed: int, group: 
     best, found = -np.inf, None
     for rate in LEARNING_RATES:
         model = _train(adata, kg, split, seed, rate)
-        score = evaluate(_predict(model, split["val"]), adata, split | {"test": split["val"]})["pearson_delta"].mean()
+        held_out = split | {"val": [], "test": split["val"]}
+        score = evaluate(_predict(model, split["val"]), adata, held_out)["pearson_centred"].mean()
         if score > best:
             best, found = score, model
     return _predict(found, split[group])
