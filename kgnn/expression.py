@@ -13,7 +13,7 @@ from kgnn.errors import DataWarning, InputError
 
 Scale = Literal["log", "counts", "linear", "scaled"]
 LOG_MAX = 20.0  # no logarithm of a count or an intensity is larger
-SCALED_SHARE = 0.3  # of scaled values more than half are negative, of predicted means few
+SCALED_SHARE = 0.3  # negative values are half of the sum of sizes of scaled ones; of predicted means little
 FACTOR, ENOUGH_GENES = 1.33, 10
 LOGS = {"log2 values": 1 / np.log(2), "log10 values": 1 / np.log(10)}
 PROBE = 1_000  # cells on disk from whose values it is told what they are
@@ -101,7 +101,8 @@ def warn_of_scale(x: Any, what: str, fine: Collection[str] = ("log",)) -> Scale:
 def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
     """Refuse a prediction `x` that is not on the scale of the cells `y`, which it meets: counts beside logarithms, say.
 
-    Means of counts are no whole numbers, and predicted means of logarithms may lie below zero: neither is a sign.
+    Means of counts are no whole numbers, and predicted means of logarithms of rare genes may lie a little below zero,
+    many of them: neither is a sign.
 
     Raises:
         InputError: names both and their ranges.
@@ -111,7 +112,7 @@ def check_same_scale(x: Any, y: Any, what: str, other: str) -> None:
         return
     ranges = [(float(part.min()), float(part.max())) for part in (a, b)]
     beyond = [high > LOG_MAX for _, high in ranges]
-    negative = [bool((part < 0).mean() > SCALED_SHARE) for part in (a, b)]
+    negative = [bool(-part[part < 0].sum() > SCALED_SHARE * np.abs(part).sum()) for part in (a, b)]
     far = max(high for _, high in ranges) > 3 * max(min(high for _, high in ranges), 1e-12)
     counts = ranges[0][1] > 1 and are_whole(x) and not are_whole(y)
     if (beyond[0] != beyond[1] and far) or negative[0] != negative[1] or counts:

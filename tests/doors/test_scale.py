@@ -144,5 +144,9 @@ def test_on_disk_the_first_cells_are_looked_at(screen, tmp_path):
 def test_meeting_by_hand():
     check_same_scale(np.array([[0.5, -0.2, 3.0, 1.0]]), np.array([[0.0, 2.0, 4.0]]), "a goes", "b")
     check_same_scale(np.array([[19.0]]), np.array([[21.0]]), "a goes", "b")
+    around_zero = np.array([[-0.2, -0.3, -0.1, 2.0, 3.0]])  # of a network without a floor: many rare genes below zero
+    check_same_scale(around_zero, np.array([[0.3, 2.0, 4.0]]), "a goes", "b")
+    with pytest.raises(InputError, match="a goes from -2 to 3"):
+        check_same_scale(np.array([[-2.0, -1.5, 3.0, 1.0]]), np.array([[0.3, 2.0, 4.0]]), "a goes", "b")
     with pytest.raises(InputError, match="a goes from 30 to 30, b from 4 to 4: not on one scale"):
         check_same_scale(np.array([[30.0]]), np.array([[4.0]]), "a goes", "b")
