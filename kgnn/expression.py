@@ -11,7 +11,7 @@ from scipy import sparse
 
 from kgnn.errors import DataWarning, InputError
 
-Scale = Literal["log", "counts", "linear", "scaled"]
+Scale = Literal["log", "counts", "linear", "scaled", "change", "binary"]  # the last two: tables of effects
 LOG_MAX = 20.0  # no logarithm of a count or an intensity is larger
 SCALED_SHARE = 0.3  # negative values are half of the sum of sizes of scaled ones; of predicted means little
 FACTOR, ENOUGH_GENES = 1.33, 10

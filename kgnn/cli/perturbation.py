@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, say_coverage, write_result
+from kgnn.cli.common import (
+    ConditionKey,
+    Control,
+    EffectKind,
+    GroupKey,
+    Json,
+    console,
+    new_table,
+    read_data,
+    say_coverage,
+    write_result,
+)
 from kgnn.cli.runs import Start, run, stoppable
 from kgnn.errors import DataWarning, InputError
 from kgnn.files import new_file, read_h5ad
@@ -15,7 +26,9 @@ from kgnn.files import new_file, read_h5ad
 
 def train(
     ctx: typer.Context,
-    data: Annotated[Path | None, typer.Argument(help="Perturbation screen, H5AD, log-normalised.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="Perturbation screen, H5AD, log-normalised; or a table of effects.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model and its split.")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the unfinished training of this folder; takes no other options.")
@@ -37,6 +50,7 @@ def train(
     condition_key: ConditionKey = "condition",
     control: Control = None,
     group_key: GroupKey = None,
+    effects: EffectKind = "change",
     accelerator: Annotated[str | None, typer.Option(help="cpu, gpu, auto.")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, 16-mixed.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
@@ -57,6 +71,7 @@ def train(
         "options": {"group_key": group_key} | {name: value for name, value in options.items() if value is not None},
         "fit": {name: value for name, value in fit.items() if value is not None},
         "progress": progress,
+        "kind_of_effects": effects,
         "seed": seed,
     }
     run(ctx, _train, asked, ("data", "graph", "split"), out, resume, json)
@@ -65,6 +80,7 @@ def train(
 def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
     from kgnn.data import load_split, save_split, training_cells
     from kgnn.data import split as make_split
+    from kgnn.data.effects import is_effects
     from kgnn.graph import KnowledgeGraph, load_coexpression
     from kgnn.models import PerturbationModel, make_model
     from kgnn.models.perturbation.graphs import COEXPRESSED
@@ -75,14 +91,19 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
         raise InputError(f"{asked['model']}: a whole model of your own is not saved here; see kgnn evaluate, benchmark")
     if asked["graph"] and not blank.uses_graph:
         raise InputError(f"the model {asked['model']} takes no graph; leave --graph out")
-    adata, seed = read_h5ad(asked["data"]), asked["seed"]
+    adata, seed = read_data(asked["data"], asked.get("kind_of_effects", "change"), names["control"]), asked["seed"]
     if asked["split"]:
         parts = load_split(asked["split"])
     else:
         by_line = {"group_key": options["group_key"]} if asked["kind"] == "unseen_line" else {}
         parts = make_split(adata, asked["kind"], seed=seed, held_out=asked["held_out"], **by_line, **names)
     kg = KnowledgeGraph.load(asked["graph"]) if asked["graph"] else None
-    if blank.uses_graph and asked["coexpression"] and (kg is None or COEXPRESSED not in kg.relations):
+    if (
+        blank.uses_graph
+        and asked["coexpression"]
+        and not is_effects(adata)
+        and (kg is None or COEXPRESSED not in kg.relations)
+    ):
         learned = load_coexpression(training_cells(adata, parts, **names))
         kg = learned if kg is None else kg | learned
     model = PerturbationModel(kg, encoder=asked["model"], **options)
@@ -142,7 +163,7 @@ def evaluate(
     prediction: Annotated[
         str, typer.Argument(help="H5AD that `kgnn predict` wrote; or a model, also package.module:Name, with --split.")
     ],
-    data: Annotated[Path, typer.Argument(help="The screen with the real cells, H5AD.")],
+    data: Annotated[Path, typer.Argument(help="The screen with the real cells, H5AD; or a table of effects.")],
     split: Annotated[Path | None, typer.Option(help="Score the test conditions of this split only.")] = None,
     exclude_targets: Annotated[bool, typer.Option(help="Leave the perturbed genes out of the scores.")] = False,
     metric: Annotated[
@@ -156,6 +177,7 @@ def evaluate(
     condition_key: ConditionKey = "condition",
     control: Control = None,
     group_key: GroupKey = None,
+    effects: EffectKind = "change",
     json: Json = None,
 ) -> None:
     """Score predictions against real cells, beside no change, the mean of training and the experiment repeated.
@@ -173,7 +195,7 @@ def evaluate(
     from kgnn.models.factory import line_of
 
     names: dict[str, Any] = {"condition_key": condition_key, "control": control or None, "group_key": group_key}
-    parts, adata = load_split(split) if split else None, read_h5ad(data)
+    parts, adata = load_split(split) if split else None, read_data(data, effects, control or None)
     own = not (Path(prediction).exists() or prediction.endswith(".h5ad"))
     if own and parts is None:
         raise InputError(f"{prediction}: no such file; to fit a model of this name give --split")

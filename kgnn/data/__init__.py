@@ -4,6 +4,7 @@ from kgnn.data.atlas import simulate_atlas
 from kgnn.data.batches import Batch, training_batches
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.differential import top_de_genes
+from kgnn.data.effects import effects, long_table
 from kgnn.data.labels import parse_conditions
 from kgnn.data.screen import Screen, read_screen
 from kgnn.data.simulate import simulate
@@ -22,8 +23,10 @@ __all__ = [
     "ConditionNames",
     "Screen",
     "Split",
+    "effects",
     "leave_one_out",
     "load_split",
+    "long_table",
     "merge_validation",
     "parse_conditions",
     "read_screen",

@@ -1,7 +1,10 @@
 """A perturbation screen, checked: what every model and score reads from an AnnData."""
 
+from __future__ import annotations
+
+import warnings
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn.data.conditions import CONTROL, SEPARATOR, Genes
+from kgnn.data.effects import is_effects, kind_of
 from kgnn.data.labels import read_labels, warn_of_labels
-from kgnn.errors import InputError
-from kgnn.expression import Scale, expression_of, warn_of_scale
+from kgnn.errors import DataWarning, InputError
+from kgnn.expression import Scale, expression_of, matrix_of, warn_of_scale
 from kgnn.files import as_adata
 from kgnn.names import check_once, names_in
 from kgnn.parts import did_you_mean
@@ -29,7 +33,10 @@ class Screen:
         genes: names of the measured genes.
         condition: [cells] canonical condition name, '' for control.
         group: [cells] batch or cell line within which control cells are paired; all '' when none is given.
-        scale: what `x` holds, see `kgnn.expression.scale_of`.
+        scale: what `x` holds, see `kgnn.expression.scale_of`; of a table of effects its kind, `change` or `binary`.
+        measured: [cells, genes] of a table of effects with missing values, None where there is none.
+        variance: [cells, genes], squared standard errors of a table of effects, None where there are none.
+        n_cells: [cells], how many cells stand behind each row of a table of effects, None where it is not told.
     """
 
     x: sparse.csr_matrix
@@ -37,6 +44,14 @@ class Screen:
     condition: np.ndarray
     group: np.ndarray
     scale: Scale = "log"
+    measured: np.ndarray | None = None
+    variance: np.ndarray | None = None
+    n_cells: np.ndarray | None = None
+
+    @property
+    def is_effects(self) -> bool:
+        """Whether its rows are effects, and its control a row of zeros."""
+        return self.scale in ("change", "binary")
 
     @property
     def conditions(self) -> list[str]:
@@ -117,6 +132,37 @@ class Screen:
         conditions = list(conditions)
         return self.mean(conditions) - self.reference(conditions)
 
+    def measures(self, conditions: Iterable[str]) -> np.ndarray:
+        """[conditions, genes], whether a gene was measured in some row of a condition."""
+        conditions = list(conditions)
+        if self.measured is None:
+            return np.ones((len(conditions), len(self.genes)), dtype=bool)
+        return np.array([self.measured[self.condition == name].any(axis=0) for name in conditions])
+
+    def filled(self, conditions: Iterable[str], told: bool = False) -> Screen:
+        """Missing effects replaced: by the mean of the condition's other replicates, else by the gene's mean over those
+        of some conditions that measured it, else by 0; one `DataWarning` says how many where it is `told`."""
+        conditions = list(conditions)
+        if self.measured is None:
+            return self
+        x = np.where(self.measured, self.x.toarray().astype(np.float64), np.nan)
+        names = pd.Series(self.condition)
+        means = pd.DataFrame(x, columns=self.genes).groupby(names.to_numpy()).mean()
+        of_gene = means.reindex(conditions).mean(axis=0)
+        rest = means.fillna(of_gene).fillna(0.0).loc[self.condition].to_numpy()
+        if told:
+            there = self.measures(conditions)
+            warnings.warn(
+                f"{(~there).sum():,} of {there.size:,} effects of {len(conditions)} training conditions were not "
+                f"measured (in {(~there).any(axis=0).sum():,} genes) and count as the gene's mean over those that "
+                f"measured it, 0 for {(~there).all(axis=0).sum():,} genes that none did; leave genes out that few "
+                "conditions measured: effects[:, genes]",
+                DataWarning,
+                stacklevel=4,
+            )
+        full = np.where(self.measured, x, rest).astype(np.float32)
+        return replace(self, x=sparse.csr_matrix(full))
+
 
 def perturbed_genes(condition: str) -> Genes:
     """Return the genes of a canonical condition name."""
@@ -146,6 +192,8 @@ def read_screen(
     A `DataWarning` each: labels that name no gene, values that look like counts, not logarithmic, or scaled.
     """
     adata = as_adata(adata)
+    if is_effects(adata):
+        return _effect_screen(adata, condition_key, control, group_key, graph)
     labels, doubtful = read_labels(adata, condition_key, control, graph)
     condition = labels.to_numpy(dtype=object)
     check_once(adata.var_names)
@@ -172,3 +220,39 @@ def _groups(adata: AnnData, condition: np.ndarray, group_key: str | None) -> np.
             f"obs[{group_key!r}]: {lonely[0]!r} has no control cells; drop its cells or leave out group_key"
         )
     return group
+
+
+def _effect_screen(
+    adata: AnnData, condition_key: str, control: Any, group_key: str | None, graph: Collection[str] | None
+) -> Screen:
+    """The screen of a table of effects: its rows, and behind them a control row of zeros a group."""
+    key = condition_key if condition_key in adata.obs else "condition"
+    labels, doubtful = read_labels(adata, key, control, graph)
+    check_once(adata.var_names)
+    warn_of_labels(doubtful, key)
+    keep = (labels != CONTROL).to_numpy()
+    x = matrix_of(adata)[keep]
+    x = np.asarray(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)
+    if np.isinf(x).any():
+        raise InputError("the effects hold infinite values; leave what was not measured NaN")
+    group = np.full(len(x), "", dtype=object)
+    if group_key is not None:
+        group = names_in(adata.obs, group_key, "group_key").to_numpy(dtype=object)[keep]
+    groups = sorted(set(group))
+    n = len(groups)
+
+    def below(rows: Any, value: float | bool) -> np.ndarray:
+        rows = np.asarray(rows)[keep]
+        return np.concatenate([rows, np.full((n, *rows.shape[1:]), value, rows.dtype)])
+
+    there = np.isfinite(x)
+    return Screen(
+        sparse.csr_matrix(np.concatenate([np.nan_to_num(x), np.zeros((n, x.shape[1]), np.float32)])),
+        adata.var_names.astype(str),
+        np.concatenate([labels.to_numpy(dtype=object)[keep], np.full(n, CONTROL, dtype=object)]),
+        np.concatenate([group, np.array(groups, dtype=object)]),
+        kind_of(adata),
+        None if there.all() else np.concatenate([there, np.ones((n, x.shape[1]), dtype=bool)]),
+        below(np.square(np.asarray(adata.layers["se"], np.float64)), 0.0) if "se" in adata.layers else None,
+        below(adata.obs["n_cells"].to_numpy(float), 1.0) if "n_cells" in adata.obs else None,
+    )

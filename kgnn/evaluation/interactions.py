@@ -113,7 +113,7 @@ def interaction_table(
     seen = getattr(model, "conditions_", None)
     canonical = ConditionNames(getattr(model, "control", None)).canonical
     variance = prediction.layers.get("uncertainty")
-    floor = getattr(model, "scale_", "scaled") != "scaled"
+    floor = getattr(model, "scale_", "scaled") not in ("scaled", "change", "binary")
     start = prediction.var["control_mean"].to_numpy() if floor else np.zeros(prediction.n_vars)
     rows = {}
     for number, (label, (a, b)) in enumerate(zip(labels, pairs, strict=True), len(names)):

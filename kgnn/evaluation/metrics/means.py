@@ -62,8 +62,9 @@ def predicted_means(prediction: AnnData, screen: Screen, control: Any, by_change
         InputError: see `condition_means`; a prediction on another scale than the cells.
     """
     predicted = condition_means(prediction, screen.genes, control)
-    check_same_scale(predicted.to_numpy(), screen.x, "the prediction goes", "the data")
-    warn_of_factor(predicted.to_numpy(), screen.control_mean)
+    if not screen.is_effects:
+        check_same_scale(predicted.to_numpy(), screen.x, "the prediction goes", "the data")
+        warn_of_factor(predicted.to_numpy(), screen.control_mean)
     if not by_change:
         return predicted
     if "delta" in prediction.layers:

@@ -41,7 +41,12 @@ class Truth:
     @property
     def by_change(self) -> bool:
         """Whether a predicted change is added to the condition's own control cells."""
-        return self.changes or self.names["group_key"] is not None or "line" in (self.split or {})
+        return (
+            self.changes
+            or self.screen.is_effects
+            or self.names["group_key"] is not None
+            or "line" in (self.split or {})
+        )
 
     @cached_property
     def observed(self) -> pd.DataFrame:
@@ -65,6 +70,10 @@ class Truth:
         if train:
             return self.reference + screen.changes(train).mean(axis=0)
         changes = self.observed - self.reference
+        if screen.measured is not None:
+            there = screen.measures(changes.index)
+            changes = changes.where(there, 0.0)
+            return self.reference + (changes.sum(axis=0) - changes) / (there.sum(axis=0) - there).clip(1)
         others_of = (changes.sum(axis=0) - changes) / max(len(changes) - 1, 1)
         return self.reference + (others_of if len(changes) > 1 else np.nan)
 
@@ -109,7 +118,12 @@ class Truth:
         return np.array(rows)
 
     def noise(self, condition: str) -> np.ndarray:
-        """Variance of a condition's mean and of its control mean, [2, genes]."""
+        """Variance of a condition's mean and of its control mean, [2, genes]; of effects by their standard errors,
+        else by replicates."""
+        if self.screen.is_effects:
+            rows, variance = self.screen.cells([condition]), self.screen.variance
+            own = noise_of_mean(self.screen.x[rows]) if variance is None else variance[rows].mean(axis=0) / len(rows)
+            return np.array([own, np.zeros_like(own)])
         of_cells = noise_of_mean(self.screen.x[self.screen.cells([condition])])
         shares = self._shares.loc[condition].to_numpy()
         used = shares > 0
@@ -144,4 +158,6 @@ def read_truth(
     adata: AnnData, split: Split | None, names: dict[str, Any], seed: int = 0, *, changes: bool = False
 ) -> Truth:
     """Check the real cells; `names` as for `kgnn.data.read_screen`."""
-    return Truth(adata, read_screen(scored_cells(adata, split), **names), split, names, seed, changes)
+    screen = read_screen(scored_cells(adata, split), **names)
+    train = sorted(set((split or {}).get("train", ())) & set(screen.conditions))
+    return Truth(adata, screen.filled(train or screen.conditions), split, names, seed, changes)

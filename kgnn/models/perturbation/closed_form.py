@@ -125,7 +125,7 @@ def build(
 
 def with_effects(kg: KnowledgeGraph | None, screen: Screen, conditions: list[str], seed: int) -> KnowledgeGraph | None:
     """Add effects estimated from how training and control cells vary within their condition, where they can be."""
-    if kg is None or EFFECT in kg.relations or not len(directed_pairs(kg, screen.genes)[0]):
+    if kg is None or screen.is_effects or EFFECT in kg.relations or not len(directed_pairs(kg, screen.genes)[0]):
         return kg
     cells = screen.cells([CONTROL, *conditions])
     group = pd.Series(screen.condition[cells].astype(str)) + "|" + screen.group[cells].astype(str)

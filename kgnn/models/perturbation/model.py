@@ -12,6 +12,7 @@ from anndata import AnnData
 from torch import nn
 
 from kgnn.data.conditions import ConditionNames
+from kgnn.data.effects import is_effects
 from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
@@ -26,7 +27,7 @@ from kgnn.models.perturbation.predictions import check_known, read_conditions, t
 from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable
 from kgnn.models.perturbation.reading import read_training, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
-from kgnn.models.perturbation.table import make_predictor
+from kgnn.models.perturbation.table import make_predictor, without_epochs
 from kgnn.models.storage import CONFIG
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
@@ -96,7 +97,8 @@ class PerturbationModel:
         """Learn from the training conditions and control cells; a fit that fails leaves the model as it was.
 
         Args:
-            adata: the screen, cells × genes, log-normalised; not changed. Or the path of its H5AD file.
+            adata: the screen, cells × genes, log-normalised; not changed. Or the path of its H5AD file. Or what
+                `kgnn.data.effects` returned, for models without epochs.
             split: from `kgnn.data.split`; None trains on all conditions without validation. Test cells among those that
                 the graph was made from (`kg.cells`) are told.
             seed: same seed, same result on the same machine.
@@ -124,7 +126,13 @@ class PerturbationModel:
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
-        adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
+        adata = as_adata(adata)
+        if is_effects(adata) and self.by_epochs:
+            raise InputError(
+                f"encoder {name_of(self.encoder)!r} is trained on cells and takes no table of effects; take one of "
+                f"{', '.join(without_epochs())}"
+            )
+        split = None if split is None else read_split(split, self.control)
         data, coverage = read_training(adata, split, kg, types=types, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
@@ -189,6 +197,10 @@ class PerturbationModel:
         self._check_fitted()
         check_number(seed, "seed", 0, whole=True)
         canonical = read_conditions(conditions, ConditionNames(self.control))
+        if self.scale_ in ("change", "binary") and (n_cells is not None or control_cells is not None):
+            raise InputError(
+                "the model learned from a table of effects, not cells; leave n_cells= and control_cells= out"
+            )
         if self.uses_graph:
             check_known(canonical, self.perturbable_)
         asked, trained = (

@@ -43,9 +43,12 @@ def some(names: Iterable[str], number: int = 3) -> str:
     return ", ".join(names[:number]) + (", …" if len(names) > number else "")
 
 
-def bounded(change: np.ndarray, start: np.ndarray, non_negative: bool) -> np.ndarray:
-    """Changes [conditions, genes] that lead from the start [genes] to no value below zero, where there can be none."""
-    return np.maximum(change, -start) if non_negative else change
+def bounded(change: np.ndarray, start: np.ndarray, scale: Scale) -> np.ndarray:
+    """Changes [conditions, genes] that lead from the start [genes] to no value below zero, where there can be none, and
+    of binary answers to probabilities."""
+    if scale == "binary":
+        return np.clip(change, 0.0, 1.0)
+    return change if scale in ("scaled", "change") else np.maximum(change, -start)
 
 
 def to_anndata(
@@ -64,7 +67,7 @@ def to_anndata(
 ) -> AnnData:
     """Return predictions: one row a condition, or `n_cells` rows, each made of its own control cell.
 
-    `X` is expression, not below zero unless `scale` is `scaled`; `layers["delta"]` the change of the mean against
+    `X` is expression, not below zero unless `scale` is `scaled`, of tables of effects the effect or probability; `layers["delta"]` the change of the mean against
     control, none without a perturbation; `layers["uncertainty"]` the predicted variance where there is one;
     `obs["condition"]` the canonical name (`control` for no perturbation), `obs["n_perturbed"]` the number of perturbed
     genes; `var["control_mean"]` the mean of the control cells, beside the columns of `origin`, whose facts and
@@ -75,7 +78,7 @@ def to_anndata(
     obs["condition"] = obs["condition"].astype("category")
     obs["n_perturbed"] = [len(perturbed_genes(name)) for name in canonical]
     perturbed = np.array([bool(name) for name in canonical])
-    delta = bounded(delta, control_mean, scale != "scaled") * perturbed[:, None]
+    delta = bounded(delta, control_mean, scale) * perturbed[:, None]
     x = control_mean + delta
     if n_cells is not None:
         assert controls is not None

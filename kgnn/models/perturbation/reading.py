@@ -59,6 +59,7 @@ def read_training(
     parts = {"train": screen.conditions, "val": []}
     if split is not None:
         parts = check_split(split, screen.conditions, names["control"])
+    screen = screen.filled(parts["train"], told=True)
     measured = set(screen.genes)
     if known and not known & (screen.perturbed | measured):
         raise InputError(

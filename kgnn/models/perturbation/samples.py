@@ -37,13 +37,14 @@ def read_samples(screen: Screen, conditions: Sequence[str]) -> Samples:
     for number, group in enumerate(lines):
         rows = screen.group == group
         part = Screen(screen.x[rows], screen.genes, screen.condition[rows], screen.group[rows])
+        weight = np.ones(rows.sum()) if screen.n_cells is None else screen.n_cells[rows]
         states.append(part.control_mean)
         here = [name for name in conditions if name in set(part.condition)]
         if here:
             change.append(part.mean(here).to_numpy() - states[-1])
         names += here
         line += [number] * len(here)
-        cells += [int((part.condition == name).sum()) for name in here]
+        cells += [int(weight[part.condition == name].sum()) for name in here]
     if not names:
         raise InputError("no training condition; the split's train group is empty")
     return Samples(names, np.array(line), np.concatenate(change), np.array(cells), np.stack(states), lines)
