@@ -25,9 +25,9 @@ GroupKey = Annotated[str | None, typer.Option(help="Column of obs (batch, cell l
 EffectKind = Annotated[str, typer.Option(help="What a table of effects holds: change, or binary (0 and 1).")]
 
 
-def read_data(path: Path, kind: str, control: Any = None) -> Any:
+def read_data(path: str | Path, kind: str, control: Any = None) -> Any:
     """Cells from H5AD, or a table of effects (`kgnn.data.effects`) from CSV, TSV or Parquet."""
-    if path.name.removesuffix(".gz").lower().endswith((".csv", ".tsv", ".txt", ".parquet", ".pq")):
+    if Path(path).name.removesuffix(".gz").lower().endswith((".csv", ".tsv", ".txt", ".parquet", ".pq")):
         from kgnn.data import effects
 
         return effects(path, kind=kind, control=control)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def long_columns(
     asked = {"condition": condition, "gene": gene, "value": value, "se": se if isinstance(se, str) else None}
     found: dict[str, str | None] = {}
     for role, name in asked.items():
-        if name is not None and name not in table and not (role == "se" and os.path.exists(name)):
+        if name is not None and name not in table and not (role == "se" and Path(name).exists()):
             columns = [str(column) for column in table.columns]
             raise InputError(f"{label}no column {name!r}{did_you_mean(name, columns)}; it has {', '.join(columns[:8])}")
         found[role] = name or next((usual for usual in NAMES[role] if usual in table), None)

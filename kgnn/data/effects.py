@@ -76,7 +76,7 @@ def effects(
         wide, errors, numbers = pivoted(table, label, columns, n_cells, replicates)
     else:
         wide, errors, numbers = _wide(table, label, conditions, condition, se, n_cells)
-    return _checked(wide, errors, numbers, label, kind, bool(replicates), control)
+    return _checked(wide, errors, numbers, label, kind, bool(replicates), control)[0]
 
 
 def is_effects(adata: Any) -> bool:
@@ -116,9 +116,9 @@ def _of_adata(
     assert wide is not None
     column = n_cells or ("n_cells" if "n_cells" in adata.obs else None)
     numbers = None if column is None else names_in(adata.obs, column, "n_cells").astype(float).to_numpy()
-    found = _checked(wide, errors, numbers, label, kind, bool(replicates), control)
-    rest = adata.obs.iloc[found.obs["row"].to_numpy()].drop(columns=[*found.obs.columns], errors="ignore")
-    found.obs[list(rest.columns)] = rest.to_numpy()
+    found, rows = _checked(wide, errors, numbers, label, kind, bool(replicates), control)
+    for name in adata.obs.columns.difference(found.obs.columns, sort=False):
+        found.obs[name] = adata.obs[name].to_numpy()[rows]
     return found
 
 
@@ -185,8 +185,8 @@ def _tell_turned(table: pd.DataFrame, label: str) -> None:
 
 def _checked(
     wide: pd.DataFrame, errors: Any, numbers: Any, label: str, kind: Kind, replicates: bool, control: Any
-) -> AnnData:
-    """The AnnData of a wide table: names, values and repeated conditions looked at, control dropped."""
+) -> tuple[AnnData, np.ndarray]:
+    """The AnnData of a wide table, and the numbers of the rows that it kept: names and values are looked at."""
     names = ConditionNames(control)
     labels = np.array([names.canonical(name) for name in all_named(wide.index, f"{label}conditions")], object)
     genes = pd.Index(all_named(wide.columns, f"{label}genes"), dtype=object)
@@ -204,7 +204,7 @@ def _checked(
         )
     x = numeric(wide, label).to_numpy(np.float32)[keep]
     _check_kind(x, label, kind)
-    obs = pd.DataFrame({"condition": labels[keep], "row": np.flatnonzero(keep)})
+    obs = pd.DataFrame({"condition": labels[keep]})
     number = twice.groupby(twice).cumcount()
     index = [name if not n else f"{name}_{n}" for name, n in zip(labels[keep], number, strict=True)]
     found = AnnData(x, obs=obs.set_index(pd.Index(index, dtype=object)), var=pd.DataFrame(index=genes))
@@ -217,7 +217,7 @@ def _checked(
         if (found.layers["se"] < 0).any():
             raise InputError(f"{label}se holds values below 0; a standard error is none")
     found.uns[EFFECTS] = {"kind": kind}
-    return found
+    return found, np.flatnonzero(keep)
 
 
 def _check_kind(x: np.ndarray, label: str, kind: Kind) -> None:

@@ -44,7 +44,8 @@ def evaluate(
 
     Args:
         prediction: rows of conditions or of cells (these are averaged), `obs["condition"]`, from a model's `predict`.
-        adata: the screen with the real cells, or effects (`kgnn.data.effects`: scores leave out what they lack). All its conditions are the panel that retrieval scores choose from.
+        adata: the screen with the real cells; or effects (`kgnn.data.effects`), of which what is missing is not scored.
+            All its conditions are the panel that retrieval scores choose from.
         split: score its test conditions only; its training conditions that `adata` measures are the centre of
             `pearson_centred` and `weighted_r2`, without them the other conditions of the panel are. A warning tells
             where the model's graph was made from cells that it holds out (`prediction.uns["kgnn"]["cells"]`).

@@ -67,8 +67,8 @@ def to_anndata(
 ) -> AnnData:
     """Return predictions: one row a condition, or `n_cells` rows, each made of its own control cell.
 
-    `X` is expression, not below zero unless `scale` is `scaled`, of tables of effects the effect or probability; `layers["delta"]` the change of the mean against
-    control, none without a perturbation; `layers["uncertainty"]` the predicted variance where there is one;
+    `X` is expression, not below zero unless `scale` is `scaled`, or an effect; `layers["delta"]` the change of the mean
+    against control, none without a perturbation; `layers["uncertainty"]` the predicted variance where there is one;
     `obs["condition"]` the canonical name (`control` for no perturbation), `obs["n_perturbed"]` the number of perturbed
     genes; `var["control_mean"]` the mean of the control cells, beside the columns of `origin`, whose facts and
     cells stand in `uns["kgnn"]`. Cells: see `drawn_cells`.
