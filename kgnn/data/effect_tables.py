@@ -72,7 +72,7 @@ def pivoted(
     table: pd.DataFrame, label: str, columns: dict[str, str | None], n_cells: str | None, replicates: bool | str
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, np.ndarray | None]:
     """A long table as wide ones: effects, standard errors, cell numbers; a row a condition (and replicate)."""
-    gene, value, se = (columns[role] for role in ("gene", "value", "se"))
+    gene, value, se = columns["gene"], str(columns["value"]), columns["se"]
     if replicates is True or (replicates and replicates not in table):
         raise InputError(f"{label}of a long table name the column that tells replicates apart as replicates=")
     if n_cells is not None and n_cells not in table:

@@ -15,6 +15,7 @@ from sklearn.linear_model import TheilSenRegressor
 
 from kgnn.data.conditions import ConditionNames
 from kgnn.errors import InputError
+from kgnn.expression import Scale
 from kgnn.models import PerturbationModel
 from kgnn.models.perturbation.predictions import bounded, check_known
 
@@ -113,12 +114,12 @@ def interaction_table(
     seen = getattr(model, "conditions_", None)
     canonical = ConditionNames(getattr(model, "control", None)).canonical
     variance = prediction.layers.get("uncertainty")
-    floor = getattr(model, "scale_", "scaled") not in ("scaled", "change", "binary")
-    start = prediction.var["control_mean"].to_numpy() if floor else np.zeros(prediction.n_vars)
+    scale: Scale = getattr(model, "scale_", "scaled")
+    start = prediction.var["control_mean"].to_numpy() if scale != "scaled" else np.zeros(prediction.n_vars)
     rows = {}
     for number, (label, (a, b)) in enumerate(zip(labels, pairs, strict=True), len(names)):
         both, first, second = (delta.loc[name].to_numpy() for name in (label, a, b))
-        both_alone = bounded(first + second, start, floor)
+        both_alone = bounded(first + second, start, scale)
         gap, expected = (float(np.linalg.norm(part)) for part in (both - both_alone, both_alone))
         row: dict[str, float | bool] = {"epistasis": gap, "relative": gap / max(expected, 1e-12)}
         row["uncertainty"] = float(np.sqrt(variance[number].sum())) if variance is not None else np.nan
