@@ -12,6 +12,8 @@ from typing import Any
 
 from kgnn.errors import InputError
 
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")  # also .gz
+
 
 def as_path(path: Any) -> Path:
     """Return a text or a path as a `Path`; raise `InputError` for anything else, such as an open file."""
@@ -115,11 +117,21 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
 
 
+def is_table(path: str | Path) -> bool:
+    """Whether a file is a table by the ending of its name."""
+    return Path(path).name.lower().removesuffix(".gz").endswith(TABLES)
+
+
 def read_h5ad(path: str | Path) -> Any:
     """Read an AnnData; raise `InputError` when the file is missing or not H5AD."""
     import anndata
 
     path = existing_file(path)
+    if is_table(path):
+        raise InputError(
+            f"{path}: a table where cells (AnnData, or a path to H5AD) are asked for; if it holds effects, read it "
+            f"first, kgnn.data.effects({str(path)!r}), and give what that returns"
+        )
     try:
         return anndata.read_h5ad(path)
     except Exception as error:  # h5py and anndata raise many kinds for files that are not H5AD

@@ -10,7 +10,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from kgnn.errors import InputError
-from kgnn.files import read_h5ad, write_json
+from kgnn.files import write_json
 
 console = Console()
 
@@ -21,17 +21,7 @@ Control = Annotated[
     typer.Option(help="Label of control cells, may be repeated; default: control, ctrl, non-targeting, NT."),
 ]
 GroupKey = Annotated[str | None, typer.Option(help="Column of obs (batch, cell line) within which controls count.")]
-
 EffectKind = Annotated[str, typer.Option(help="What a table of effects holds: change, or binary (0 and 1).")]
-
-
-def read_data(path: str | Path, kind: str, control: Any = None) -> Any:
-    """Cells from H5AD, or a table of effects (`kgnn.data.effects`) from CSV, TSV or Parquet."""
-    if Path(path).name.removesuffix(".gz").lower().endswith((".csv", ".tsv", ".txt", ".parquet", ".pq")):
-        from kgnn.data import effects
-
-        return effects(path, kind=kind, control=control)  # type: ignore[arg-type]
-    return read_h5ad(path)
 
 
 def new_table(title: str | None, columns: list[str]) -> Table:

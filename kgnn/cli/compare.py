@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from kgnn.cli.common import ConditionKey, Control, GroupKey, Json, console, new_table, write_result
-from kgnn.files import new_file, read_h5ad
+from kgnn.cli.common import ConditionKey, Control, EffectKind, GroupKey, Json, console, new_table, write_result
+from kgnn.files import new_file
 
 
 def benchmark(
@@ -42,7 +42,7 @@ def benchmark(
 
 
 def ablate(
-    data: Annotated[Path, typer.Argument(help="Perturbation screen, H5AD, log-normalised.")],
+    data: Annotated[Path, typer.Argument(help="Perturbation screen, H5AD, log-normalised; or a table of effects.")],
     graph: Annotated[Path, typer.Option(help="Folder of a saved graph.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scores and figure.")],
     model: Annotated[str, typer.Option(help="Encoder: kg, gears, txpert, …")] = "kg",
@@ -59,18 +59,20 @@ def ablate(
     condition_key: ConditionKey = "condition",
     control: Control = None,
     group_key: GroupKey = None,
+    effects: EffectKind = "change",
     json: Json = None,
 ) -> None:
     """Ask whether the graph helped: the same model on scrambled, empty, complete and partial graphs."""
     from kgnn import plotting
     from kgnn.data import load_split
     from kgnn.data import split as make_split
+    from kgnn.data.effects import read_data
     from kgnn.evaluation.controls import KINDS, MAX_SOURCES, shapley, summarize_ablation
     from kgnn.evaluation.controls import ablate as run
     from kgnn.graph import KnowledgeGraph
 
-    adata, kg = read_h5ad(data), KnowledgeGraph.load(graph)
     names: dict[str, Any] = {"condition_key": condition_key, "control": control or None}
+    adata, kg = read_data(data, effects, **names), KnowledgeGraph.load(graph)  # type: ignore[arg-type]
     parts = load_split(split) if split.endswith(".json") else make_split(adata, split, **names)
     several = 1 < len(kg.origins) <= MAX_SOURCES
     kinds = controls.split(",") if controls else [*KINDS, *(["shapley"] if several else [])]

@@ -1,7 +1,7 @@
 """The command line: `kgnn train | predict | evaluate`."""
 
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,6 @@ from kgnn.cli.common import (
     Json,
     console,
     new_table,
-    read_data,
     say_coverage,
     write_result,
 )
@@ -80,7 +79,7 @@ def train(
 def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
     from kgnn.data import load_split, save_split, training_cells
     from kgnn.data import split as make_split
-    from kgnn.data.effects import is_effects
+    from kgnn.data.effects import is_effects, read_data
     from kgnn.graph import KnowledgeGraph, load_coexpression
     from kgnn.models import PerturbationModel, make_model
     from kgnn.models.perturbation.graphs import COEXPRESSED
@@ -91,7 +90,8 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
         raise InputError(f"{asked['model']}: a whole model of your own is not saved here; see kgnn evaluate, benchmark")
     if asked["graph"] and not blank.uses_graph:
         raise InputError(f"the model {asked['model']} takes no graph; leave --graph out")
-    adata, seed = read_data(asked["data"], asked.get("kind_of_effects", "change"), names["control"]), asked["seed"]
+    adata = read_data(asked["data"], asked.get("kind_of_effects", "change"), names["control"], names["condition_key"])
+    seed = asked["seed"]
     if asked["split"]:
         parts = load_split(asked["split"])
     else:
@@ -185,6 +185,7 @@ def evaluate(
     A model is fitted on the split's training conditions first.
     """
     from kgnn.data import load_split
+    from kgnn.data.effects import read_data
     from kgnn.data.leaks import leaks_told
     from kgnn.evaluation.headline import headline, verdict
     from kgnn.evaluation.metrics import crossed_scores, reference_scores, summarize
@@ -195,7 +196,8 @@ def evaluate(
     from kgnn.models.factory import line_of
 
     names: dict[str, Any] = {"condition_key": condition_key, "control": control or None, "group_key": group_key}
-    parts, adata = load_split(split) if split else None, read_data(data, effects, control or None)
+    parts = load_split(split) if split else None
+    adata = read_data(data, effects, control or None, condition_key)  # type: ignore[arg-type]
     own = not (Path(prediction).exists() or prediction.endswith(".h5ad"))
     if own and parts is None:
         raise InputError(f"{prediction}: no such file; to fit a model of this name give --split")
@@ -223,7 +225,7 @@ def evaluate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # told of the same cells already
         summary = summarize(scores, references=reference_scores(adata, parts, scores.index, **options))
-    first = headline(summary)
+    first = headline(summary).dropna(subset="mean")
     if len(first):
         title = (
             f"{len(scores)} conditions, 95 % interval over them; calibrated: 0 is the mean, 1 the experiment repeated"
@@ -236,6 +238,9 @@ def evaluate(
         console.print(table)
     words = verdict(summary)
     console.print(words)
+    auc = _auc(predicted, adata, parts, condition_key, control or None)
+    if auc:
+        console.print(f"AUC of each gene over conditions, mean of {auc['genes']} genes: {auc['mean']:.3f} (mean: 0.5)")
     table = new_table("All scores", ["score", "mean", "95 % interval over conditions", "calibrated"])
     for name, row in summary.iterrows():
         interval = f"{row['low']:.4f} – {row['high']:.4f}"
@@ -245,7 +250,21 @@ def evaluate(
         with new_file(out) as file:
             scores.to_csv(file)
     result = {"summary": summary.to_dict("index"), "verdict": words, "conditions": scores.to_dict("index")}
-    write_result(json, result)
+    write_result(json, result | ({"gene_auc": auc} if auc else {}))
+
+
+def _auc(predicted: Any, adata: Any, split: Any, condition_key: str, control: Any) -> dict[str, float]:
+    """Mean AUC of the genes of a table of answers, and of how many; nothing of other data, or where none has both."""
+    from kgnn.data.effects import is_effects, kind_of
+    from kgnn.evaluation.metrics import answers_auc
+
+    if not is_effects(adata) or kind_of(adata) != "binary":
+        return {}
+    with warnings.catch_warnings(), suppress(InputError):  # told already; no gene has both answers
+        warnings.simplefilter("ignore", DataWarning)
+        auc = answers_auc(predicted, adata, split, condition_key=condition_key, control=control)["auc"]
+        return {"mean": float(auc.mean()), "genes": len(auc)}
+    return {}
 
 
 def _short(value: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.files import existing_file, read_h5ad
+from kgnn.files import existing_file, is_table, read_h5ad
 from kgnn.parts import did_you_mean
 
 NAMES = {  # columns of long tables, the likeliest first
@@ -27,18 +27,17 @@ def read_file(table: Any) -> tuple[Any, str]:
     if not isinstance(table, str | os.PathLike):
         return table, ""
     path = existing_file(Path(table))
-    name = path.name.removesuffix(".gz").lower()
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith(".h5ad"):
         return read_h5ad(path), f"{path}: "
+    if not is_table(path):
+        raise InputError(f"{path}: neither .csv, .tsv, .parquet nor .h5ad; give a table of one of these")
     try:
         if name.endswith((".parquet", ".pq")):
             return pd.read_parquet(path), f"{path}: "
-        if name.endswith((".csv", ".tsv", ".txt")):
-            return pd.read_csv(path, sep="," if name.endswith(".csv") else "\t", na_values=[""],
-                               keep_default_na=True, low_memory=False), f"{path}: "  # fmt: skip
+        return pd.read_csv(path, sep="," if name.endswith(".csv") else "\t", low_memory=False), f"{path}: "
     except Exception as error:  # pandas and pyarrow raise many kinds
         raise InputError(f"{path}: cannot be read as a table ({type(error).__name__}: {error})") from None
-    raise InputError(f"{path}: neither .csv, .tsv, .parquet nor .h5ad; give a table of one of these")
 
 
 def long_columns(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from kgnn.data.conditions import CONTROL, SEPARATOR, ConditionNames
 from kgnn.data.effect_tables import long_columns, numeric, pivoted, read_file
 from kgnn.errors import DataWarning, InputError
 from kgnn.expression import matrix_of
+from kgnn.files import is_table, read_h5ad
 from kgnn.names import all_named, check_once, names_in
 
 logger = logging.getLogger("kgnn")
@@ -77,6 +79,16 @@ def effects(
     else:
         wide, errors, numbers = _wide(table, label, conditions, condition, se, n_cells)
     return _checked(wide, errors, numbers, label, kind, bool(replicates), control)[0]
+
+
+def read_data(path: str | Path, kind: Kind, control: Any = None, condition_key: str = "condition") -> AnnData:
+    """Cells from H5AD, or effects from a table (CSV, TSV, Parquet) whose conditions stand in `obs[condition_key]`."""
+    if not is_table(path):
+        return read_h5ad(path)
+    usual = condition_key == "condition"
+    found = effects(path, kind=kind, control=control, condition=None if usual else condition_key)
+    found.obs[condition_key] = found.obs["condition"]
+    return found
 
 
 def is_effects(adata: Any) -> bool:

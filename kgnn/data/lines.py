@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL
+from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.effects import is_effects
 from kgnn.data.labels import read_labels
 from kgnn.errors import InputError
 from kgnn.names import names_in
@@ -15,11 +16,18 @@ from kgnn.parts import check_number, did_you_mean
 
 
 def fitting_cells(adata: AnnData, split: Mapping[str, Any], condition_key: str, control: Any) -> AnnData:
-    """The cells without the perturbed ones of the line that a split holds out."""
+    """The cells without the perturbed ones of the line that a split holds out; effects of that line become control,
+    which is zero in any line, so that the line is known."""
     if "line" not in split:
         return adata
     labels, _ = read_labels(adata, condition_key, control)
-    return adata[~in_line(adata, labels, split)].copy()
+    held_out = in_line(adata, labels, split)
+    if not is_effects(adata):
+        return adata[~held_out].copy()
+    found = adata.copy()
+    label = min(ConditionNames(control).labels)
+    found.obs[condition_key] = np.where(held_out, label, found.obs[condition_key].astype(object))
+    return found
 
 
 def scored_cells(adata: AnnData, split: Mapping[str, Any] | None) -> AnnData:

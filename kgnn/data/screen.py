@@ -226,19 +226,18 @@ def _effect_screen(
     adata: AnnData, condition_key: str, control: Any, group_key: str | None, graph: Collection[str] | None
 ) -> Screen:
     """The screen of a table of effects: its rows, and behind them a control row of zeros a group."""
-    key = condition_key if condition_key in adata.obs else "condition"
-    labels, doubtful = read_labels(adata, key, control, graph)
+    labels, doubtful = read_labels(adata, condition_key, control, graph)
     check_once(adata.var_names)
-    warn_of_labels(doubtful, key)
+    warn_of_labels(doubtful, condition_key)
     keep = (labels != CONTROL).to_numpy()
     x = matrix_of(adata)[keep]
     x = np.asarray(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)
     if np.isinf(x).any():
         raise InputError("the effects hold infinite values; leave what was not measured NaN")
-    group = np.full(len(x), "", dtype=object)
+    group = np.full(len(keep), "", dtype=object)
     if group_key is not None:
-        group = names_in(adata.obs, group_key, "group_key").to_numpy(dtype=object)[keep]
-    groups = sorted(set(group))
+        group = names_in(adata.obs, group_key, "group_key").to_numpy(dtype=object)
+    groups, group = sorted(set(group)), group[keep]
     n = len(groups)
 
     def below(rows: Any, value: float | bool) -> np.ndarray:

@@ -21,6 +21,7 @@ from anndata import AnnData
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from kgnn.data.effects import is_effects, read_data
 from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import read_screen
 from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation, save_split, training_cells
@@ -28,7 +29,7 @@ from kgnn.data.splits import split as make_split
 from kgnn.errors import DataWarning
 from kgnn.evaluation.config import REFERENCES, read_config
 from kgnn.evaluation.metrics import crossed_scores, evaluate, reference_scores
-from kgnn.files import content_of, new_file, new_folder, read_h5ad, read_json, write_json
+from kgnn.files import content_of, new_file, new_folder, read_json, write_json
 from kgnn.graph import KnowledgeGraph, load_coexpression
 from kgnn.graph.coverage import SAYS_LITTLE
 from kgnn.graph.storage import read_manifest
@@ -103,9 +104,7 @@ def run_benchmark(
 
 
 def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list[Task]:
-    adata = read_h5ad(dataset["path"])
-    names = {key: dataset[key] for key in ("condition_key", "control") if key in dataset}
-    content = _content(dataset)
+    adata, names, content = _read(dataset), _names(dataset, *NAMES[:2]), _content(dataset)
     tasks = []
     for row in settings["splits"]:
         options = {key: row[key] for key in set(row) - {"name", "kind", "path"}}
@@ -125,6 +124,10 @@ def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list
                     numbers = seed, settings["tuning_budget"], settings["crossed"]
                     tasks.append(Task(folder, dataset, fold, model, *numbers, content, str(Path.cwd())))
     return tasks
+
+
+def _read(dataset: dict[str, Any]) -> AnnData:
+    return read_data(dataset["path"], dataset.get("effects", "change"), **_names(dataset, *NAMES[:2]))
 
 
 def _content(dataset: dict[str, Any]) -> str:
@@ -154,7 +157,7 @@ def _is_done(task: Task) -> bool:
 
 def _run(task: Task) -> str:
     search_too(task.home)
-    adata = read_h5ad(task.dataset["path"])
+    adata = _read(task.dataset)
     with threadpool_limits(1), warnings.catch_warnings(), silent(), _quiet():
         if task.model.get("graph", "none") != "true":
             warnings.filterwarnings("ignore", SAYS_LITTLE, DataWarning)
@@ -172,7 +175,7 @@ def _run(task: Task) -> str:
 
 def _references(task: Task, adata: AnnData) -> tuple[None, pd.DataFrame, dict[str, Any]]:
     """Scores of no change, the mean of training and the experiment repeated."""
-    options = {"exclude_targets": task.dataset.get("exclude_targets", True)} | _names(task, *NAMES)
+    options = {"exclude_targets": task.dataset.get("exclude_targets", True)} | _names(task.dataset, *NAMES)
     found = reference_scores(adata, merge_validation(task.split), seed=task.seed, **options)
     return None, found.rename_axis(["model", "condition"]), {}
 
@@ -183,14 +186,14 @@ def _fitted(task: Task, adata: AnnData) -> tuple[AnnData, pd.DataFrame, dict[str
     with _told_once():
         tried, chosen = _tune(task, adata, kg)
     prediction, scores = _fit(task, adata, kg, task.split, chosen, "test")
-    if task.crossed:
+    if task.crossed and not is_effects(adata):
         scores = scores.assign(**_crossed(task, adata, kg, chosen))
     return prediction, scores, {"chosen": chosen, "tried": tried}
 
 
 def _crossed(task: Task, adata: AnnData, kg: KnowledgeGraph | None, chosen: Mapping[str, Any]) -> pd.DataFrame:
     """`pearson_crossed` and `pds_cosine` of fits on halves of the control cells; nothing where one cell is all."""
-    names = _names(task, *NAMES)
+    names = _names(task.dataset, *NAMES)
     screen = read_screen(adata, **names)
     if np.unique(screen.group[screen.controls], return_counts=True)[1].min() < 2:
         warnings.warn("one control cell, which cannot be halved: no score is crossed", DataWarning, stacklevel=2)
@@ -234,10 +237,10 @@ def _graph(task: Task, adata: AnnData) -> KnowledgeGraph | None:
     if task.model["graph"] == "none":
         return None
     kg = KnowledgeGraph.load(task.dataset["graph"]) if task.dataset["graph"] else None
-    if task.dataset.get("coexpression", True) and (kg is None or COEXPRESSED not in kg.relations):
-        learned = load_coexpression(training_cells(adata, task.split, **_names(task, "condition_key", "control")))
+    learns = task.dataset.get("coexpression", True) and not is_effects(adata)
+    if learns and (kg is None or COEXPRESSED not in kg.relations):
+        learned = load_coexpression(training_cells(adata, task.split, **_names(task.dataset, *NAMES[:2])))
         kg = learned if kg is None else kg | learned
-    assert kg is not None or not task.dataset.get("coexpression", True)
     return kg.rewire(task.seed) if kg is not None and task.model["graph"] == "rewired" else kg
 
 
@@ -270,7 +273,7 @@ def _fit(
     own = not isinstance(model, PerturbationModel)
     prediction = model.predict(parts[on] if own else ["control", *parts[on]], **line_of(model, parts))
     scored = merge_validation(parts) if on == "test" else parts | {"val": [], "test": parts[on]}
-    options = {"exclude_targets": task.dataset.get("exclude_targets", True)} | _names(task, *NAMES)
+    options = {"exclude_targets": task.dataset.get("exclude_targets", True)} | _names(task.dataset, *NAMES)
     return prediction, evaluate(prediction, adata, scored, **options)
 
 
@@ -281,16 +284,16 @@ def _model(
     fit_options, options = dict(task.model.get("fit", {})), dict(task.model.get("options", {}))
     for name, value in chosen.items():
         (fit_options if name in FIT_OPTIONS else options)[name] = value
-    model = make_model(task.model["type"], kg, **options, **_names(task, *NAMES))
+    model = make_model(task.model["type"], kg, **options, **_names(task.dataset, *NAMES))
     if isinstance(model, PerturbationModel) and model.by_epochs:
         fit_options = {"enable_progress_bar": False, "accelerator": "cpu"} | fit_options
     fitting = parts if model.by_epochs or on == "val" else merge_validation(parts)
     return model, fit_options | {"seed": task.seed}, fitting
 
 
-def _names(task: Task, *keys: str) -> dict[str, Any]:
+def _names(dataset: dict[str, Any], *keys: str) -> dict[str, Any]:
     """What the data set calls its columns, as far as it says."""
-    return {key: task.dataset[key] for key in keys if key in task.dataset}
+    return {key: dataset[key] for key in keys if key in dataset}
 
 
 def _read_scores(task: Task) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kgnn.data.effects import KINDS
 from kgnn.errors import InputError
 from kgnn.evaluation.headline import POINTS
-from kgnn.files import existing_file
+from kgnn.files import existing_file, is_table
 from kgnn.models import make_model
 from kgnn.parts import check_number, name_of
 
@@ -21,6 +22,7 @@ ENTRIES = {
     "datasets": {
         "name",
         "path",
+        "effects",
         "graph",
         "coexpression",
         "exclude_targets",
@@ -39,11 +41,12 @@ def read_config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     `seeds` (list), `tuning_budget` (combinations of a model's `grid` tried on validation conditions, default 8),
     `crossed` (halvings of the control cells that each model is fitted on twice more, default 1, see
     `kgnn.metrics.crossed_scores`; 0 leaves it out),
-    `[[datasets]]` with `name`, `path` (H5AD, relative to the file), `graph` (saved graph, optional), `coexpression`
-    (default true), `condition_key`, `control`, `group_key`, `exclude_targets`; `[[splits]]` with `kind` and the
-    options of `kgnn.data.split`, or `path` of a split; `[[models]]` with `name`, `type` (encoder, baseline, or a model
-    or encoder of one's own as `"package.module:Name"`, in a dictionary also the class or an instance), `graph`
-    (`true`, `rewired`, `none`), `options`, `fit`, and `grid`: option → values to choose from.
+    `[[datasets]]` with `name`, `path` (relative to the file; H5AD, or a table, of which `effects` says what it holds,
+    `change` or `binary`, see `kgnn.data.effects`: no score is crossed, no co-expression learned), `graph` (saved graph,
+    optional), `coexpression` (default true), `condition_key`, `control`, `group_key`, `exclude_targets`; `[[splits]]`
+    with `kind` and the options of `kgnn.data.split`, or `path` of a split; `[[models]]` with `name`, `type` (encoder,
+    baseline, or a model or encoder of one's own as `"package.module:Name"`, in a dictionary also the class or an
+    instance), `graph` (`true`, `rewired`, `none`), `options`, `fit`, and `grid`: option → values to choose from.
 
     Raises:
         InputError: unreadable, or an entry is missing or unknown.
@@ -74,6 +77,7 @@ def _check(config: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
             if entry not in row:
                 raise InputError(f"{where}: a [[datasets]] entry lacks {entry!r}")
         row["path"] = str(folder / row["path"])
+        _check_effects(row, where)
         row["graph"] = str(folder / row["graph"]) if row.get("graph") else None
     for row in config["splits"]:
         if "path" in row:
@@ -88,6 +92,15 @@ def _check(config: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     settings = {"seeds": [0], "tuning_budget": 8, "crossed": 1} | config
     check_number(settings["crossed"], f"{where}: crossed", 0, whole=True)
     return settings
+
+
+def _check_effects(row: dict[str, Any], where: str) -> None:
+    """Whether a data set says of a table what it holds, and of H5AD, which says so itself, nothing."""
+    what = f"{where}: data set {row['name']!r}"
+    if is_table(row["path"]) and row.get("effects") not in KINDS:
+        raise InputError(f"{what} is a table; say what it holds, effects = 'change' or 'binary'")
+    if "effects" in row and not is_table(row["path"]):
+        raise InputError(f"{what} is no table (.csv, .tsv, .parquet); leave effects out")
 
 
 def _check_entries(config: dict[str, Any], where: str) -> None:

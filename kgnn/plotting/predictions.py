@@ -29,18 +29,22 @@ def predicted_vs_observed(
     """Draw a condition's top DE genes: boxes for the real cells' change against control, a dot for the prediction.
 
     Perturbed genes among them are labelled in colour. Boxes: quartiles, whiskers at 1.5 interquartile ranges, mean
-    as a line.
+    as a line. Of a table of effects: the largest that were measured, boxes of replicates.
     """
     names = ConditionNames(control)
     name = names.canonical(condition)
-    screen = read_screen(adata, condition_key=condition_key, control=control)
+    screen = read_screen(adata, condition_key=condition_key, control=control).filled([])
     row = np.flatnonzero(prediction.obs["condition"].map(names.canonical) == name)
     if not len(row):
         raise InputError(f"no prediction of {condition!r}; predict it first")
-    top = top_de_genes(screen, [name], n_top)[name]
+    top = top_de_genes(screen, [name], len(screen.genes))[name]
+    top = top[screen.measures([name])[0][top]][:n_top]
     cells = screen.x[screen.cells([name])][:, top].toarray() - screen.control_mean[top]
     genes = screen.genes[top]
     delta = np.asarray(prediction[row, genes].layers["delta"]).mean(axis=0)
+
+    ylabel = "effect" if screen.is_effects else "change against control\n(log-normalised)"
+    of = "effects" if screen.is_effects else "cells"
 
     ax = new_axes(ax, 0.42 * len(top) + 1.6, 3.8)
     ax.axhline(0, color="black", linewidth=0.8)
@@ -50,8 +54,8 @@ def predicted_vs_observed(
     for label in ax.get_xticklabels():
         if label.get_text() in perturbed_genes(name):
             label.set(color=TARGET, fontweight="bold")
-    ax.set(title=f"{condition}: top {len(top)} DE genes", ylabel="change against control\n(log-normalised)")
-    observed = Line2D([], [], color=OBSERVED, linewidth=8, alpha=0.7, label="observed cells (line: mean)")
+    ax.set(title=f"{condition}: top {len(top)} DE genes", ylabel=ylabel)
+    observed = Line2D([], [], color=OBSERVED, linewidth=8, alpha=0.7, label=f"observed {of} (line: mean)")
     predicted = Line2D([], [], color=PREDICTED, marker="o", linestyle="", label="predicted")
     ax.legend(handles=[observed, predicted], frameon=False, loc="best")
     open_frame(ax)

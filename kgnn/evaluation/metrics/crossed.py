@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from kgnn.data.effects import is_effects
 from kgnn.data.screen import read_screen
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
@@ -32,10 +33,14 @@ def control_halves(
     With `group_key` each group's control cells are halved.
 
     Raises:
-        InputError: a group with one control cell.
+        InputError: a group with one control cell; a table of effects, which has none.
     """
     adata = as_adata(adata)
     check_number(seed, "seed", 0, whole=True)
+    if is_effects(adata):
+        raise InputError(
+            "a table of effects has no control cells to halve; leave crossed scores out, evaluate says the rest"
+        )
     screen = read_screen(adata, condition_key=condition_key, control=control, group_key=group_key)
     rng, halves = np.random.default_rng(seed), ([], [])  # type: ignore[var-annotated]
     for group in screen.group_means.index:

@@ -30,6 +30,8 @@ def noise_ceiling(
     `split_half`: Pearson correlation of the changes from two random halves of the condition's cells against two halves
     of the control cells of their groups, mean over `n_repeats`; `ceiling`: what a noise-free prediction would reach
     against all cells, √(2 r / (1 + r)) (Spearman–Brown). A negative r counts as 0. NaN for a condition of one cell.
+    Of a table of effects the halves are of a condition's replicates, on genes measured in all of them: noise that these
+    share, such as that of one control, counts as change.
 
     Raises:
         InputError: a condition without cells.
@@ -54,9 +56,13 @@ def noise_ceiling(
             continue
         r = []
         for _ in range(n_repeats):
-            (a, b), of_groups = halves(cells), halved_controls(screen, share.index, rng)
-            c, d = np.einsum("g,hgn->hn", share, of_groups)
-            r.append(correlation(a - c, b - d))
+            a, b = halves(cells)
+            if screen.is_effects:
+                keep = slice(None) if screen.measured is None else screen.measured[cells].all(axis=0)
+                r.append(correlation(a[keep], b[keep]))
+            else:
+                c, d = np.einsum("g,hgn->hn", share, halved_controls(screen, share.index, rng))
+                r.append(correlation(a - c, b - d))
         mean = max(float(np.mean(r)), 0.0)
         rows[name] = {"split_half": float(np.mean(r)), "ceiling": float(np.sqrt(2 * mean / (1 + mean)))}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
@@ -76,7 +82,8 @@ def explained_share(
     E = Σ (δ̂ − δ)², D = Σ δ², N = the part of both that is sampling noise of the means, Σ s²/n of the condition's cells
     and of the controls of their groups. 1: all but noise; 0: no better than predicting no change; NaN where the changes
     are no larger than noise. The noise of the controls is taken off E as for a prediction that starts from the measured
-    controls; `mse_ratio` of `summarize` leaves it there.
+    controls; `mse_ratio` of `summarize` leaves it there. Of effects missing ones do not count, and N is 0 where neither
+    standard errors nor replicates tell it.
     """
     names = {"condition_key": condition_key, "control": control, "group_key": group_key}
     truth = read_truth(as_adata(adata), None, names)
@@ -84,7 +91,7 @@ def explained_share(
     check_measured(predicted.index, truth.screen)
     error = size = noise = 0.0
     for name, y_hat in predicted.iterrows():
-        keep = scored_genes(str(name), truth.screen.genes, exclude_targets)
+        keep = scored_genes(str(name), truth.screen.genes, exclude_targets) & truth.screen.measures([str(name)])[0]
         y, start = (table.loc[name].to_numpy() for table in (truth.observed, truth.reference))
         error += float(np.square(y_hat.to_numpy() - y)[keep].sum())
         size += float(np.square(y - start)[keep].sum())

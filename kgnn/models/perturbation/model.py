@@ -12,7 +12,6 @@ from anndata import AnnData
 from torch import nn
 
 from kgnn.data.conditions import ConditionNames
-from kgnn.data.effects import is_effects
 from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
@@ -23,11 +22,11 @@ from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
 from kgnn.models.perturbation.folder import read_fit, write_fit
 from kgnn.models.perturbation.origin import Origin
-from kgnn.models.perturbation.predictions import check_known, read_conditions, to_anndata
+from kgnn.models.perturbation.predictions import check_asked, check_known, read_conditions, to_anndata
 from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable
 from kgnn.models.perturbation.reading import read_training, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
-from kgnn.models.perturbation.table import make_predictor, without_epochs
+from kgnn.models.perturbation.table import make_predictor
 from kgnn.models.storage import CONFIG
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
@@ -126,14 +125,8 @@ class PerturbationModel:
             check_options(options, takes, f"fit of {name_of(self.encoder)!r}")
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
-        adata = as_adata(adata)
-        if is_effects(adata) and self.by_epochs:
-            raise InputError(
-                f"encoder {name_of(self.encoder)!r} is trained on cells and takes no table of effects; take one of "
-                f"{', '.join(without_epochs())}"
-            )
-        split = None if split is None else read_split(split, self.control)
-        data, coverage = read_training(adata, split, kg, types=types, **self._names)
+        adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
+        data, coverage = read_training(adata, split, kg, types=types, by_epochs=self.by_epochs, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
         predictor = make_predictor(self.encoder, self.options)
@@ -197,10 +190,7 @@ class PerturbationModel:
         self._check_fitted()
         check_number(seed, "seed", 0, whole=True)
         canonical = read_conditions(conditions, ConditionNames(self.control))
-        if self.scale_ in ("change", "binary") and (n_cells is not None or control_cells is not None):
-            raise InputError(
-                "the model learned from a table of effects, not cells; leave n_cells= and control_cells= out"
-            )
+        check_asked(self.scale_, n_cells, control_cells, line)
         if self.uses_graph:
             check_known(canonical, self.perturbable_)
         asked, trained = (
@@ -209,8 +199,6 @@ class PerturbationModel:
         told = "nor were they perturbed in training, so nothing is known of their effect"
         self._lonely -= warn_of_lonely(self._lonely & (asked - trained), told)
         cells, start = self.controls_.cells, Start(self.controls_.mean)
-        if control_cells is not None and line is not None:
-            raise InputError("give line= or control_cells=, not both")
         if control_cells is not None:
             cells, start = self.controls_.others(control_cells, self.genes_, **self._names)
         if line is not None:

@@ -1,6 +1,7 @@
 """Predictions as AnnData: what every model returns."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,14 @@ def read_conditions(conditions: str | Sequence[str], names: ConditionNames) -> l
     if not conditions:
         raise InputError("no condition to predict; give names like 'KLF1' or 'KLF1+MAP2K6'")
     return [names.canonical(name) for name in conditions]
+
+
+def check_asked(scale: Scale, n_cells: Any, control_cells: Any, line: str | None) -> None:
+    """Raise `InputError` for options of `predict` that do not go together, or not with what the model learned from."""
+    if scale in ("change", "binary") and (n_cells is not None or control_cells is not None):
+        raise InputError("the model learned from a table of effects, not cells; leave n_cells= and control_cells= out")
+    if control_cells is not None and line is not None:
+        raise InputError("give line= or control_cells=, not both")
 
 
 def check_known(conditions: Iterable[str], perturbable: pd.Index) -> None:

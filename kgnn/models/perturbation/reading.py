@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.effects import is_effects
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import Screen, read_screen
@@ -34,7 +35,13 @@ TYPES = {
 
 
 def read_training(
-    adata: AnnData, split: Split | None, kg: KnowledgeGraph | None, *, types: bool = False, **names: Any
+    adata: AnnData,
+    split: Split | None,
+    kg: KnowledgeGraph | None,
+    *,
+    types: bool = False,
+    by_epochs: bool = False,
+    **names: Any,
 ) -> tuple[Training, dict[str, Coverage]]:
     """Read what a predictor learns from, and how many measured and perturbed genes the graph knows.
 
@@ -43,13 +50,20 @@ def read_training(
         split: as `read_split` gives it; None trains on all conditions.
         kg: the knowledge, None where none is used.
         types: whether what a perturbation does is read from `obs["perturbation_type"]`.
+        by_epochs: whether the predictor is trained by epochs, cell by cell.
         **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
 
     Cells of test conditions among those that the graph was made from are told, `kgnn.data.leaks.warn_of_leaks`.
 
     Raises:
-        InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
+        InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data;
+            effects for a predictor that learns from cells.
     """
+    if by_epochs and is_effects(adata):
+        raise InputError(
+            "an encoder that is trained by epochs learns from cells and takes no table of effects; take encoder='kg', "
+            "or a baseline such as 'mean' or 'composition_ridge'"
+        )
     labels = {key: names[key] for key in ("condition_key", "control")}
     warn_of_leaks({} if kg is None else kg.cells, adata, split, **labels, stacklevel=4)
     if split is not None:

@@ -32,8 +32,3 @@ def make_predictor(encoder: Any, options: dict[str, Any]) -> Predictor:
     if issubclass(kind, nn.Module):
         return Trained(found, **options)
     raise InputError(f"encoder {encoder!r} is neither a Predictor nor a torch.nn.Module; see docs/extend.md")
-
-
-def without_epochs() -> list[str]:
-    """Names of the predictors that are solved, not trained by epochs."""
-    return [name for name, kind in PREDICTORS.items() if not kind.by_epochs]
