@@ -192,6 +192,13 @@ def test_the_page_stands_alone(folder, scores):
         ('name = "kg, rewired"', 'name = "kg"', "same name"),
         ('type = "cpa"', "", "neither type nor name"),
         ('path = "sim.h5ad"', "", "lacks 'path'"),
+        ("sim.h5ad", "sim.csv", "data set 'sim' is a table; say what it holds"),
+        (
+            'path = "sim.h5ad"',
+            'path = "sim.tsv"\neffects = "both"',
+            "say what it holds, effects = 'change' or 'binary'",
+        ),
+        ('path = "sim.h5ad"', 'path = "sim.h5ad"\neffects = "change"', "is no table .*leave effects out"),
         ("seeds = [0, 1]", "crossed = -1", "crossed = -1; it must be"),
         ('name = "kg, rewired"', 'name = "replicate"', "names a point of reference"),
         ("[[splits]]", "[splits", "not readable as TOML"),

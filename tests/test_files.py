@@ -2,7 +2,7 @@ import pytest
 
 import kgnn
 from kgnn.errors import InputError
-from kgnn.files import existing_file, new_file, new_folder, read_json, write_json
+from kgnn.files import as_adata, existing_file, new_file, new_folder, read_h5ad, read_json, write_json
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
@@ -55,3 +55,16 @@ def test_the_package_imports_its_rooms_when_they_are_used():
 def test_a_path_that_cannot_be_is_named(tmp_path):
     with pytest.raises(InputError, match="File name too long; check the path"):
         existing_file(tmp_path / ("A" * 300))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.TSV", "t.txt.gz", "t.parquet", "a.pq"])
+def test_a_table_is_no_h5ad_and_the_remedy_is_named(tmp_path, name):
+    (tmp_path / name).write_text("pert,g\nA,1\n")
+    for read in (read_h5ad, as_adata):
+        with pytest.raises(InputError, match=rf"{name}: a table where cells .*kgnn\.data\.effects\('"):
+            read(tmp_path / name)
+    with pytest.raises(InputError, match="no such file"):
+        read_h5ad(tmp_path / f"no{name}")
+    (tmp_path / "csv.h5ad").write_text("no H5AD")
+    with pytest.raises(InputError, match="cannot be read as H5AD"):
+        as_adata(tmp_path / "csv.h5ad")

@@ -213,8 +213,36 @@ def test_the_command_line(tmp_path):
     ):
         result = run(app, command)
         assert result.exit_code == 0, result.output
-    summary = json.loads((tmp_path / "s.json").read_text())["summary"]
-    assert summary["pearson_centred"]["mean"] == 0
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert written["summary"]["pearson_centred"]["mean"] == 0
+    assert "gene_auc" not in written
+
+
+def test_the_command_line_of_answers(tmp_path):
+    rng = np.random.default_rng(2)
+    names = [f"P{i}" for i in range(20)]
+    table = pd.DataFrame((rng.random((20, 6)) < 0.4).astype(float), names, [*names[:5], "z"])
+    table.to_csv(tmp_path / "t.csv", index_label="what")
+    edges = pd.DataFrame({"source": names[:-1], "target": names[1:]})
+    kgnn.graph.load_table(edges, relation="binds").save(tmp_path / "kg")
+    kgnn.data.save_split(kgnn.data.split(names, "random_condition", test_fraction=0.4), tmp_path / "split.json")
+    answers = ["--effects", "binary", "--condition-key", "what", "--split", str(tmp_path / "split.json")]
+    run, data, found = CliRunner().invoke, str(tmp_path / "t.csv"), str(tmp_path / "s.json")
+    result = run(app, ["evaluate", "mean", data, *answers, "--json", found])
+    assert result.exit_code == 0, result.output
+    assert "AUC of each gene over conditions, mean of" in result.output
+    assert json.loads(Path(found).read_text())["gene_auc"]["mean"] == 0.5
+    result = run(
+        app, ["ablate", data, "--graph", str(tmp_path / "kg"), *answers, "-o", str(tmp_path / "a"), "--seeds", "1",
+              "--controls", "true,none", "--json", found]
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(Path(found).read_text())["summary"]) == {"true graph", "no graph"}
+    one = {"train": names[1:], "val": [], "test": names[:1]}
+    kgnn.data.save_split(one, tmp_path / "split.json")  # no gene has both answers: the rest is told
+    result = run(app, ["evaluate", "mean", data, *answers, "--json", found])
+    assert result.exit_code == 0, result.output
+    assert "gene_auc" not in json.loads(Path(found).read_text())
 
 
 @real
