@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import kgnn
 from kgnn.cli.main import app
 from kgnn.data import effects, long_table
+from kgnn.data.effects import read_data
 from kgnn.data.screen import read_screen
 from kgnn.errors import DataWarning, InputError
 
@@ -218,6 +219,12 @@ def test_the_command_line(tmp_path):
     assert "gene_auc" not in written
 
 
+def test_a_long_table_whose_conditions_have_a_column_of_another_name(tmp_path):
+    LONG.rename(columns={"pert": "what"}).to_csv(tmp_path / "t.csv", index=False)
+    found = read_data(tmp_path / "t.csv", "change", condition_key="what")
+    assert list(found.obs["what"]) == list(found.obs["condition"]) == ["A", "B"]
+
+
 def test_the_command_line_of_answers(tmp_path):
     rng = np.random.default_rng(2)
     names = [f"P{i}" for i in range(20)]
@@ -231,6 +238,7 @@ def test_the_command_line_of_answers(tmp_path):
     result = run(app, ["evaluate", "mean", data, *answers, "--json", found])
     assert result.exit_code == 0, result.output
     assert "AUC of each gene over conditions, mean of" in result.output
+    assert "MSE ratio" not in result.output  # there is no noise to take off: a row without a number is none
     assert json.loads(Path(found).read_text())["gene_auc"]["mean"] == 0.5
     result = run(
         app, ["ablate", data, "--graph", str(tmp_path / "kg"), *answers, "-o", str(tmp_path / "a"), "--seeds", "1",
