@@ -130,6 +130,17 @@ def test_a_picture_shows_what_was_measured_alone(model, fold):
     assert {label.get_text() for label in ax.get_xticklabels()} == set(GENES[:4])
 
 
+def test_a_replicate_that_lacks_a_gene_is_not_drawn_as_no_change(model, fold):
+    name = fold["test"][0]
+    table = pd.concat([make_table(), make_table()])
+    table.iloc[list(table.index).index(name)] = np.nan
+    table.iloc[list(table.index).index(name), 0] = 0.0
+    ax = predicted_vs_observed(model.predict(fold["test"]), effects(table, replicates=True), name, n_top=3)
+    genes = [label.get_text() for label in ax.get_xticklabels()]
+    means = [line.get_ydata()[0] for line in ax.lines if line.get_linewidth() == 1.4]
+    np.testing.assert_allclose(means, make_table().loc[name, genes], rtol=1e-5)
+
+
 def test_interactions_of_pairs(model):
     table = interaction_table(model, GENES[:3], scores=False)
     assert np.isfinite(table[["epistasis", "relative"]]).all(axis=None)
