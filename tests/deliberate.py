@@ -121,7 +121,16 @@ PLACES = [  # what it does; file; text; what takes its place; tests
     ("options may stand twice", "kgnn/cli/common.py", "            if given > 1 and", "            if False and",
      f"{DOORS}/test_options.py"),
     ("predictions fall below zero", f"{ROOM}/predictions.py",
-     "np.maximum(change, -start) if non_negative else change", "change", "tests/models/test_predictions.py"),
+     'return change if scale in ("scaled", "change") else np.maximum(change, -start)', "return change",
+     "tests/models/test_predictions.py"),
+    ("probabilities leave 0 and 1", f"{ROOM}/predictions.py",
+     "np.clip(change, 0.0, 1.0)", "change", f"{DOORS}/test_effects.py"),
+    ("effects of the line held out are trained on", "kgnn/data/lines.py",
+     "np.where(held_out, label,", "np.where(held_out & False, label,", f"{DOORS}/test_effects.py"),
+    ("effects are halved as cells are", "kgnn/evaluation/metrics/crossed.py",
+     "if is_effects(adata):", "if False:", f"{DOORS}/test_effects.py"),
+    ("what was not measured is not explained", "kgnn/evaluation/metrics/limits.py",
+     " & truth.screen.measures([str(name)])[0]", "", f"{DOORS}/test_effects.py"),
 ]  # fmt: skip
 
 

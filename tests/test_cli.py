@@ -140,7 +140,7 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
         (["graph", "build", "none.toml", "-o", "kg"], "none.toml: no such file"),
         (["train", "screen.h5ad", "-o", "run", "--condition-key", "guide"], "no column 'guide'"),
         (["train", "screen.h5ad", "-o", "run", "--model", "oracle"], "unknown model 'oracle'"),
-        (["train", "edges.csv", "-o", "run"], "edges.csv: cannot be read as H5AD"),
+        (["train", "edges.csv", "-o", "run"], "edges.csv: condition 'G000' stands in several rows"),
         (["train", "screen.h5ad", "-o", "run", "--split", "by_luck"], "unknown kind of split"),
         (["predict", "nowhere", "G001"], "nowhere: not a model folder"),
         (["evaluate", "screen.h5ad", "missing.h5ad"], "missing.h5ad: no such file"),
