@@ -74,6 +74,19 @@ def test_every_fit_leaves_predictions_scores_and_its_choice(folder, scores):
     assert chosen["chosen"] == {"channels": best["channels"]}
 
 
+def test_a_grid_of_one_combination_is_taken_untried(folder, tmp_path):
+    config = {
+        "datasets": [{"name": "sim", "path": str(folder / "sim.h5ad"), "coexpression": False}],
+        "splits": [{"kind": "random_condition"}],
+        "models": [{"type": "cpa", "fit": {"max_epochs": 1}, "grid": {"channels": [4]}}],
+        "seeds": [0],
+        "crossed": 0,
+    }
+    run_benchmark(config, tmp_path)
+    chosen = json.loads((tmp_path / "runs/sim/random_condition-seed0/cpa/run.json").read_text())
+    assert (chosen["tried"], chosen["chosen"]) == ([], {"channels": 4})
+
+
 def test_what_is_done_is_not_done_again_and_a_killed_run_goes_on(folder, scores, monkeypatch):
     done = []
     run = benchmark._run

@@ -49,6 +49,11 @@ def test_every_kind_of_control_is_made_and_named(kg, screen):
     assert 0.4 < len(pairs[0] & pairs[1]) / len(pairs[0]) < 0.65
 
 
+def test_shares_of_edges_go_from_a_tenth_to_all_unless_others_are_given(kg, screen):
+    found = controls.variants(kg, screen.var_names, ["removed"])
+    assert list(found) == [f"{share}% of edges removed" for share in (10, 25, 50, 75, 100)]
+
+
 def test_names_and_features_are_permuted_only_where_there_are_some(kg, screen):
     matrix = np.random.default_rng(0).normal(size=(len(kg.nodes("gene")), 4))
     with_features = kg.with_features("f", matrix)

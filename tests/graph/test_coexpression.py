@@ -1,3 +1,5 @@
+import warnings
+
 import anndata
 import dask.array
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import rankdata
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_coexpression
 from kgnn.graph.sources import coexpression
 
@@ -167,6 +169,15 @@ def test_genes_of_a_high_steady_level_lose_no_digits():
         adata = adata_of(matrix)
         found = as_matrix(load_coexpression(adata, threshold=0.5), adata.var_names)
         assert found[0, 1] == pytest.approx(expected[0, 1], abs=1e-3)
+
+
+def test_counts_are_told_of_unless_ranks_are_taken():
+    adata = adata_of(np.round(np.expm1(cells(0))))
+    with pytest.warns(DataWarning, match="X, for co-expression, .* looks like raw counts"):
+        load_coexpression(adata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_coexpression(adata, method="spearman")
 
 
 def test_more_bad_input():

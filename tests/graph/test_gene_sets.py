@@ -216,6 +216,14 @@ def test_gaf_qualifiers_evidence_and_aspects(tmp_path):
     assert set(loaded(load_gene_sets(path, threshold=0))) == {("A", "B"), ("B", "A")}
 
 
+@pytest.mark.parametrize(("gene", "term"), [("", "GO:3"), ("F", ""), ("", "")])
+def test_gaf_lines_without_gene_or_term_are_left_out(tmp_path, gene, term):
+    (tmp_path / "a.gaf").write_text(GAF + gaf_line(gene, term))
+    kg = load_gene_sets(tmp_path / "a.gaf", relation="member_of")
+    assert members(kg) == {"GO:3": {"A", "B"}, "GO:9": {"C"}, "GO:8": {"C"}, "GO:5": {"E"}}
+    assert kg.account[0]["dropped"]["no gene symbol or term"] == 1
+
+
 def test_ancestors_by_the_true_path_rule(tmp_path):
     (tmp_path / "a.gaf").write_text(GAF)
     (tmp_path / "go.obo").write_text(GO)

@@ -49,6 +49,11 @@ def test_every_triple_goes_where_it_should(tmp_path, monkeypatch, name, chunk):
     assert sum(record["merged"] for record in kg.account) == 1
 
 
+def test_an_escape_of_no_character_stays_as_it_is_written(tmp_path):
+    kg = load(tmp_path, TEXT.replace(r"\u03B1", r"\U00110000 \U0010FFFF"))
+    assert kg.nodes("gene").loc["TP53", "label"] == 'tumour "p53" \\U00110000 \U0010ffff > . <x>'
+
+
 def test_whole_iris_and_progress(tmp_path):
     seen = []
     kg = load(tmp_path, strip=False, progress=seen.append)

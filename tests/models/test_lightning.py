@@ -1,10 +1,12 @@
 """Training by epochs: stopping it, going on with it to the last bit, and fits that fail."""
 
 import copy
+import logging
 import os
 import shutil
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from kgnn.data import read_screen, simulate, simulate_atlas, split, training_bat
 from kgnn.errors import InputError
 from kgnn.graph import load_coexpression, load_table
 from kgnn.models import checkpoints
+from kgnn.models.lightning import KeepBest
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "learning_rate": 0.01}
 PLAIN = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -173,6 +176,17 @@ def test_the_best_epoch_is_kept_also_where_it_is_not_the_last(screen, parts):
     assert best < 3, "the steps are so large that later epochs are worse"
     assert same(weights(model), watch.weights[best])
     assert not same(weights(model), watch.weights[-1])
+
+
+def test_the_best_epoch_is_told_counted_from_one(caplog):
+    keep, task = KeepBest("val_loss"), SimpleNamespace(network=nn.Linear(1, 1))
+    for epoch, score in enumerate([3.0, 1.0, 2.0]):
+        metrics = {"val_loss": torch.tensor(score)}
+        trainer = SimpleNamespace(sanity_checking=False, current_epoch=epoch, callback_metrics=metrics)
+        keep.on_validation_end(trainer, task)
+    with caplog.at_level(logging.INFO, "kgnn"):
+        keep.put_back(task)
+    assert caplog.messages == ["best epoch 2 of 3, val_loss 1.00000"]
 
 
 def test_without_validation_a_stop_leaves_the_weights_of_the_last_step(kg, screen):
@@ -334,6 +348,15 @@ def test_a_training_that_was_over_stays_as_it_was(kg, screen, parts, tmp_path):
     assert watch.steps == 0
     assert again.history_ == whole.history_
     assert same(weights(again), weights(whole))
+
+
+def test_a_second_training_into_a_folder_replaces_the_checkpoint(kg, screen, parts, tmp_path):
+    options = {"max_epochs": 1} | QUICK
+    gears(kg).fit(screen, parts, callbacks=[checkpoints(tmp_path)], seed=0, **options)
+    second = gears(kg).fit(screen, parts, callbacks=[checkpoints(tmp_path)], seed=1, **options)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    again = gears(kg).fit(screen, parts, ckpt_path=tmp_path / "last.ckpt", seed=1, **options)
+    assert same(weights(again), weights(second))
 
 
 def test_it_goes_on_to_more_epochs_than_were_planned(kg, screen, parts, tmp_path):
