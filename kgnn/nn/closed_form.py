@@ -22,6 +22,8 @@ def left_out_operator(kernel: Tensor, noise: Tensor, blocks: Tensor) -> Tensor:
     n = len(kernel)
     inverse = torch.linalg.inv(kernel + torch.diag(noise))
     width = int(blocks.sum(1).max())
+    if width == 1:
+        return torch.eye(n, dtype=kernel.dtype) - inverse / inverse.diagonal().unsqueeze(1)
     member = torch.argsort(blocks.int(), dim=1, descending=True, stable=True)[:, :width]  # members first
     valid = blocks.gather(1, member)
     part = inverse[member.unsqueeze(2), member.unsqueeze(1)]

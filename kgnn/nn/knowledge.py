@@ -1,36 +1,17 @@
 """The knowledge network: signals along typed, signed edges, and a kernel over conditions from the same graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
-from kgnn.nn.closed_form import left_out_operator
+from kgnn.nn.condition_kernel import Bags, ConditionKernel
 from kgnn.ops import Adjacency, spmm
 
 HOPS = 3
+CHUNK, MANY = 64, 512  # samples at a time, of features and of signals
 STATES = 4  # what a target's reading is multiplied with: 1, its spread, its control expression, 1 / √in-degree
-
-
-class Bags(NamedTuple):
-    """Perturbed genes of samples (a sample: a condition in a cell line).
-
-    genes [entries] (numbers of nodes, samples one after the other), strength [entries] (−1 knock-out, between −1
-    and 0 knock-down, above 0 activation), offsets [samples + 1], line [samples] (−1: a line not seen in training).
-    """
-
-    genes: Tensor
-    strength: Tensor
-    offsets: Tensor
-    line: Tensor
-
-    @property
-    def sample(self) -> Tensor:
-        """[entries], the sample each entry belongs to."""
-        return torch.repeat_interleave(torch.arange(len(self.line)), self.offsets.diff())
 
 
 class Channel(NamedTuple):
@@ -79,16 +60,41 @@ class Propagation(nn.Module):
         self.spread = spread / spread.square().mean().sqrt().clamp_min(1e-12)
         self.level = state.square().mean().sqrt().clamp_min(1e-12)
         self.scale = torch.ones_like(self.scale)
-        square = torch.stack([part.square().mean((0, 1)) for part in self.chunks(bags, state)]).mean(0)
+        square = torch.stack([part.square().mean((0, 1)) for _, part in self.chunks(bags, state)]).mean(0)
         self.scale = torch.where(square > 1e-20, square.clamp_min(1e-20).rsqrt(), 0.0)
 
-    def chunks(self, bags: Bags, state: Tensor, size: int = 64) -> list[Tensor]:
-        """The features of the samples, so many at a time."""
-        parts = []
+    def chunks(self, bags: Bags, state: Tensor, size: int = CHUNK) -> Iterator[tuple[slice, Tensor]]:
+        """The features of the samples, so many at a time, with which they are."""
         for start in range(0, len(bags.line), size):
             rows = slice(start, start + size)
-            parts.append(self(_take(bags, rows), state[rows]))
-        return parts
+            yield rows, self(bags.take(rows), state[rows])
+
+    def along(self, bags: Bags, state: Tensor, beta: Tensor) -> Tensor:
+        """What arrives, weighed by `beta` [features]: `forward` @ beta without the features, [samples, genes] float64."""
+        found = torch.zeros(len(bags.line), len(self.measured), dtype=torch.float64)
+        if not len(beta):
+            return found
+        weight = (beta.float() * self.scale).view(-1, STATES)
+        for start in range(0, len(found), MANY):
+            rows = slice(start, start + MANY)
+            some, total = bags.take(rows), torch.zeros(found[rows].shape)
+            signal = self._signal(some, some.strength)
+            level = state[rows] / self.level
+            for (of_one, of_spread, of_level, of_degree), arrived, into in self._messages(signal, weight):
+                total += arrived * (of_one + of_spread * self.spread + of_degree * into + of_level * level)
+            found[rows] = total * (signal[self.measured].T == 0)
+        return found
+
+    def _messages(self, signal: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """A row of `weight` [channels × hops, states], what arrives [samples, genes] and 1 / √in-degree, each hop."""
+        place = 0
+        for adjacency, hops in zip(self.adjacencies, self.hops, strict=True):
+            into = adjacency.indptr.diff()[self.measured].clamp_min(1).float().rsqrt()  # type: ignore[operator]
+            message = signal
+            for _ in range(hops):
+                message = spmm(adjacency, message)  # type: ignore[arg-type]
+                yield weight[place], message[self.measured].T, into
+                place += 1
 
     def _signal(self, bags: Bags, strength: Tensor) -> Tensor:
         signal = torch.zeros(self.n_nodes, len(bags.line))
@@ -100,11 +106,15 @@ class Propagation(nn.Module):
 
     def reached(self, bags: Bags) -> Tensor:
         """[samples] bool, whether a signal arrives at some measured gene (along a relation that is no similarity)."""
-        signal = self._signal(bags, bags.strength)
         arrives = torch.zeros(len(bags.line), dtype=torch.bool)
-        for adjacency, hops in zip(self.adjacencies, self.hops, strict=True):
-            if hops > 1:
-                arrives |= (spmm(adjacency, signal)[self.measured] != 0).any(0)  # type: ignore[arg-type]
+        if not any(hops > 1 for hops in self.hops):
+            return arrives
+        for start in range(0, len(arrives), MANY):
+            some = bags.take(slice(start, start + MANY))
+            signal = self._signal(some, some.strength)
+            for adjacency, hops in zip(self.adjacencies, self.hops, strict=True):
+                if hops > 1:
+                    arrives[start : start + MANY] |= (spmm(adjacency, signal)[self.measured] != 0).any(0)  # type: ignore[arg-type]
         return arrives
 
     def forward(self, bags: Bags, state: Tensor, weights: list[Tensor] | None = None) -> Tensor:
@@ -126,100 +136,16 @@ class Propagation(nn.Module):
         return torch.stack(read, -1) * self.scale * elsewhere
 
 
-class ConditionKernel(nn.Module):
-    """How alike two samples are: the covariance of their changes before any measurement.
-
-    k(c, c') = Σ_{p∈c, q∈c'} x_p x_q G(p, q) + κ, x_p = strength / n^ω with n perturbed genes, and
-    G(p, q) = Σ_r √(π_r(p) π_r(q)) S_r(p, q) + γ. S_0 is identity, S_r the Jaccard similarity of the two genes'
-    neighbourhoods in relation r, or the cosine of their vectors; π(p) is a softmax over identity and what says
-    something of p: the gate of a perturbation. γ is the mean effect of a perturbed gene, κ what all samples share
-    (the noise of the controls). Pairs have an interaction besides, ι Σ x x x x G(p,q) G(p',q') over pairs of
-    different genes: zero between pairs that graph and data do not link. Samples of different cell lines share ρ of
-    all this.
-    Samples in which a propagated signal arrives somewhere count τ times: what
-    it explains, the kernel need not. With the identity alone this is the ridge regression on which genes are perturbed.
-
-    Args:
-        profiles: one CSR matrix [nodes, neighbours] of ones a relation; n_lines: cell lines in training.
-        vectors: one matrix [nodes, channels] a kind of node features, rows of length 1, or 0 where a node has none.
-    """
-
-    def __init__(self, profiles: list[sparse.csr_matrix], n_lines: int = 1, vectors: Sequence[np.ndarray] = ()) -> None:
-        super().__init__()
-        self.profiles, self.vectors = profiles, vectors
-        self.degree = [torch.from_numpy(np.diff(profile.indptr)) for profile in profiles]
-        self.degree += [torch.from_numpy(rows.any(1).astype(np.int32)) for rows in vectors]
-        first = 1.0 if self.degree else 0.0
-        self.gate = nn.Parameter(torch.tensor([first] + [0.0] * len(self.degree), dtype=torch.float64))
-        # log of γ, κ, noise, ι, ρ / (1 − ρ), τ and ω
-        self.log = nn.Parameter(torch.tensor([0.2, 0.15, 0.5, 0.1, 1.0, 0.5, 0.1], dtype=torch.float64).log())
-        self.one_line = n_lines == 1
-
-    @property
-    def noise(self) -> Tensor:
-        return self.log[2].exp()
-
-    def similarities(self, a: Tensor, b: Tensor) -> Tensor:
-        """S [1 + relations, genes of a, genes of b], which need no gradient."""
-        parts = [(a.unsqueeze(1) == b).double()]
-        for profile in self.profiles:
-            left, right = profile[a.numpy()], profile[b.numpy()]
-            shared = (left @ right.T).toarray()
-            union = np.diff(left.indptr)[:, None] + np.diff(right.indptr) - shared
-            similar = torch.from_numpy(shared / np.maximum(union, 1))
-            parts.append(torch.where(parts[0] > 0, 1.0, similar))
-        parts += [torch.from_numpy(rows[a.numpy()] @ rows[b.numpy()].T) for rows in self.vectors]
-        return torch.stack(parts)
-
-    def gates(self, genes: Tensor) -> Tensor:
-        """π [1 + relations, genes]."""
-        known = torch.stack([torch.ones(len(genes), dtype=torch.bool)] + [degree[genes] > 0 for degree in self.degree])
-        return torch.where(known, self.gate.unsqueeze(1), -torch.inf).softmax(0)
-
-    def forward(
-        self, a: Bags, b: Bags, reached_a: Tensor, reached_b: Tensor, similarities: Tensor | None = None
-    ) -> Tensor:
-        """Return [samples of a, samples of b].
-
-        `reached` [samples] bool: whether a signal arrives anywhere; `similarities` of the distinct genes, where they
-        are at hand.
-        """
-        genes_a, x = _compose(a)
-        genes_b, y = _compose(b)
-        if similarities is None:
-            similarities = self.similarities(genes_a, genes_b)
-        gate = (self.gates(genes_a).unsqueeze(2) * self.gates(genes_b).unsqueeze(1)).clamp_min(1e-30).sqrt()
-        alike = (gate * similarities).sum(0)
-        mean_effect, shared, _, interaction, line, explained, crowd = self.log.exp()
-        x, y = x / _size(a) ** crowd, y / _size(b) ** crowd
-        kernel = x @ (alike + mean_effect) @ y.T + shared
-        double = (x @ alike @ y.T).square() - x.square() @ (alike @ y.T).square()
-        double = double - (x @ alike).square() @ y.square().T + x.square() @ alike.square() @ y.square().T
-        kernel = kernel + interaction * double / 2
-        kernel = kernel * torch.where(reached_a, explained, 1.0).unsqueeze(1) * torch.where(reached_b, explained, 1.0)
-        if self.one_line:
-            return kernel
-        rho = line / (1 + line)
-        return kernel * torch.where(a.line.unsqueeze(1) == b.line, 1.0, rho)
-
-    def variance(self, bags: Bags, reached: Tensor) -> Tensor:
-        """k(c, c) of each sample, [samples]."""
-        rows = [slice(row, row + 1) for row in range(len(bags.line))]
-        return torch.stack([self(_take(bags, r), _take(bags, r), reached[r], reached[r])[0, 0] for r in rows])
-
-
-def root(change: Tensor) -> Tensor:
-    """δ / √‖δ‖ a row: effect sizes differ by an order of magnitude, and else the largest ones would decide alone."""
-    return change / change.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
-
-
 class KnowledgeNetwork(nn.Module):
     """Change of each gene in each condition = propagated signal + kernel ridge of what that leaves.
 
-    Both add up on the scale of `root`; the prediction is brought back by ŷ ‖ŷ‖.
-
     A perturbed gene that is measured changes by its strength × `own` instead. Buffers hold what training set: `beta`
-    [features], `weights` [training samples, genes] and `inverse` of the head, `own` [genes], `gene_scale` [genes].
+    [features], `weights` [training samples, genes] and `inverse` of the head, `offset` [genes] that is added, `own`
+    [genes], `gene_scale` [genes].
+
+    Args:
+        controls: changes are against measured control cells, whose noise the kernel's κ holds: it is left out of
+            predictions, since it was these controls' and no other's.
     """
 
     beta: Tensor
@@ -227,10 +153,14 @@ class KnowledgeNetwork(nn.Module):
     inverse: Tensor
     gene_scale: Tensor
     own: Tensor
+    offset: Tensor
     reference: Tensor
 
-    def __init__(self, propagation: Propagation, kernel: ConditionKernel, n_samples: int, n_entries: int) -> None:
+    def __init__(
+        self, propagation: Propagation, kernel: ConditionKernel, n_samples: int, n_entries: int, controls: bool = True
+    ) -> None:
         super().__init__()
+        self.controls = controls
         n_genes = len(propagation.measured)
         self.propagation, self.kernel = propagation, kernel
         for name, shape in {
@@ -239,6 +169,7 @@ class KnowledgeNetwork(nn.Module):
             "inverse": (n_samples, n_samples),
             "gene_scale": (n_genes,),
             "own": (n_genes,),
+            "offset": (n_genes,),
             "reference": (n_genes,),
         }.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
@@ -254,36 +185,16 @@ class KnowledgeNetwork(nn.Module):
     def forward(self, bags: Bags, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return change and variance [samples, genes]; no perturbation, no change."""
         reached = self.propagation.reached(bags)
-        cross = self.kernel(bags, self.training_bags, reached, self.propagation.reached(self.training_bags))
-        along = [part.double() @ self.beta for part in self.propagation.chunks(bags, state)]
-        rooted = torch.cat(along) + cross @ self.weights
-        size = rooted.norm(dim=1, keepdim=True)
+        meeting = bags, self.training_bags, reached, self.propagation.reached(self.training_bags)
+        cross = self.kernel(*meeting)
+        told = cross - self.kernel.of_controls(*meeting) if self.controls else cross
+        change = self.offset + self.propagation.along(bags, state, self.beta) + told @ self.weights
         strength = self.propagation.strengths(bags).double()
-        change = torch.where(strength == 0, rooted * size, strength * self.own)
+        change = torch.where(strength == 0, change, strength * self.own)
         own = self.kernel.variance(bags, reached) + self.kernel.noise
         variance = (own - ((cross @ self.inverse) * cross).sum(1)).clamp_min(1e-9)
-        variance = variance.unsqueeze(1) * self.gene_scale
         perturbed = (bags.offsets.diff() > 0).unsqueeze(1)
-        return change * perturbed, variance * (size.square() + variance.sum(1, keepdim=True)) * perturbed
-
-
-def _take(bags: Bags, rows: slice) -> Bags:
-    start, stop, _ = rows.indices(len(bags.line))
-    entries = slice(int(bags.offsets[start]), int(bags.offsets[stop]))
-    offsets = bags.offsets[start : stop + 1] - bags.offsets[start]
-    return Bags(bags.genes[entries], bags.strength[entries], offsets, bags.line[rows])
-
-
-def _size(bags: Bags) -> Tensor:
-    """Number of perturbed genes, at least 1, [samples, 1]."""
-    return bags.offsets.diff().clamp_min(1).double().unsqueeze(1)
-
-
-def _compose(bags: Bags) -> tuple[Tensor, Tensor]:
-    """The distinct genes and how strongly each sample perturbs them, [samples, genes]."""
-    genes, column = bags.genes.unique(return_inverse=True)
-    x = torch.zeros(len(bags.line), len(genes), dtype=torch.float64)
-    return genes, x.index_put((bags.sample, column), bags.strength.double(), accumulate=True)
+        return change * perturbed, variance.unsqueeze(1) * self.gene_scale * perturbed
 
 
 class LeftOut(NamedTuple):
@@ -298,13 +209,12 @@ class LeftOut(NamedTuple):
     pp: Tensor
 
 
-def left_out_loss(kernel: Tensor, noise: Tensor, blocks: Tensor, share: Tensor, products: LeftOut) -> Tensor:
+def left_out_loss(operator: Tensor, share: Tensor, products: LeftOut) -> Tensor:
     """1 − mean correlation of left-out predictions with the changes + half their share of squared error.
 
-    Prediction T = s P + M (Y − s P), M the left-out operator, s the share of the propagated signal that is used. Only
-    products over genes enter, so the cost of a step does not depend on their number.
+    Prediction T = s P + M (Y − s P), M the `operator` of `left_out_operator`, s the share of the propagated signal that
+    is used. Only products over genes enter, so the cost of a step does not depend on their number.
     """
-    operator = left_out_operator(kernel, noise, blocks)
     rest_y = products.yy - share * products.yp.T  # (Y − sP) Yᵀ
     rest_p = products.yp - share * products.pp  # (Y − sP) Pᵀ
     rest = rest_y - share * rest_p  # (Y − sP)(Y − sP)ᵀ

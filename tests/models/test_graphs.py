@@ -5,7 +5,8 @@ import pandas as pd
 import torch
 
 from kgnn import KnowledgeGraph
-from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, typed_graph, vectors
+from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, typed_graph
+from kgnn.models.perturbation.knowledge import features
 from kgnn.ops import spmm
 
 NODES = pd.Index(["A", "B", "C", "D"], dtype=object)
@@ -45,7 +46,7 @@ def test_profiles_by_hand():
 def test_vectors_by_hand():
     """Centred over the known nodes, then of length 1; nothing where a node has none."""
     told = pd.DataFrame({"x": [1.0, 4.0, 1.0], "y": [0.0, 3.0, 6.0]}, index=["A", "B", "C"])
-    (found,) = vectors(graph().with_features("told", told), NODES)
+    found = features(graph().with_features("told", told), NODES)["told"]
     centred = told.to_numpy() - [2.0, 3.0]
     np.testing.assert_allclose(found[:3], centred / np.linalg.norm(centred, axis=1, keepdims=True), rtol=1e-6)
     np.testing.assert_array_equal(found[3], [0, 0])

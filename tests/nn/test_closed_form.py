@@ -65,7 +65,7 @@ def test_the_loss_from_products_is_the_loss_from_predictions():
     y, p = (torch.tensor(rng.standard_normal((6, 50))) for _ in range(2))
     y, p = y - y.mean(1, keepdim=True), p - p.mean(1, keepdim=True)
     blocks, share = torch.eye(6, dtype=torch.bool), torch.tensor(0.4, dtype=torch.float64)
-    found = left_out_loss(kernel, noise, blocks, share, LeftOut(y @ y.T, y @ p.T, p @ p.T))
+    found = left_out_loss(left_out_operator(kernel, noise, blocks), share, LeftOut(y @ y.T, y @ p.T, p @ p.T))
     predicted = share * p + left_out_operator(kernel, noise, blocks) @ (y - share * p)
     correlation = torch.nn.functional.cosine_similarity(predicted, y)
     expected = 1 - correlation.mean() + 0.5 * (predicted - y).square().sum() / y.square().sum()

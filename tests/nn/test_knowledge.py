@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from kgnn.nn.knowledge import HOPS, Bags, Channel, ConditionKernel, KnowledgeNetwork, Propagation, root
+from kgnn.nn.condition_kernel import Bags, ConditionKernel, Rows
+from kgnn.nn.knowledge import HOPS, Channel, KnowledgeNetwork, Propagation
 from kgnn.ops import Adjacency
 
 
@@ -39,6 +40,19 @@ def test_signals_are_powers_of_the_matrix_times_the_targets_state(chain):
         np.testing.assert_allclose(features[:, 4 * hop : 4 * hop + 4].numpy(), expected, rtol=1e-6)
 
 
+def test_what_arrives_is_weighed_as_the_features_are(chain):
+    channels = [Channel("regulates", chain, HOPS), Channel("alike", chain, 1)]
+    propagation = Propagation(channels, torch.tensor([1, 2, 3]), 5)
+    state = torch.tensor([[1.0, 2.0, 4.0], [0.5, 1.0, 3.0]])
+    samples = bags((0,), (1, 4))
+    propagation.set_scales(samples, state, torch.tensor([0.5, 1.0, 2.0]))
+    beta = torch.linspace(-1, 1, propagation.n_features, dtype=torch.float64)
+    expected = propagation(samples, state).double() @ beta
+    assert expected.abs().sum() > 0
+    torch.testing.assert_close(propagation.along(samples, state, beta), expected, rtol=1e-5, atol=1e-6)
+    assert not propagation.along(samples, state, beta[:0]).any()
+
+
 def test_nothing_is_read_at_a_perturbed_gene_and_nothing_without_a_perturbation(chain):
     propagation = Propagation([Channel("regulates", chain, HOPS)], torch.arange(5), 5)
     features = propagation(bags((0, 1), ()), torch.ones(2, 5))
@@ -47,20 +61,20 @@ def test_nothing_is_read_at_a_perturbed_gene_and_nothing_without_a_perturbation(
     assert propagation.reached(bags((0,), (4,), ())).tolist() == [True, False, False]
 
 
-def profiles():
-    ones = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
-    return [sparse.csr_matrix(ones.astype(float))]
+def neighbours():
+    """Cosine of genes 0 and 1: 0.6; gene 2 stands in no relation."""
+    return Rows("relation", sparse.csr_array(np.array([[1.0, 0], [0.6, 0.8], [0, 0]])))
 
 
 def test_the_kernel_is_the_formula():
-    kernel = ConditionKernel(profiles())
+    kernel = ConditionKernel([neighbours()])
     kernel.gate.data = torch.tensor([0.3, 0.9], dtype=torch.float64)
     a = bags((0,), (0, 1), (2,), strength=1.0)
     reached = torch.tensor([True, False, False])
     found = kernel(a, a, reached, reached).detach().numpy()
     gamma, shared, _, iota, _, tau, omega = kernel.log.exp().detach().numpy()
     gate = np.exp([0.3, 0.9]) / np.exp([0.3, 0.9]).sum()
-    alike = gate[0] * np.eye(3) + gate[1] * np.array([[1, 2 / 3, 0], [2 / 3, 1, 0], [0, 0, 0]])
+    alike = gate[0] * np.eye(3) + gate[1] * np.array([[1, 0.6, 0], [0.6, 1, 0], [0, 0, 0]])
     alike[2] = alike[:, 2] = [0, 0, 1]  # gene 2 stands in no relation: its gate is all on identity
     x = np.array([[1, 0, 0], [2**-omega, 2**-omega, 0], [0, 0, 1]])
     expected = x @ (alike + gamma) @ x.T + shared
@@ -72,12 +86,26 @@ def test_the_kernel_is_the_formula():
     expected *= np.outer([tau, 1, 1], [tau, 1, 1])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert np.linalg.eigvalsh(found).min() > -1e-9
+    np.testing.assert_allclose(kernel.variance(a, reached).detach(), np.diag(expected), rtol=1e-6)
+    np.testing.assert_allclose(
+        kernel.of_controls(a, a, reached, reached).detach(), shared * np.outer([tau, 1, 1], [tau, 1, 1])
+    )
+    genes = torch.arange(3)
+    at_hand = kernel(a, a, reached, reached, kernel.similarities(genes, genes)).detach()
+    np.testing.assert_allclose(at_hand, expected, rtol=1e-6)
 
 
-def test_node_features_are_a_similarity_like_any_other():
+def test_samples_are_taken_by_number():
+    of = bags((0,), (1, 2), (3,), line=[0, 1, 0]).of([2, 1])
+    assert of.genes.tolist() == [3, 1, 2]
+    assert of.offsets.tolist() == [0, 1, 3]
+    assert of.line.tolist() == [0, 1]
+
+
+def test_a_gate_is_shared_among_the_sources_that_know_a_gene():
     rows = np.array([[1.0, 0], [0.6, 0.8], [0, 0], [0, 1]])
-    neighbours = np.array([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    kernel = ConditionKernel([sparse.csr_matrix(neighbours)], vectors=[rows])
+    relation = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    kernel = ConditionKernel([Rows("r", sparse.csr_array(relation)), Rows("f", sparse.csr_array(rows))])
     kernel.gate.data = torch.tensor([0.3, 0.9, -0.2], dtype=torch.float64)
     genes = torch.arange(3)
     found = kernel.similarities(genes, genes)
@@ -107,11 +135,11 @@ def test_lines_share_a_part():
     torch.testing.assert_close(k[0, 1] / k[0, 0], torch.tensor(0.5, dtype=torch.float64))  # ρ starts at one half
 
 
-def test_variance_shrinks_where_something_was_measured_and_root_is_undone():
+def test_variance_shrinks_where_something_was_measured():
     propagation = Propagation([], torch.arange(3), 4)
-    network = KnowledgeNetwork(propagation, ConditionKernel([]), 1, 1)
+    network = KnowledgeNetwork(propagation, ConditionKernel([]), 1, 1, controls=False)
     seen, other = bags((0,)), bags((3,))
-    y = root(torch.tensor([[0.0, 3.0, 4.0]], dtype=torch.float64))
+    y = torch.tensor([[0.0, 3.0, 4.0]], dtype=torch.float64)
     with torch.no_grad():
         none = torch.zeros(1, dtype=torch.bool)
         k = network.kernel(seen, seen, none, none)
@@ -122,7 +150,11 @@ def test_variance_shrinks_where_something_was_measured_and_root_is_undone():
         change, variance = network(seen, torch.ones(1, 3))
         _, unseen = network(other, torch.ones(1, 3))
         nothing, none_at_all = network(bags(()), torch.ones(1, 3))
+        network.controls = True
+        without, _ = network(seen, torch.ones(1, 3))
     np.testing.assert_allclose(change[0, 1:].numpy(), [3, 4], rtol=1e-6)
+    part = 1 - float((network.kernel.log[1].exp() / k).detach())  # all but the noise of the controls
+    np.testing.assert_allclose(without[0, 1:].numpy(), [3 * part, 4 * part], rtol=1e-6)
     assert change[0, 0] == 0  # its own strength times an effect that was never learned
     assert (unseen > 0).all()
     assert (variance[0] > 0).all()

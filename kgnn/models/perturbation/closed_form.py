@@ -14,8 +14,9 @@ from kgnn.data.conditions import CONTROL
 from kgnn.data.screen import Screen
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.effects import EFFECT, ORIGIN, RIDGE, directed_pairs, effects_of
-from kgnn.models.perturbation.explain import edges_carried
-from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, vectors
+from kgnn.models.perturbation.explain import conditions_told, edges_carried, source_weights
+from kgnn.models.perturbation.graphs import channels, gene_relations
+from kgnn.models.perturbation.knowledge import sources
 from kgnn.models.perturbation.predictor import (
     Changes,
     Known,
@@ -29,7 +30,8 @@ from kgnn.models.perturbation.predictor import (
 from kgnn.models.perturbation.samples import make_bags, own_levels, read_samples
 from kgnn.models.perturbation.solving import solve
 from kgnn.models.storage import load_weights
-from kgnn.nn.knowledge import Bags, ConditionKernel, KnowledgeNetwork, Propagation
+from kgnn.nn.condition_kernel import Bags, ConditionKernel
+from kgnn.nn.knowledge import KnowledgeNetwork, Propagation
 
 MIN_CELLS = 50  # fewer cells beyond one a condition say too little of how genes vary together
 
@@ -42,6 +44,7 @@ class ClosedForm(Predictor):
             one a gene; None: as `obs["perturbation_type"]` says, a knock-out where it says nothing.
     """
 
+    takes_missing = True
     network: KnowledgeNetwork
     lines: list[str]
 
@@ -54,13 +57,13 @@ class ClosedForm(Predictor):
         samples = read_samples(data.screen, data.conditions)
         self._graph = with_effects(data.kg, data.screen, data.conditions, seed)
         self.nodes, self.control_mean, self.lines = data.nodes, data.screen.control_mean, samples.lines
+        self.trained = samples.names
         measured = self.nodes.get_indexer(data.screen.genes)
-        own = own_levels(samples.states[samples.line], samples.states.mean(axis=0), measured, len(self.nodes))
+        own = own_levels(samples.states, samples.states.mean(axis=0), measured, len(self.nodes))
         bags = make_bags(samples.names, self.nodes, self.strength, samples.line, own)
-        self.network = build(
-            self._graph, self.nodes, data.screen.genes, len(samples.names), len(bags.genes), len(self.lines)
-        )
-        self.history = solve(self.network, bags, samples)
+        sizes = len(samples.names), len(bags.genes), len(self.lines)
+        self.network = build(self._graph, self.nodes, data.screen.genes, *sizes, not data.screen.is_effects)
+        self.history = solve(self.network, bags, samples, seed)
         self.network.eval()
 
     @torch.no_grad()
@@ -71,11 +74,11 @@ class ClosedForm(Predictor):
     def inputs(self, conditions: list[str], start: Start) -> tuple[Bags, Tensor]:
         """What the network takes: perturbed genes of canonical conditions, and the state they start from."""
         number = self.lines.index(start.line) if start.line in self.lines else 0 if len(self.lines) == 1 else -1
-        states = np.repeat(start.mean[None], len(conditions), axis=0)
         measured = self.network.propagation.measured.numpy()
-        own = own_levels(states, self.network.reference.numpy(), measured, len(self.nodes))
+        own = own_levels(start.mean[None], self.network.reference.numpy(), measured, len(self.nodes))
         lines = np.full(len(conditions), number)
-        return make_bags(conditions, self.nodes, self.strength, lines, own), torch.from_numpy(states).float()
+        states = torch.from_numpy(start.mean).float().expand(len(conditions), -1)
+        return make_bags(conditions, self.nodes, self.strength, lines, own), states
 
     @torch.no_grad()
     def posterior(self, conditions: list[str]) -> tuple[Tensor, float]:
@@ -90,9 +93,15 @@ class ClosedForm(Predictor):
         inputs = self.inputs([condition], Start(self.control_mean))
         return edges_carried(self.network, *inputs, self.nodes, n_genes)
 
+    def relatives(self, condition: str, n: int) -> pd.DataFrame:
+        return conditions_told(self.network, *self.inputs([condition], Start(self.control_mean)), self.trained, n)
+
+    def sources(self) -> pd.DataFrame:
+        return source_weights(self.network.kernel, self.network.training_bags.genes)
+
     def unlinked(self) -> set[str]:
-        neighbours = sum((degree.numpy() for degree in self.network.kernel.degree), np.zeros(len(self.nodes)))
-        return set(self.nodes[neighbours == 0]) if neighbours.any() else set()
+        known = np.array([source.known for source in self.network.kernel.sources])
+        return set(self.nodes[~known.any(axis=0)]) if known.any() else set()
 
     def graph(self, kg: KnowledgeGraph | None) -> KnowledgeGraph | None:
         """With the effects that were estimated."""
@@ -100,27 +109,39 @@ class ClosedForm(Predictor):
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
-        return {"lines": self.lines, "strength": self.strength}, arrays
+        config = {
+            "lines": self.lines,
+            "strength": self.strength,
+            "controls": self.network.controls,
+            "trained": self.trained,
+        }
+        return config, arrays
 
     def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self._graph, self.nodes, self.control_mean = known.kg, known.nodes, known.control_mean
-        self.lines, self.strength = config["lines"], config["strength"]
+        self.lines, self.strength, self.trained = config["lines"], config["strength"], config["trained"]
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
         n_lines = int(state["bag_line"].max()) + 1
         sizes = len(state["weights"]), len(state["bag_genes"]), n_lines
-        self.network = build(known.kg, known.nodes, known.genes, *sizes)
+        self.network = build(known.kg, known.nodes, known.genes, *sizes, config["controls"])
         load_weights(self.network, state, known.path)
 
 
 def build(
-    kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index, n_samples: int, n_entries: int, n_lines: int
+    kg: KnowledgeGraph | None,
+    nodes: pd.Index,
+    genes: pd.Index,
+    n_samples: int,
+    n_entries: int,
+    n_lines: int,
+    controls: bool,
 ) -> KnowledgeNetwork:
     """The network before it is solved."""
     measured = torch.from_numpy(nodes.get_indexer(genes).astype(np.int64))
     relations = gene_relations(kg, nodes)
     propagation = Propagation(channels(relations, len(nodes)), measured, len(nodes))
-    kernel = ConditionKernel(profiles(relations, len(nodes)), n_lines, vectors(kg, nodes))
-    return KnowledgeNetwork(propagation, kernel, n_samples, n_entries)
+    kernel = ConditionKernel(sources(kg, nodes), n_lines)
+    return KnowledgeNetwork(propagation, kernel, n_samples, n_entries, controls)
 
 
 def with_effects(kg: KnowledgeGraph | None, screen: Screen, conditions: list[str], seed: int) -> KnowledgeGraph | None:

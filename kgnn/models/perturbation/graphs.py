@@ -116,21 +116,6 @@ def profiles(relations: list[GeneRelation], n_nodes: int) -> list[sparse.csr_mat
     return found
 
 
-def vectors(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[np.ndarray]:
-    """The graph's gene features over `nodes`, centred, rows of length 1: [nodes, channels] float64 a kind of features;
-    0 where a node has none."""
-    found = []
-    for matrix in ({} if kg is None else kg.features("gene")).values():
-        row = nodes.get_indexer(kg.nodes("gene").index)  # type: ignore[union-attr]
-        known = np.flatnonzero(np.isfinite(matrix).all(1) & (row >= 0))
-        if len(known):
-            centred = matrix[known].astype(np.float64) - matrix[known].mean(0, dtype=np.float64)
-            placed = np.zeros((len(nodes), matrix.shape[1]))
-            placed[row[known]] = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-12)
-            found.append(placed)
-    return found
-
-
 def gene_relations(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[GeneRelation]:
     """Gene–gene relations as arrays over `nodes`: source, target, weight, sign, whether symmetric."""
     if kg is None:

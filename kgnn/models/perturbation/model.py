@@ -126,7 +126,8 @@ class PerturbationModel:
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
         adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
-        data, coverage = read_training(adata, split, kg, types=types, by_epochs=self.by_epochs, **self._names)
+        reads = {"types": types, "by_epochs": self.by_epochs, "takes_missing": self._blank.takes_missing}
+        data, coverage = read_training(adata, split, kg, **reads, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
         predictor = make_predictor(self.encoder, self.options)
@@ -235,14 +236,39 @@ class PerturbationModel:
         Raises:
             InputError: a model of another encoder, or not fitted; a gene that the model does not know.
         """
+        check_number(n_genes, "n_genes", 1, whole=True)
+        return self._about(condition, "explain", n_genes)
+
+    def relatives(self, condition: str, *, n: int = 20) -> pd.DataFrame:
+        """Return the training conditions that a prediction was taken from, and by which source of knowledge (`"kg"`).
+
+        One row a training condition and source, the `n` largest: `condition, source, similarity, share, through`.
+        `share` is of the predicted change along its direction: those of all rows, with the mean effect of a
+        perturbation, what travelled along edges and interactions, add up to 1. `through`: up to three complexes,
+        pathways, partners, … that both have in common. Drawn by `kgnn.plotting.relatives`.
+
+        Raises:
+            InputError: as `explain`.
+        """
+        check_number(n, "n", 1, whole=True)
+        return self._about(condition, "relatives", n)
+
+    def _about(self, condition: str, what: str, n: int) -> pd.DataFrame:
         self._check_fitted()
         expect(condition, str, "condition")
-        check_number(n_genes, "n_genes", 1, whole=True)
         name = read_conditions(condition, ConditionNames(self.control))[0]
         check_known([name], self.perturbable_)
-        table = self.predictor_.explain(name, n_genes)
+        table = getattr(self.predictor_, what)(name, n)
         table.attrs = {"condition": name, "perturbed": list(perturbed_genes(name))}
         return table
+
+    @property
+    def sources_(self) -> pd.DataFrame:
+        """What each source of knowledge weighs, and the share of the perturbed training genes that it knows (`"kg"`):
+        a row a relation, origin and direction, kind of features, walks over the whole graph, and the gene itself,
+        columns `weight` (they add up to 1) and `known`. Drawn by `kgnn.plotting.sources`."""
+        self._check_fitted()
+        return self.predictor_.sources()
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""

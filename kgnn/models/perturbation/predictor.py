@@ -70,6 +70,7 @@ class Predictor(ABC):
             Otherwise they may join training (`kgnn.data.merge_validation`).
         uses_graph: whether the knowledge enters at all.
         at_once: conditions predicted at a time.
+        takes_missing: whether it learns from effects of which some are missing; else they count as the gene's mean.
         asks_strength: whether it wants to know from the data what a perturbation does (`Training.strength`).
         history: validation score an epoch, or the loss a step.
         signal: number of the signal that ended training early.
@@ -77,6 +78,7 @@ class Predictor(ABC):
 
     by_epochs: ClassVar[bool] = False
     uses_graph: bool = True
+    takes_missing: ClassVar[bool] = False
     at_once: int = 256
     asks_strength: bool = False
     history: Sequence[float] = ()
@@ -112,7 +114,19 @@ class Predictor(ABC):
 
     def explain(self, condition: str, n_genes: int) -> pd.DataFrame:
         """See `PerturbationModel.explain`."""
-        raise InputError("explain needs a fitted model of encoder='kg'; fit one on the same data and graph")
+        raise self._only_kg("explain")
+
+    def relatives(self, condition: str, n: int) -> pd.DataFrame:
+        """See `PerturbationModel.relatives`."""
+        raise self._only_kg("relatives")
+
+    def sources(self) -> pd.DataFrame:
+        """See `PerturbationModel.sources_`."""
+        raise self._only_kg("sources_")
+
+    @staticmethod
+    def _only_kg(what: str) -> InputError:
+        return InputError(f"{what} needs a fitted model of encoder='kg'; fit one on the same data and graph")
 
 
 def prefixed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

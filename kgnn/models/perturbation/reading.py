@@ -41,6 +41,7 @@ def read_training(
     *,
     types: bool = False,
     by_epochs: bool = False,
+    takes_missing: bool = False,
     **names: Any,
 ) -> tuple[Training, dict[str, Coverage]]:
     """Read what a predictor learns from, and how many measured and perturbed genes the graph knows.
@@ -50,6 +51,7 @@ def read_training(
         split: as `read_split` gives it; None trains on all conditions.
         kg: the knowledge, None where none is used.
         types: whether what a perturbation does is read from `obs["perturbation_type"]`.
+        takes_missing: whether it learns from effects of which some are missing.
         by_epochs: whether the predictor is trained by epochs, cell by cell.
         **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
 
@@ -73,7 +75,7 @@ def read_training(
     parts = {"train": screen.conditions, "val": []}
     if split is not None:
         parts = check_split(split, screen.conditions, names["control"])
-    screen = screen.filled(parts["train"], told=True)
+    screen = screen.filled(parts["train"], told=not takes_missing)
     measured = set(screen.genes)
     if known and not known & (screen.perturbed | measured):
         raise InputError(

@@ -2,91 +2,141 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
+from kgnn.models.perturbation.missing import gene_means, solve_missing
 from kgnn.models.perturbation.samples import Samples, left_out_blocks
 from kgnn.nn.closed_form import left_out_operator, pooled_ridge
-from kgnn.nn.knowledge import Bags, KnowledgeNetwork, LeftOut, Propagation, left_out_loss, root
+from kgnn.nn.condition_kernel import Bags
+from kgnn.nn.knowledge import KnowledgeNetwork, LeftOut, Propagation, left_out_loss
 from kgnn.progress import track
 
 STEPS, LEARNING_RATE = 150, 0.05
-PRIOR = 0.003  # how firmly the kernel's parameters are held at where they start
+PRIOR = 0.1  # over the number of samples: how firmly the kernel's parameters are held at where they start
+LEARN_ON = 300  # samples
+PROGRAMMES, ENOUGH = 40, 4  # predictions keep so many programmes where there are ENOUGH times as many samples
 PENALTIES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 
 
-def solve(network: KnowledgeNetwork, bags: Bags, samples: Samples) -> list[float]:
-    """Solve the propagation's weights, train the kernel through its left-out error; return that error a step."""
+def solve(network: KnowledgeNetwork, bags: Bags, samples: Samples, seed: int = 0) -> list[float]:
+    """Solve the propagation's weights, train the kernel through its left-out error; return that error a step.
+
+    Both learn on `LEARN_ON` random samples where there are more; the kernel is then solved with all.
+    """
     change = torch.from_numpy(samples.change).double()
-    state = torch.from_numpy(samples.states[samples.line]).float()
-    propagation, kernel = network.propagation, network.kernel
+    state = torch.from_numpy(samples.states).float()
+    propagation = network.propagation
     strength = propagation.strengths(bags).double()
-    network.own = _own_effects(strength, change, state.double())
-    change = root(change * (strength == 0))  # what happens at the perturbed gene itself is no message
+    network.own = _own_effects(strength, change, samples.states, samples.line)
+    seen = None
+    if samples.seen is not None:
+        seen = torch.from_numpy(samples.seen) & (strength == 0)
+        network.offset = gene_means(change, seen)
+        change = (change - network.offset).masked_fill_(~seen, 0.0)
+    change = change.masked_fill_(strength != 0, 0.0)  # what happens at the perturbed gene itself is no message
+    del strength
+    n = len(samples.names)
+    some = np.arange(n)
+    if n > LEARN_ON:
+        some = np.sort(np.random.default_rng(seed).choice(n, LEARN_ON, replace=False))
+    learned = _learn(network, bags.of(some), change[some], state[samples.line[some]], samples.of(some))
+    with torch.no_grad():
+        along = learned.along if n == len(some) else propagation.along(bags, state[samples.line], network.beta)
+        rest = change - learned.share * along
+        _settle(network, bags, rest, noise_levels(samples.cells, learned.cells), seen)
+        network.beta = learned.share * network.beta
+        network.reference = torch.from_numpy(samples.states.mean(axis=0)).double()
+    return learned.history
+
+
+class Learned(NamedTuple):
+    """What `_learn` found besides the kernel's own numbers: the share of what is propagated that is used, predictions
+    of each sample by weights that did not see it [samples, genes], mean number of cells, loss a step."""
+
+    share: float
+    along: Tensor
+    cells: float
+    history: list[float]
+
+
+def noise_levels(cells: np.ndarray, mean: float) -> Tensor:
+    """Noise of samples of so many cells, in units of the kernel's, [samples]."""
+    return torch.from_numpy((mean / cells).clip(0.25, 4.0))
+
+
+def _learn(network: KnowledgeNetwork, bags: Bags, change: Tensor, state: Tensor, samples: Samples) -> Learned:
+    propagation, kernel = network.propagation, network.kernel
     propagation.set_scales(bags, state, change.std(0).float())
-    beta, along = _solve_propagation(propagation, bags, state, change)
+    network.beta, along = _solve_propagation(propagation, bags, state, change)
     blocks = left_out_blocks(samples)
     reached = propagation.reached(bags)
-    products = _products(change, along)
+    products = [_products(change, along), _products(change - change.mean(0), along - along.mean(0))]
     genes = bags.genes.unique()
     similarities = kernel.similarities(genes, genes)
-    noise = torch.from_numpy((samples.cells.mean() / samples.cells).clip(0.25, 4.0))
+    mean_cells = float(samples.cells.mean())
+    noise = noise_levels(samples.cells, mean_cells)
     share = torch.zeros((), dtype=torch.float64, requires_grad=True)
     start = [kernel.gate.detach().clone(), kernel.log.detach().clone()]
     optimizer = torch.optim.Adam([kernel.gate, kernel.log, share], lr=LEARNING_RATE)
     history = []
     for _ in track(range(STEPS), "learning how alike conditions are"):
         k = kernel(bags, bags, reached, reached, similarities)
-        losses = [left_out_loss(k, kernel.noise * noise, block, share.sigmoid(), products) for block in blocks]
+        operators = [left_out_operator(k, kernel.noise * noise, block) for block in blocks]
+        losses = [left_out_loss(operator, share.sigmoid(), each) for operator in operators for each in products]
         loss = torch.stack(losses).mean()
         prior = (kernel.gate - start[0]).square().sum() + (kernel.log - start[1]).square().sum()
         optimizer.zero_grad()
-        (loss + PRIOR * prior).backward()
+        (loss + PRIOR / len(change) * prior).backward()
         optimizer.step()
         history.append(float(loss.detach()))
     with torch.no_grad():
-        _settle(network, bags, change, along, beta, float(share.detach().sigmoid()), noise, similarities, blocks[0])
-        network.reference = torch.from_numpy(samples.states.mean(axis=0)).double()
-    return history
+        used = float(share.detach().sigmoid())
+        rest, level = change - used * along, kernel.noise * noise
+        k = kernel(bags, bags, reached, reached, similarities)
+        error = rest - left_out_operator(k, level, blocks[0]) @ rest
+        variance = 1 / torch.linalg.inv(k + torch.diag(level)).diagonal()  # of a left-out row
+        network.gene_scale = (error.square() / variance.unsqueeze(1)).mean(0)
+    return Learned(used, along, mean_cells, history)
 
 
-def _settle(
-    network: KnowledgeNetwork,
-    bags: Bags,
-    change: Tensor,
-    along: Tensor,
-    beta: Tensor,
-    share: float,
-    noise: Tensor,
-    similarities: Tensor,
-    own: Tensor,
-) -> None:
+def _settle(network: KnowledgeNetwork, bags: Bags, rest: Tensor, noise: Tensor, seen: Tensor | None) -> None:
     """Write the solution into the network's buffers."""
     reached = network.propagation.reached(bags)
-    k = network.kernel(bags, bags, reached, reached, similarities)
-    level = network.kernel.noise * noise
-    rest = change - share * along
-    network.inverse = torch.linalg.inv(k + torch.diag(level))
-    network.weights = network.inverse @ rest
-    network.beta = share * beta
+    k, level = network.kernel(bags, bags, reached, reached), network.kernel.noise * noise
+    if seen is not None:
+        network.weights = solve_missing(rest, seen, k, level)
+    k.diagonal().add_(level)
+    network.inverse = torch.cholesky_inverse(torch.linalg.cholesky(k))
+    if seen is None:
+        many = len(rest) >= ENOUGH * PROGRAMMES
+        network.weights = _shared(network.inverse, rest) if many else network.inverse @ rest
     network.bag_genes, network.bag_strength, network.bag_offsets, network.bag_line = bags
-    error = rest - left_out_operator(k, level, own) @ rest
-    variance = 1 / network.inverse.diagonal()  # of a left-out row
-    network.gene_scale = (error.square() / variance.unsqueeze(1)).mean(0)
 
 
-def _own_effects(strength: Tensor, change: Tensor, state: Tensor) -> Tensor:
+def _shared(inverse: Tensor, rest: Tensor) -> Tensor:
+    """A⁻¹ Y cut to the leading programmes of Y [samples, genes], its right singular vectors: what many share."""
+    basis = randomized_svd(rest.numpy(), PROGRAMMES, random_state=0)[2]
+    programmes = torch.from_numpy(np.ascontiguousarray(basis, np.float64))
+    return (inverse @ (rest @ programmes.T)) @ programmes
+
+
+def _own_effects(strength: Tensor, change: Tensor, states: np.ndarray, line: np.ndarray) -> Tensor:
     """Change of a gene a unit of its own perturbation [genes]: a line in its control expression over all perturbed
     genes, drawn towards what was measured where the gene itself was perturbed (as much as one measurement weighs)."""
     here = strength != 0
-    level = state.mean(0)
+    level = torch.from_numpy(np.bincount(line, minlength=len(states)) @ states / len(line)).double()
     if not here.any():
         return torch.zeros_like(level)
     x = torch.stack([torch.ones_like(level), level], 1)
     rows = here.nonzero()[:, 1]
     y = change[here] / strength[here]
-    line = torch.linalg.solve(x[rows].T @ x[rows] + 1e-3 * torch.eye(2, dtype=x.dtype), x[rows].T @ y)
-    general = x @ line
+    fit = torch.linalg.solve(x[rows].T @ x[rows] + 1e-3 * torch.eye(2, dtype=x.dtype), x[rows].T @ y)
+    general = x @ fit
     total = torch.zeros_like(level).index_add(0, rows, y)
     return (total + general) / (here.sum(0) + 1)
 
@@ -95,12 +145,11 @@ def _solve_propagation(propagation: Propagation, bags: Bags, state: Tensor, chan
     """Weights of the features, and predictions of each sample by weights that did not see it."""
     if not propagation.n_features:
         return torch.zeros(0, dtype=torch.float64), torch.zeros_like(change)
-    gram, moment, start = [], [], 0
-    for part in propagation.chunks(bags, state):
+    gram, moment = [], []
+    for rows, part in propagation.chunks(bags, state):
         f = part.double()
         gram.append(f.transpose(1, 2) @ f)
-        moment.append((f.transpose(1, 2) @ change[start : start + len(f)].unsqueeze(2)).squeeze(2))
-        start += len(f)
+        moment.append((f.transpose(1, 2) @ change[rows].unsqueeze(2)).squeeze(2))
     grams, moments = torch.cat(gram), torch.cat(moment)
     power = change.square().sum(1)
     best = None
@@ -113,10 +162,7 @@ def _solve_propagation(propagation: Propagation, bags: Bags, state: Tensor, chan
             best = (error, beta, without)
     assert best is not None
     _, beta, without = best
-    along, start = [], 0
-    for part in propagation.chunks(bags, state):
-        along.append((part.double() @ without[start : start + len(part)].unsqueeze(2)).squeeze(2))
-        start += len(part)
+    along = [(part.double() @ without[rows].unsqueeze(2)).squeeze(2) for rows, part in propagation.chunks(bags, state)]
     return beta, torch.cat(along)
 
 
