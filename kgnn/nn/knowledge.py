@@ -70,7 +70,7 @@ class Propagation(nn.Module):
             yield rows, self(bags.take(rows), state[rows])
 
     def along(self, bags: Bags, state: Tensor, beta: Tensor) -> Tensor:
-        """What arrives, weighed by `beta` [features]: `forward` @ beta without the features, [samples, genes] float64."""
+        """What arrives, weighed by `beta` [features]: `forward` @ beta without its array, [samples, genes] float64."""
         found = torch.zeros(len(bags.line), len(self.measured), dtype=torch.float64)
         if not len(beta):
             return found
