@@ -255,12 +255,12 @@ def evaluate(
 
 def _auc(predicted: Any, adata: Any, split: Any, condition_key: str, control: Any) -> dict[str, float]:
     """Mean AUC of the genes of a table of answers, and of how many; nothing of other data, or where none has both."""
-    from kgnn.data.effects import is_effects
+    from kgnn.data.effects import is_effects, kind_of
     from kgnn.evaluation.metrics import answers_auc
 
-    if not is_effects(adata):
+    if not is_effects(adata) or kind_of(adata) != "binary":
         return {}
-    with warnings.catch_warnings(), suppress(InputError):  # told already; no answers, or no gene has both
+    with warnings.catch_warnings(), suppress(InputError):  # told already; no gene has both
         warnings.simplefilter("ignore", DataWarning)
         auc = answers_auc(predicted, adata, split, condition_key=condition_key, control=control)["auc"]
         return {"mean": float(auc.mean()), "genes": len(auc)}

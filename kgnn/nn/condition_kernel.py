@@ -1,6 +1,6 @@
 """How alike two conditions are: a kernel over perturbed genes, from what many sources of knowledge say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -41,8 +41,7 @@ class Bags(NamedTuple):
         """The samples of these numbers, in their order."""
         parts = [self.take(slice(int(one), int(one) + 1)) for one in samples]
         offsets = torch.tensor([0, *(len(part.genes) for part in parts)]).cumsum(0)
-        columns = (torch.cat([part[i] for part in parts]) for i in (0, 1, 3))
-        genes, strength, line = columns
+        genes, strength, line = (torch.cat([part[i] for part in parts]) for i in (0, 1, 3))
         return Bags(genes, strength, offsets, line)
 
 
@@ -126,15 +125,13 @@ class ConditionKernel(nn.Module):
         known = torch.stack([torch.ones(len(genes), dtype=torch.bool), *(known[genes] for known in self.known)])
         return torch.where(known, self.gate.unsqueeze(1), -torch.inf).softmax(0)
 
-    def alike(self, a: Tensor, b: Tensor, similarities: Tensor | None = None) -> Tensor:
-        """Σ_r √(π_r π_r) S_r, [genes of a, genes of b]; one source after the other where `similarities` is None."""
+    def gated(self, a: Tensor, b: Tensor, similarities: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
+        """√(π_r π_r) S_r of identity and each source, [genes of a, genes of b], one after the other."""
         left, right = (self.gates(genes).clamp_min(1e-30).sqrt() for genes in (a, b))
-        if similarities is not None:
-            return (left.unsqueeze(2) * right.unsqueeze(1) * similarities).sum(0)
-        total = torch.zeros(len(a), len(b), dtype=torch.float64)
-        for number in range(1 + len(self.sources)):
-            total = total + self.similarity(number, a, b) * left[number].unsqueeze(1) * right[number]
-        return total
+        if similarities is None:
+            similarities = (self.similarity(number, a, b) for number in range(1 + len(self.sources)))
+        for number, similarity in enumerate(similarities):
+            yield similarity * left[number].unsqueeze(1) * right[number]
 
     def forward(
         self, a: Bags, b: Bags, reached_a: Tensor, reached_b: Tensor, similarities: Tensor | None = None
@@ -146,14 +143,14 @@ class ConditionKernel(nn.Module):
         """
         genes_a, x = _compose(a)
         genes_b, y = _compose(b)
-        alike = self.alike(genes_a, genes_b, similarities)
-        mean_effect, shared, _, interaction, _, _, crowd = self.log.exp()
-        size = a.size.unsqueeze(1) ** -crowd * b.size**-crowd
+        alike = sum(self.gated(genes_a, genes_b, similarities), torch.zeros((), dtype=torch.float64))
+        mean_effect, shared, _, interaction, _, _, _ = self.log.exp()
+        size = self._crowd(a, b)
         kernel = size * _between(x, alike + mean_effect, y) + shared
         if (a.size > 1).any() and (b.size > 1).any():
-            double = _between(x, alike, y).square() - _between(x.square(), _within(alike, y).square())
-            double = double - _between(y.square(), _within(alike.T, x).square()).T
-            double = double + _between(x.square(), alike.square(), y.square())
+            xx, yy, mm = x.square(), y.square(), torch.sparse.mm
+            double = _between(x, alike, y).square() - mm(xx, mm(y, alike.T).T.square())
+            double = double - mm(yy, mm(x, alike).T.square()).T + _between(xx, alike.square(), yy)
             kernel = kernel + interaction * size.square() * double / 2
         return kernel * self._common(a, b, reached_a, reached_b)
 
@@ -162,18 +159,17 @@ class ConditionKernel(nn.Module):
         the mean effect, the noise of the controls and interactions."""
         genes_a, x = _compose(a)
         genes_b, y = _compose(b)
-        left, right = (self.gates(genes).clamp_min(1e-30).sqrt() for genes in (genes_a, genes_b))
-        crowd = self.log[6].exp()
-        size = a.size.unsqueeze(1) ** -crowd * b.size**-crowd * self._common(a, b, reached_a, reached_b)
-        found = []
-        for number in range(1 + len(self.sources)):
-            alike = self.similarity(number, genes_a, genes_b) * left[number].unsqueeze(1) * right[number]
-            found.append(size * _between(x, alike, y))
-        return torch.stack(found)
+        size = self._crowd(a, b) * self._common(a, b, reached_a, reached_b)
+        return torch.stack([size * _between(x, alike, y) for alike in self.gated(genes_a, genes_b)])
 
     def of_controls(self, a: Bags, b: Bags, reached_a: Tensor, reached_b: Tensor) -> Tensor:
         """What κ is of the kernel: the noise of the controls, which all samples share, [samples of a, samples of b]."""
         return self.log[1].exp() * self._common(a, b, reached_a, reached_b)
+
+    def _crowd(self, a: Bags, b: Bags) -> Tensor:
+        """1 / n^ω of both, [samples of a, samples of b]."""
+        crowd = self.log[6].exp()
+        return a.size.unsqueeze(1) ** -crowd * b.size**-crowd
 
     def _common(self, a: Bags, b: Bags, reached_a: Tensor, reached_b: Tensor) -> Tensor:
         """τ and ρ, [samples of a, samples of b]."""
@@ -202,11 +198,6 @@ def _compose(bags: Bags) -> tuple[Tensor, Tensor]:
     return genes, x.coalesce()
 
 
-def _within(alike: Tensor, y: Tensor) -> Tensor:
-    """alike yᵀ, y sparse."""
-    return torch.sparse.mm(y, alike.T).T
-
-
-def _between(x: Tensor, alike: Tensor, y: Tensor | None = None) -> Tensor:
-    """x alike yᵀ, x and y sparse; y None: x alike."""
-    return torch.sparse.mm(x, alike if y is None else _within(alike, y))
+def _between(x: Tensor, alike: Tensor, y: Tensor) -> Tensor:
+    """x alike yᵀ, x and y sparse."""
+    return torch.sparse.mm(x, torch.sparse.mm(y, alike.T).T)

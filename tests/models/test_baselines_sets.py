@@ -13,7 +13,8 @@ from kgnn.graph import load_table
 from kgnn.metrics import evaluate
 from kgnn.models import KNOWLEDGE_BASELINES, load_model, make_model
 from kgnn.models.baselines.ridge import RIDGES
-from kgnn.models.baselines.sets import membership, weighted
+from kgnn.models.baselines.sets import membership
+from kgnn.models.perturbation.knowledge import rare_rows
 from tests.models.test_baselines_vectors import latent_screen
 
 MEASURED = [f"M{number:02d}" for number in range(30)]  # of the screen; nodes without an edge
@@ -62,19 +63,19 @@ def test_membership_by_hand(kg):
     assert sets == sorted(SETS.values())
     assert set(np.unique(found)) == {0.0, 1.0}
     known = membership(kg)[:5]
-    rows = weighted(known).toarray()
+    rows = rare_rows(known).toarray()
     np.testing.assert_allclose(rows @ rows.T, literal_kernel())
 
 
 def test_rarer_sets_count_more():
     member = np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0], [1, 0, 1], [0, 0, 1]], float)
-    rows = weighted(sparse.csr_array(member))
+    rows = rare_rows(sparse.csr_array(member))
     kernel = (rows @ rows.T).toarray()
     np.testing.assert_allclose(kernel[0, 2], 1)
     common, rare = np.log(5 / 4) ** 2, np.log(5 / 2) ** 2
     other = np.log(5 / 3) ** 2
     np.testing.assert_allclose(kernel[0, 1], common / np.sqrt((common + rare) * (common + other)))
-    whole = weighted(sparse.csr_array(np.ones((3, 1))))
+    whole = rare_rows(sparse.csr_array(np.ones((3, 1))))
     assert not whole.toarray().any(), "a set of all genes says nothing"
 
 

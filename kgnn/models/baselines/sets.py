@@ -10,6 +10,7 @@ from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.baselines.ridge import RidgeBaseline
 from kgnn.models.perturbation.graphs import gene_relations, profiles
+from kgnn.models.perturbation.knowledge import rare_rows
 from kgnn.models.perturbation.predictor import Training
 
 
@@ -30,7 +31,7 @@ class SetKernelRidge(RidgeBaseline):
             )
         member = membership(data.kg)
         known = np.flatnonzero(np.diff(member.indptr))
-        return data.kg.nodes("gene").index[known], weighted(sparse.csr_array(member[known]))
+        return data.kg.nodes("gene").index[known], rare_rows(sparse.csr_array(member[known]))
 
 
 def membership(kg: KnowledgeGraph) -> sparse.csr_array:
@@ -45,11 +46,3 @@ def membership(kg: KnowledgeGraph) -> sparse.csr_array:
     found.sum_duplicates()
     found.data[:] = 1.0
     return sparse.csr_array(found[:, np.flatnonzero(found.sum(axis=0) > 1)])
-
-
-def weighted(member: sparse.csr_array) -> sparse.csr_array:
-    """[genes, sets]: log(N / size) in place of 1, rows of length 1; 0 where a gene is in sets of all genes alone."""
-    weight = np.log(member.shape[0] / member.sum(axis=0))
-    rows = member @ sparse.diags_array(weight)
-    length = np.sqrt(rows.multiply(rows).sum(axis=1))
-    return sparse.csr_array(sparse.diags_array(1 / np.where(length > 0, length, 1)) @ rows)

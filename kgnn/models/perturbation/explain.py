@@ -61,9 +61,9 @@ def conditions_told(
 ) -> pd.DataFrame:
     """What each training condition told of one condition by each source, the `n` largest.
 
-    Columns `condition, source, similarity, share, through`. share: of the predicted change, along its direction; those
-    of all conditions and sources, with the mean effect, the propagated signal and interactions, add up to 1. through:
-    up to three of what both have in common, what weighs most first.
+    Columns `condition, source, similarity, share, through`. share: of the predicted change, along its direction; the
+    rest of it is the mean effect, the propagated signal, interactions and the perturbed gene itself. through: up to
+    three of what both have in common, what weighs most first.
 
     Args:
         bags, state: of one condition. conditions: names of the training samples.

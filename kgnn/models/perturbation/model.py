@@ -243,8 +243,8 @@ class PerturbationModel:
         """Return the training conditions that a prediction was taken from, and by which source of knowledge (`"kg"`).
 
         One row a training condition and source, the `n` largest: `condition, source, similarity, share, through`.
-        `share` is of the predicted change along its direction: those of all rows, with the mean effect of a
-        perturbation, what travelled along edges and interactions, add up to 1. `through`: up to three complexes,
+        `share` is of the predicted change along its direction; the rest of it is the mean effect of a perturbation,
+        what travelled along edges, interactions, and the perturbed gene itself. `through`: up to three complexes,
         pathways, partners, … that both have in common. Drawn by `kgnn.plotting.relatives`.
 
         Raises:
