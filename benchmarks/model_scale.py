@@ -32,10 +32,11 @@ def one(data: Path, n: int) -> dict[str, float]:
     from benchmarks.human_graph import human_graph
     from kgnn import PerturbationModel
     from kgnn.data import effects
+    from kgnn.errors import DataWarning
 
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
         kg = human_graph(data / "kg")
         stored = np.load(data / "replogle_affected" / "k562_affected.npz", allow_pickle=False)
         genes = pd.Index(stored["genes"].astype(str))

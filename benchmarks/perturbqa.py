@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.human_graph import human_graph
 from kgnn import KnowledgeGraph
+from kgnn.errors import DataWarning
 from kgnn.evaluation.metrics.gene_auc import gene_auc
 from kgnn.models import make_model
 
@@ -37,8 +38,8 @@ def predict(train: pd.DataFrame, asked: pd.DataFrame, make: Callable) -> tuple[n
     """Probability of each asked pair; a perturbation or gene that training and graph lack gets the mean label."""
     from kgnn.data import effects
 
-    warnings.simplefilter("ignore")
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
         answers = effects(train, kind="binary", condition="pert", gene="gene", value="label")
         model = make().fit(answers)
         known = sorted(set(asked["pert"]) & set(model.perturbable_) if model.uses_graph else set(asked["pert"]))

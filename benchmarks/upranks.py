@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.human_graph import SETS, human_graph
 from kgnn import KnowledgeGraph
+from kgnn.errors import DataWarning
 from kgnn.models import make_model
 
 CUT = 0.93
@@ -91,8 +92,8 @@ def fold_scores(y: pd.DataFrame, test: np.ndarray, make: Callable) -> pd.DataFra
     """
     from kgnn.data import effects
 
-    warnings.simplefilter("ignore")
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
         centre, truth = y[~test].mean(axis=0).to_numpy(), y[test].to_numpy()
         model = make(set(y.index[test])).fit(effects(y[~test]))
         known = [name for name in y.index[test] if not model.uses_graph or name in model.perturbable_]

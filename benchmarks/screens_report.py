@@ -1,0 +1,78 @@
+"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `perturbqa` and `model_scale`.
+
+python -m benchmarks.screens_report
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+RESULTS = Path("benchmarks/results")
+BASELINES = ["set_kernel_ridge", "knn", "embedding_ridge"]
+TASKS = [("k562", "de"), ("k562", "dir"), ("hepg2", "de"), ("hepg2", "dir")]
+SCREENS = {"k562": "K562, 468 knock-downs", "rpe1": "RPE1, 364 knock-downs"}
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ranks(summary: pd.DataFrame, screen: str) -> str:
+    """A row a model of one screen."""
+    columns = [(kind, score) for kind in ("random", "clusters") for score in ("plain", "centred", "MSE ratio")]
+    of = summary[summary["screen"] == screen].set_index(["model", "folds"])
+    rows = [[model, *(str(of.loc[(model, kind), score]) for kind, score in columns)] for model in of.index.unique(0)]
+    header = ["model", "random folds, plain", "centred", "MSE ratio", "cluster folds, plain", "centred", "MSE ratio"]
+    return table(rows, header)
+
+
+def short(summary: pd.DataFrame) -> str:
+    """The README's table: the default model, its controls, the best baseline, centred."""
+    centred = summary.set_index(["screen", "folds", "model"])["centred"].sort_index()
+    rows = []
+    for screen, name in SCREENS.items():
+        for kind, told in (("random", "random folds"), ("clusters", "clusters of similar ones left out")):
+            at = centred.loc[screen, kind]
+            best = max(BASELINES, key=lambda model: float(at[model].split()[0]))
+            controls = [at[f"kg, {control}"].split()[0] for control in ("nodes permuted", "rewired")]
+            rows.append([f"{name}, {told}", at["kg"], *controls, f"{at[best]}, {best}"])
+    return table(rows, ["screen", "kg", "names of the graph's nodes permuted", "rewired", "best baseline"])
+
+
+def answers(summary: pd.DataFrame) -> str:
+    """A row a model, the AUC of each line and task."""
+    at = summary.set_index(["model", "line", "task"])
+    rows = []
+    for model in summary["model"].unique():
+        cells = [at.loc[(model, *task)] for task in TASKS]
+        rows.append([model, *(f"{cell['auc']:.3f} ({cell['low']:.3f}–{cell['high']:.3f})" for cell in cells)])
+    known = ["published best; plain kernel, smoothed over genes"]
+    rows.append(known + [at.loc[("kg", *task), "published"] for task in TASKS])
+    return table(rows, ["model", "K562, DE", "K562, DIR", "HepG2, DE", "HepG2, DIR"])
+
+
+def fill(page: Path, parts: dict[str, str]) -> None:
+    """Put each part between `<!-- name -->` and `<!-- end of name -->`."""
+    text = page.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        marks = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+        if marks[0] not in text:
+            raise SystemExit(f"{page}: no mark {marks[0].strip()}")
+        text = re.sub(f"{marks[0]}.*?{marks[1]}", lambda _, p=part, m=marks: f"{m[0]}{p}{m[1]}", text, flags=re.S)
+    page.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    summary = pd.read_csv(RESULTS / "upranks" / "summary.csv")
+    size = pd.read_csv(RESULTS / "model_scale.csv", dtype=str)
+    parts = {f"up-ranks {screen}": ranks(summary, screen) for screen in SCREENS}
+    parts["perturbqa"] = answers(pd.read_csv(RESULTS / "perturbqa" / "summary.csv"))
+    parts["size"] = table(size.to_numpy().tolist(), list(size))
+    fill(Path("docs/screens.md"), parts)
+    fill(Path("README.md"), {"screens": short(summary)})
+
+
+if __name__ == "__main__":
+    main()
