@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.mutants import LEAVE, ROOT, Mutant, examine, report, unmutated_seconds
 
 MODELS, ROOM = "kgnn/models", "kgnn/models/perturbation"
+SOURCES = "tests/models/test_knowledge_sources.py"
 PREDICTOR, GEARS, LIGHTNING = (
     "tests/models/test_predictor.py tests/models/test_trained.py",
     "tests/nn/test_gears.py",
@@ -127,6 +128,29 @@ PLACES = [  # what it does; file; text; what takes its place; tests
      "np.clip(change, 0.0, 1.0)", "change", f"{DOORS}/test_effects.py"),
     ("effects of the line held out are trained on", "kgnn/data/lines.py",
      "np.where(held_out, label,", "np.where(held_out & False, label,", f"{DOORS}/test_effects.py"),
+    # what the default model takes from the graph
+    ("all but relations of genes is walked past", f"{ROOM}/knowledge.py",
+     'if "gene" in (link.source, link.target):', "if link.source == link.target:", SOURCES),
+    ("common sets say as much as rare ones", f"{ROOM}/knowledge.py",
+     "np.log(known / np.maximum(size, 1))", "np.ones(len(size))", SOURCES),
+    ("opposite signs are alike", f"{ROOM}/knowledge.py",
+     ' * np.where(edges["sign"] < 0, -1.0, 1.0)', "", SOURCES),
+    ("targets count as regulators", f"{ROOM}/knowledge.py",
+     "rare_rows(member), rare_rows(member.T)", "rare_rows(member.T), rare_rows(member)", SOURCES),
+    ("walks stay where they start", f"{ROOM}/knowledge.py",
+     "here = GO_ON * (self.step @ here)", "here = GO_ON * here", SOURCES),
+    ("a source that knows nothing of a gene is weighed", "kgnn/nn/condition_kernel.py",
+     "torch.where(known, self.gate.unsqueeze(1), -torch.inf)", "torch.where(known | True, self.gate.unsqueeze(1), 0)",
+     "tests/nn/test_knowledge.py"),
+    ("the noise of the controls is predicted", "kgnn/nn/knowledge.py",
+     "cross - self.kernel.of_controls(*meeting) if self.controls else cross", "cross", "tests/nn/test_knowledge.py"),
+    ("what was not measured counts as no change", f"{ROOM}/solving.py",
+     "seen = torch.from_numpy(samples.seen) & (strength == 0)", "seen = strength == 0", SOURCES),
+    ("genes tell nothing of each other", f"{ROOM}/missing.py", "OWN * x + (x @ v) @ v.T", "x", SOURCES),
+    ("large screens keep all programmes", f"{ROOM}/solving.py",
+     "if many else network.inverse @ rest", "if False else network.inverse @ rest", SOURCES),
+    ("relatives tell of another prediction", f"{ROOM}/explain.py",
+     "network.weights @ (change /", "network.weights @ (change.flip(0) /", SOURCES),
     ("effects are halved as cells are", "kgnn/evaluation/metrics/crossed.py",
      "if is_effects(adata):", "if False:", f"{DOORS}/test_effects.py"),
     ("what was not measured is not explained", "kgnn/evaluation/metrics/limits.py",

@@ -138,6 +138,7 @@ def test_many_conditions_learn_on_some_and_are_solved_with_all(told):
     both = kg | load_table(sets, source="gene", target="set", relation="in", target_type="set", origin="b")
     model = PerturbationModel(both).fit(effects(more.iloc[:-40]))
     assert model.network_.weights.shape == (440, 60)
+    assert np.linalg.matrix_rank(model.network_.weights.numpy()) == 40  # the leading programmes
     found = model.predict(list(more.index[-40:])).X
     assert np.corrcoef(found.ravel(), more.iloc[-40:].to_numpy().ravel())[0, 1] > 0.7
 
