@@ -126,7 +126,7 @@ def test_sets_alone_tell_what_unseen_genes_do_and_rewired_ones_nothing(told, kin
         model = PerturbationModel(graph).fit(effects(train, kind="binary" if kind == "answers" else "change"))
         found = model.predict(list(test.index)).X - train.mean().to_numpy()
         score.append(np.corrcoef(found.ravel(), (test - train.mean()).to_numpy().ravel())[0, 1])
-    assert score[0] > (0.6 if kind == "answers" else 0.7)
+    assert score[0] > (0.6 if kind == "answers" else 0.8)  # 0.77 where what was not measured counts as the mean
     assert abs(score[1]) < 0.15
 
 
