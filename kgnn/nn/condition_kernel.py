@@ -46,7 +46,7 @@ class Bags(NamedTuple):
 
 
 class Source(Protocol):
-    """What one source of knowledge says of genes: rows of features, of length 1, or of zeros where it says nothing."""
+    """What one source of knowledge says of genes: rows of features, of length 1, or less where it is not sure."""
 
     @property
     def name(self) -> str: ...
@@ -114,7 +114,8 @@ class ConditionKernel(nn.Module):
             return (a.unsqueeze(1) == b).double()
         rows = self.sources[number - 1].rows
         left, right = rows(a.numpy()), rows(b.numpy())
-        return torch.from_numpy((left @ right.T).toarray()).double()
+        found = torch.from_numpy((left @ right.T).toarray()).double()
+        return found.masked_fill_((a.unsqueeze(1) == b) & self.known[number - 1][a].unsqueeze(1), 1.0)
 
     def similarities(self, a: Tensor, b: Tensor) -> Tensor:
         """S [1 + sources, genes of a, genes of b], which need no gradient."""

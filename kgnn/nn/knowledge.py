@@ -177,6 +177,14 @@ class KnowledgeNetwork(nn.Module):
         for name, size in whole.items():
             self.register_buffer(name, torch.zeros(size, dtype=torch.int64))
         self.register_buffer("bag_strength", torch.zeros(n_entries, dtype=torch.float64))
+        self._reached: Tensor | None = None
+
+    @property
+    def training_reached(self) -> Tensor:
+        """[training samples] bool, as `Propagation.reached`, found once."""
+        if self._reached is None:
+            self._reached = self.propagation.reached(self.training_bags)
+        return self._reached
 
     @property
     def training_bags(self) -> Bags:
@@ -185,7 +193,7 @@ class KnowledgeNetwork(nn.Module):
     def forward(self, bags: Bags, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return change and variance [samples, genes]; no perturbation, no change."""
         reached = self.propagation.reached(bags)
-        meeting = bags, self.training_bags, reached, self.propagation.reached(self.training_bags)
+        meeting = bags, self.training_bags, reached, self.training_reached
         cross = self.kernel(*meeting)
         told = cross - self.kernel.of_controls(*meeting) if self.controls else cross
         change = self.offset + self.propagation.along(bags, state, self.beta) + told @ self.weights

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.kernel_ridge import KernelRidge
 
 from kgnn import KnowledgeGraph, PerturbationModel, plotting
 from kgnn.data import effects
@@ -12,6 +13,7 @@ from kgnn.graph import load_table
 from kgnn.models import load_model
 from kgnn.models.perturbation.knowledge import GO_ON, LEAST, STEPS, sources, transitions
 from kgnn.models.perturbation.missing import OWN, gene_means, solve_missing
+from kgnn.nn.condition_kernel import ConditionKernel
 
 
 @pytest.fixture
@@ -188,3 +190,43 @@ def test_relatives_are_those_of_the_same_set_and_their_shares_are_of_the_predict
         plotting.relatives(found.iloc[:0])
     with pytest.raises(InputError, match="n = 0"):
         fitted.relatives(name, n=0)
+
+
+def test_features_that_lack_are_completed_from_relatives_as_by_kernel_ridge(kg):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(2, 3)), index=["A", "C"])
+    found = {source.name: source for source in sources(kg.with_features("screen", table), NODES)}
+    screen, walks = found["screen"], found["walks"]
+    assert screen.known.tolist() == [True] * 4 + [False]  # E is in no edge
+    centred = (table - table.mean()).to_numpy()
+    has = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    alike = cosines(walks)
+    ridge = KernelRidge(alpha=1.0, kernel="precomputed").fit(alike[np.ix_([0, 2], [0, 2])], has)
+    lacking = ridge.predict(alike[np.ix_([1, 3], [0, 2])])
+    expected = np.stack([has[0], lacking[0], has[1], lacking[1], np.zeros(3)])
+    np.testing.assert_allclose(screen.rows(np.arange(5)).toarray(), expected, atol=1e-6)
+    np.testing.assert_allclose(screen.rows(np.array([3, 0])).toarray(), expected[[3, 0]], atol=1e-6)
+    kernel = ConditionKernel([screen])
+    told = kernel.similarity(1, torch.arange(5), torch.arange(5)).numpy()
+    np.testing.assert_allclose(told.diagonal(), [1, 1, 1, 1, 0], atol=1e-6)  # a gene is like itself, known or not
+    np.testing.assert_allclose(told[1, 2], expected[1] @ expected[2], atol=1e-6)
+
+
+def test_a_screen_that_lacks_what_is_predicted_does_not_harm():
+    rng = np.random.default_rng(3)
+    genes = [f"P{i}" for i in range(80)]
+    group = np.arange(80) % 10
+    sets = pd.DataFrame({"gene": genes, "set": [f"s{i}" for i in group]})
+    graph = load_table(sets, source="gene", target="set", relation="in", target_type="set", origin="sets")
+    table = pd.DataFrame(rng.normal(size=(10, 60))[group] + 0.7 * rng.normal(size=(80, 60)), index=genes)
+    table.columns = genes[:60]
+    other = table + 0.3 * rng.normal(size=table.shape)
+    test = genes[60:]
+
+    def score(kg):
+        told = PerturbationModel(kg).fit(effects(table.drop(index=test))).predict(test).layers["delta"]
+        return np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(told, table.loc[test].to_numpy(), strict=True)])
+
+    without, unseen = score(graph), score(graph.with_features("other", other.drop(index=test)))
+    assert without > 0.5
+    assert unseen > without - 0.03
+    assert score(graph.with_features("other", other)) > without + 0.05

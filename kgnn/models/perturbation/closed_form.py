@@ -85,8 +85,8 @@ class ClosedForm(Predictor):
         """Covariance of conditions after training, [conditions, conditions], and the noise of a measurement."""
         network, kernel = self.network, self.network.kernel
         bags, _ = self.inputs(conditions, Start(self.control_mean))
-        reached, of_training = (network.propagation.reached(b) for b in (bags, network.training_bags))
-        cross = kernel(bags, network.training_bags, reached, of_training)
+        reached = network.propagation.reached(bags)
+        cross = kernel(bags, network.training_bags, reached, network.training_reached)
         return kernel(bags, bags, reached, reached) - cross @ network.inverse @ cross.T, float(kernel.noise)
 
     def explain(self, condition: str, n_genes: int) -> pd.DataFrame:

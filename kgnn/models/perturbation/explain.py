@@ -69,8 +69,8 @@ def conditions_told(
         bags, state: of one condition. conditions: names of the training samples.
     """
     training, kernel = network.training_bags, network.kernel
-    reached = [network.propagation.reached(each) for each in (bags, training)]
-    parts = kernel.parts(bags, training, *reached)[:, 0]
+    reached = network.propagation.reached(bags)
+    parts = kernel.parts(bags, training, reached, network.training_reached)[:, 0]
     change = network(bags, state)[0][0]
     told = network.weights @ (change / change.square().sum().clamp_min(1e-12))
     share = parts * told

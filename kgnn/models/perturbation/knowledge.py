@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from kgnn.nn.condition_kernel import Rows, Source
 GO_ON, STEPS = 0.7, 6  # of a walk
 LEAST = 1e-4  # of a walk's share at a node; less says nothing
 AT_ONCE = 256  # walks
+RIDGE, TEACHERS = 1.0, 1000  # of features completed from walks; genes that they are learned from, at most
 
 
 def sources(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[Source]:
@@ -23,8 +25,9 @@ def sources(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[Source]:
 
     A gene's row in a relation: the nodes of any type that it is linked to, weight × sign × log(N / size), N the genes
     in the relation and size those linked to that node, scaled to length 1; directed relations of genes both ways apart;
-    in a similarity of genes the gene itself is among its neighbours. Then the graph's node features, centred. Then
-    `Walks`. Estimated effects are left out: they say what a gene does, not whom it is like.
+    in a similarity of genes the gene itself is among its neighbours. Then the graph's node features, centred, where a
+    gene has none `Completed` from its relatives. Then `Walks`. Estimated effects are left out: they say what a gene
+    does, not whom it is like.
     """
     found: list[Source] = []
     if kg is None:
@@ -33,10 +36,10 @@ def sources(kg: KnowledgeGraph | None, nodes: pd.Index) -> list[Source]:
     for link in links(kg, nodes):
         if "gene" in (link.source, link.target):
             found += _of_genes(link, names)
-    found += [Rows(name, sparse.csr_array(rows)) for name, rows in features(kg, nodes).items()]
-    found = [source for source in found if source.known.any()]
     walks = Walks(kg, nodes)
-    return [*found, walks] if walks.known.any() else found
+    found += [Completed(Rows(name, sparse.csr_array(rows)), walks) for name, rows in features(kg, nodes).items()]
+    found += [walks]
+    return [source for source in found if source.known.any()]
 
 
 class Links(NamedTuple):
@@ -165,6 +168,42 @@ class Walks:
         rows = sparse.csr_array(total.T)
         rows.data = np.log1p(1000 * rows.data)
         return _unit(rows)
+
+
+class Completed:
+    """Features, and where a gene has none, what its relatives in the graph have: kernel ridge on the walks.
+
+    A row that is predicted is as short as little is told by it, so that two such genes are hardly alike. Without it a
+    source that knows the training genes would take the say from all others where it knows nothing (as an effect of
+    another screen in which a gene was never perturbed).
+    """
+
+    def __init__(self, features: Rows, walks: Walks) -> None:
+        self.name, self.labels = features.name, features.labels
+        self.has, self.known = features.known, features.known | walks.known
+        self._features, self._walks = features, walks
+
+    @cached_property
+    def _solved(self) -> tuple[np.ndarray, np.ndarray]:
+        """Genes that have features and are walked from, and (K + λI)⁻¹ F of them."""
+        genes = np.flatnonzero(self.has & self._walks.known)
+        if len(genes) > TEACHERS:
+            genes = np.sort(np.random.default_rng(0).choice(genes, TEACHERS, replace=False))
+        walked = self._walks.rows(genes)
+        kernel = (walked @ walked.T).toarray() + RIDGE * np.eye(len(genes))
+        return genes, np.linalg.solve(kernel, self._features.rows(genes).toarray())
+
+    def rows(self, genes: np.ndarray) -> sparse.csr_array:
+        """[genes, features]"""
+        found, lacking = self._features.rows(genes), ~self.has[genes]
+        if not (lacking & self._walks.known[genes]).any():
+            return found
+        teachers, solved = self._solved
+        alike = (self._walks.rows(genes[lacking]) @ self._walks.rows(teachers).T).toarray()
+        completed = sparse.vstack([found, sparse.csr_array(alike @ solved)], format="csr")
+        row = np.arange(len(genes))
+        row[lacking] = len(genes) + np.arange(lacking.sum())
+        return completed[row]
 
 
 def transitions(kg: KnowledgeGraph, nodes: pd.Index) -> sparse.csr_array:
