@@ -51,4 +51,6 @@ def test_the_page_shows_scores_that_there_are():
 
 def test_all_baselines_are_known_as_such():
     assert {name for name in PREDICTORS if is_baseline(name)} == {*BASELINES, *KNOWLEDGE_BASELINES, *LINE_BASELINES}
-    assert not any(map(is_baseline, ("kg", "gears", "txpert", "transformer", "graph_transformer", "cpa", "presage")))
+    assert not any(
+        map(is_baseline, ("kg", "gears", "txpert", "transformer", "graph_transformer", "cpa", "presage", "fusion"))
+    )

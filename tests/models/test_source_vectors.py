@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 from kgnn import KnowledgeGraph, PerturbationModel
@@ -10,6 +11,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph.embeddings import node2vec
 from kgnn.models.perturbation import source_vectors as module
 from kgnn.models.perturbation.source_vectors import prepared, source_vectors
+from kgnn.nn.pooling import Fusion
 from tests.models.own import QUICK
 
 NODES = pd.Index([*"ABCDEFZ"], dtype=object)
@@ -107,3 +109,19 @@ def test_the_sources_matter_and_are_saved_not_made_again(screen, network, tmp_pa
     true.save(tmp_path / "m")
     monkeypatch.setattr("kgnn.models.perturbation.peers.source_vectors", None)
     np.testing.assert_array_equal(PerturbationModel.load(tmp_path / "m").predict(["G000", "G005"]).X, found)
+
+
+def test_fusion_learns_to_reconstruct_its_inputs_while_it_trains(screen, network, monkeypatch):
+    error, errors = Fusion.extra_loss, []
+    options = QUICK | {"max_epochs": 6, "schedule": "constant", "learning_rate": 0.003}
+    for _ in range(2):  # as it is, and without
+        fitted = PerturbationModel(network, encoder="fusion", channels=20).fit(screen, **options).predictor_
+        batch = fitted.inputs(["G000", "G003", "G005"], torch.ones(3), torch.zeros(40))
+        errors.append(error(fitted.network, batch).item())
+        monkeypatch.delattr(Fusion, "extra_loss", raising=False)
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_channels_fall_into_heads():
+    with pytest.raises(InputError, match="channels = 8 do not fall into 10 heads"):
+        PerturbationModel(encoder="fusion", channels=8)

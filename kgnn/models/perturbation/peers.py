@@ -9,13 +9,14 @@ import pandas as pd
 import torch
 from torch import nn
 
+from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph
 from kgnn.models.perturbation.predictor import Known
 from kgnn.models.perturbation.source_vectors import SourceVectors, source_vectors
 from kgnn.models.perturbation.trained import Trained
 from kgnn.nn import peers
-from kgnn.nn.pooling import PRESAGE
+from kgnn.nn.pooling import FUSION_HEADS, PRESAGE, Fusion
 from kgnn.parts import check_number
 
 
@@ -35,19 +36,13 @@ class Peer(Trained):
         return self.design(*graphs, torch.from_numpy(control_mean).float(), numbers, channels=self.channels)
 
 
-class Presage(Trained):
-    """PRESAGE (2025): `kgnn.nn.pooling.PRESAGE` over `source_vectors`, which are saved with the weights.
-
-    Args:
-        channels: of each source's token, and of what they are pooled into.
-
-    Raises:
-        InputError: no graph, or one that tells no gene from another.
-    """
+class Pooled(Trained):
+    """One of `kgnn.nn.pooling` over `source_vectors`, which are saved with the weights."""
 
     alone = "they all get one and the same answer"
+    design: ClassVar[type[PRESAGE] | type[Fusion]]
 
-    def __init__(self, *, channels: int = 512) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__(None, strength=-1.0)
         check_number(channels, "channels", 1, whole=True)
         self.channels = channels
@@ -56,7 +51,7 @@ class Presage(Trained):
     def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
         told = self._restored or source_vectors(kg, self.nodes)
         vectors, known = (torch.from_numpy(part) for part in told)
-        return PRESAGE(vectors, known, len(genes), self.channels)
+        return self.design(vectors, known, len(genes), self.channels)
 
     def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self._restored = SourceVectors(arrays["network.vectors"], arrays["network.known"])
@@ -67,7 +62,41 @@ class Presage(Trained):
         return set(self.nodes[~known.any(0).numpy()])
 
 
+class Presage(Pooled):
+    """`kgnn.nn.pooling.PRESAGE`.
+
+    Args:
+        channels: of each source's token, and of what they are pooled into.
+
+    Raises:
+        InputError: no graph, or one that tells no gene from another.
+    """
+
+    design = PRESAGE
+
+    def __init__(self, *, channels: int = 512) -> None:
+        super().__init__(channels)
+
+
+class FusionOfEmbeddings(Pooled):
+    """`kgnn.nn.pooling.Fusion`.
+
+    Args:
+        channels: of the tokens, ten heads of them.
+
+    Raises:
+        InputError: channels that do not fall into ten heads; no graph, or one that tells no gene from another.
+    """
+
+    design = Fusion
+
+    def __init__(self, *, channels: int = 100) -> None:
+        super().__init__(channels)
+        if channels % FUSION_HEADS:
+            raise InputError(f"channels = {channels} do not fall into {FUSION_HEADS} heads; give a multiple of them")
+
+
 PEERS: dict[str, type[Trained]] = {
     name: type(design.__name__, (Peer,), {"design": design, "__doc__": design.__doc__})
     for name, design in peers.PEERS.items()
-} | {"presage": Presage}
+} | {"presage": Presage, "fusion": FusionOfEmbeddings}

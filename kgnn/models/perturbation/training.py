@@ -30,7 +30,7 @@ class PerturbationTraining(pl.LightningModule):
 
     Args:
         network: maps a `kgnn.nn.ConditionBatch` to the change [conditions, genes], or to a pair of it and a
-            log-variance of the same shape.
+            log-variance of the same shape. A method `extra_loss` of it, of the same batch, is added to the loss.
         inputs: condition names, counts [conditions] and the state [genes] → `ConditionBatch`.
         screen: the cells; conditions, validation: canonical names.
         loss, optimizer, schedule: see `kgnn.models.perturbation.losses`.
@@ -63,10 +63,9 @@ class PerturbationTraining(pl.LightningModule):
         self.expressed = {str(name): torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()}
         self.validation = _targets(screen, validation) if validation else None
 
-    def changes(self, conditions: list[str], counts: Tensor) -> tuple[Tensor, Tensor | None]:
+    def changes(self, batch: ConditionBatch) -> tuple[Tensor, Tensor | None]:
         """Change of each condition, checked, and log-variance."""
-        batch = self.inputs(conditions, counts, self.control_mean)
-        return check_output(self.network(batch), self.network, len(conditions), len(self.control_mean))
+        return check_output(self.network(batch), self.network, len(batch.counts), len(self.control_mean))
 
     def configure_optimizers(self) -> Any:
         fused = "mixed" not in str(self.trainer.precision)  # Lightning does not clip for a fused optimizer under AMP
@@ -77,7 +76,8 @@ class PerturbationTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         counts = torch.bincount(batch.condition, minlength=len(batch.conditions))
-        change, log_variance = self.changes(batch.conditions, counts)
+        inputs = self.inputs(batch.conditions, counts, self.control_mean)
+        change, log_variance = self.changes(inputs)
         cells = TrainingCells(
             batch.control,
             self.control_mean,
@@ -87,13 +87,16 @@ class PerturbationTraining(pl.LightningModule):
             None if log_variance is None else log_variance.index_select(0, batch.condition),
         )
         loss = self.loss(batch.control + change.index_select(0, batch.condition), batch.target, cells)
+        if hasattr(self.network, "extra_loss"):
+            loss = loss + self.network.extra_loss(inputs)  # type: ignore[operator]
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.condition))
         return loss
 
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
         names, observed, top = self.validation
-        change, _log_variance = self.changes(names, torch.ones(len(names), device=self.device))
+        counts = torch.ones(len(names), device=self.device)
+        change, _log_variance = self.changes(self.inputs(names, counts, self.control_mean))
         error = (change - observed.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(SCORE, score, prog_bar=True, batch_size=len(names))
