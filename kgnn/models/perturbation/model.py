@@ -42,8 +42,9 @@ class PerturbationModel:
         encoder: which model, by name, class, instance or import string `"package.module:Name"`.
             `"kg"`: signals along typed, signed edges and a kernel over conditions from the same graph, solved in closed
             form and trained through their leave-one-out error (`docs/model.md`). Trains in seconds, gives variances.
-            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"transformer"`,
-            `"graph_transformer"`, `"cpa"`, `"presage"`, `"fusion"`: peers (`docs/model.md`); a baseline: `"mean"`, ….
+            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"txpert_exphormer"`,
+            `"transformer"`, `"graph_transformer"`, `"cpa"`, `"presage"`, `"fusion"`: peers (`docs/model.md`); a
+            baseline: `"mean"`, `"composition_ridge"`, ….
             Or one's own (`docs/extend.md`): a `torch.nn.Module` with `forward(batch)`, or a `Predictor`.
         condition_key: column of obs with the condition of each cell, see `kgnn.data.ConditionNames`.
         control: the label or labels of control cells; by default found among the usual ones.

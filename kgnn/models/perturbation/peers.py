@@ -11,13 +11,15 @@ from torch import nn
 
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph
+from kgnn.models.perturbation.graphs import gene_graph, heaviest_graph, heaviest_graphs, perturbation_graph
 from kgnn.models.perturbation.predictor import Known
 from kgnn.models.perturbation.source_vectors import SourceVectors, source_vectors
 from kgnn.models.perturbation.trained import Trained
-from kgnn.nn import peers
+from kgnn.nn import peers, txpert
 from kgnn.nn.pooling import FUSION_HEADS, PRESAGE, Fusion
-from kgnn.parts import check_number
+from kgnn.parts import check_number, expect
+
+INCOMING = 20  # heaviest edges into a gene that TxPert keeps
 
 
 class Peer(Trained):
@@ -34,6 +36,38 @@ class Peer(Trained):
         graphs = gene_graph(kg, genes), perturbation_graph(kg, self.nodes)
         numbers = torch.from_numpy(self.nodes.get_indexer(genes).astype(np.int64))
         return self.design(*graphs, torch.from_numpy(control_mean).float(), numbers, channels=self.channels)
+
+
+class TxPert(Trained):
+    """`kgnn.nn.txpert.TxPert` along all gene–gene relations together but co-expression, see `heaviest_graph`.
+
+    Args:
+        channels: of the genes' vectors, two heads of them.
+        basal: encode the control state; without it only changes are added to it, as for a line held out.
+
+    Raises:
+        InputError: channels that do not fall into two heads.
+    """
+
+    least_batch = 2  # batch norm
+
+    def __init__(self, *, channels: int = 128, basal: bool = True) -> None:
+        super().__init__(None, strength=-1.0)
+        check_heads(channels, txpert.HEADS)
+        expect(basal, bool, "basal")
+        self.channels, self.basal = channels, basal
+
+    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
+        encoder = txpert.GATEncoder(heaviest_graph(kg, self.nodes, INCOMING), self.channels)
+        return txpert.TxPert(encoder, torch.from_numpy(control_mean).float(), self.basal)
+
+
+class TxPertExphormer(TxPert):
+    """The same along each relation apart, see `heaviest_graphs`, by Exphormer attention."""
+
+    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
+        encoder = txpert.Exphormer(heaviest_graphs(kg, self.nodes, INCOMING), self.channels)
+        return txpert.TxPert(encoder, torch.from_numpy(control_mean).float(), self.basal)
 
 
 class Pooled(Trained):
@@ -92,11 +126,17 @@ class FusionOfEmbeddings(Pooled):
 
     def __init__(self, *, channels: int = 100) -> None:
         super().__init__(channels)
-        if channels % FUSION_HEADS:
-            raise InputError(f"channels = {channels} do not fall into {FUSION_HEADS} heads; give a multiple of them")
+        check_heads(channels, FUSION_HEADS)
+
+
+def check_heads(channels: int, heads: int) -> None:
+    """Refuse channels that do not fall into heads."""
+    check_number(channels, "channels", 1, whole=True)
+    if channels % heads:
+        raise InputError(f"channels = {channels} do not fall into {heads} heads; give a multiple of {heads}")
 
 
 PEERS: dict[str, type[Trained]] = {
     name: type(design.__name__, (Peer,), {"design": design, "__doc__": design.__doc__})
     for name, design in peers.PEERS.items()
-} | {"presage": Presage, "fusion": FusionOfEmbeddings}
+} | {"txpert": TxPert, "txpert_exphormer": TxPertExphormer, "presage": Presage, "fusion": FusionOfEmbeddings}
