@@ -41,6 +41,8 @@ class Peer(Trained):
 class TxPert(Trained):
     """`kgnn.nn.txpert.TxPert` along all gene–gene relations together but co-expression, see `heaviest_graph`.
 
+    Where there are groups, batches or cell lines, a cell's state is the mean control cell of its own.
+
     Args:
         channels: of the genes' vectors, two heads of them.
         basal: encode the control state; without it only changes are added to it, as for a line held out.
@@ -49,7 +51,7 @@ class TxPert(Trained):
         InputError: channels that do not fall into two heads.
     """
 
-    least_batch = 2  # batch norm
+    least_batch, by_group = 2, True  # batch norm; controls of the same batch
 
     def __init__(self, *, channels: int = 128, basal: bool = True) -> None:
         super().__init__(None, strength=-1.0)

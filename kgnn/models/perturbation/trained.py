@@ -56,6 +56,7 @@ class Trained(Predictor):
     by_epochs = True
     loss: Any = "mse"
     least_batch: ClassVar[int] = 1
+    by_group: ClassVar[bool] = False  # whether training states are those of each cell's own group
 
     network: nn.Module
     typed: TypedGraph
@@ -100,7 +101,7 @@ class Trained(Predictor):
         check_number(weight_decay, "weight_decay", 0, LARGEST)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
-        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
+        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch, self.by_group)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._set(data.kg, data.nodes, data.screen.genes, data.screen.control_mean)
@@ -115,6 +116,7 @@ class Trained(Predictor):
                 schedule=schedule,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
+                by_group=self.by_group,
             )
             self.history, self.signal = run_trainer(
                 task,
@@ -143,7 +145,7 @@ class Trained(Predictor):
         self.typed.cpu()
 
     def inputs(self, conditions: Sequence[str], counts: Tensor, state: Tensor) -> ConditionBatch:
-        """What the network takes, on the device of `state` [genes]."""
+        """What the network takes, on the device of `state` [genes] or [conditions, genes]."""
         genes = [perturbed_genes(name) for name in conditions]
         flat = [gene for perturbed in genes for gene in perturbed]
         offsets = np.cumsum([0, *map(len, genes)])
