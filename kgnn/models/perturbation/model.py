@@ -42,8 +42,9 @@ class PerturbationModel:
         encoder: which model, by name, class, instance or import string `"package.module:Name"`.
             `"kg"`: signals along typed, signed edges and a kernel over conditions from the same graph, solved in closed
             form and trained through their leave-one-out error (`docs/model.md`). Trains in seconds, gives variances.
-            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"transformer"`,
-            `"graph_transformer"`, `"cpa"`: see `kgnn.nn.peers`; a baseline: `"mean"`, `"composition_ridge"`, ….
+            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"txpert_exphormer"`,
+            `"transformer"`, `"graph_transformer"`, `"cpa"`, `"presage"`, `"fusion"`: peers (`docs/model.md`); a
+            baseline: `"mean"`, `"composition_ridge"`, ….
             Or one's own (`docs/extend.md`): a `torch.nn.Module` with `forward(batch)`, or a `Predictor`.
         condition_key: column of obs with the condition of each cell, see `kgnn.data.ConditionNames`.
         control: the label or labels of control cells; by default found among the usual ones.
@@ -139,8 +140,7 @@ class PerturbationModel:
         lonely = predictor.unlinked()
         if predictor.by_epochs:
             known = {*screen.genes, *(() if kg is None else kg.nodes("gene").index)}  # others are told as labels
-            told = "their embeddings learn from their own conditions alone"
-            lonely -= warn_of_lonely(lonely & screen.perturbed & known, told)
+            lonely -= warn_of_lonely(lonely & screen.perturbed & known, predictor.alone)
         origin = Origin.of(adata.var, encoder=name_of(self.encoder), kg=kg, split=split, scale=screen.scale)
         vars(self).update(
             genes_=screen.genes,

@@ -72,6 +72,7 @@ class Predictor(ABC):
         at_once: conditions predicted at a time.
         takes_missing: whether it learns from effects of which some are missing; else they count as the gene's mean.
         asks_strength: whether it wants to know from the data what a perturbation does (`Training.strength`).
+        alone: what `fit` says of perturbed genes of which the graph says nothing, where it is trained by epochs.
         history: validation score an epoch, or the loss a step.
         signal: number of the signal that ended training early.
     """
@@ -81,6 +82,7 @@ class Predictor(ABC):
     takes_missing: ClassVar[bool] = False
     at_once: int = 256
     asks_strength: bool = False
+    alone: ClassVar[str] = "their embeddings learn from their own conditions alone"
     history: Sequence[float] = ()
     signal: int | None = None
 

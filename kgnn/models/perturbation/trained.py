@@ -1,4 +1,4 @@
-"""Networks trained cell by cell: GEARS, the peers, and a user's own `nn.Module`."""
+"""Networks trained cell by cell: GEARS, and a user's own `nn.Module`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from kgnn.models.perturbation.predictor import (
 )
 from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check_output
 from kgnn.models.storage import load_weights
-from kgnn.nn import GEARS, GearsEncoder, peers
+from kgnn.nn import GEARS, GearsEncoder
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
 from kgnn.parts import check_call, check_number, check_options, options_of
 
@@ -56,6 +56,7 @@ class Trained(Predictor):
     by_epochs = True
     loss: Any = "mse"
     least_batch: ClassVar[int] = 1
+    by_group: ClassVar[bool] = False  # whether training states are those of each cell's own group
 
     network: nn.Module
     typed: TypedGraph
@@ -100,7 +101,7 @@ class Trained(Predictor):
         check_number(weight_decay, "weight_decay", 0, LARGEST)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
-        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
+        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch, self.by_group)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._set(data.kg, data.nodes, data.screen.genes, data.screen.control_mean)
@@ -115,6 +116,7 @@ class Trained(Predictor):
                 schedule=schedule,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
+                by_group=self.by_group,
             )
             self.history, self.signal = run_trainer(
                 task,
@@ -143,7 +145,7 @@ class Trained(Predictor):
         self.typed.cpu()
 
     def inputs(self, conditions: Sequence[str], counts: Tensor, state: Tensor) -> ConditionBatch:
-        """What the network takes, on the device of `state` [genes]."""
+        """What the network takes, on the device of `state` [genes] or [conditions, genes]."""
         genes = [perturbed_genes(name) for name in conditions]
         flat = [gene for perturbed in genes for gene in perturbed]
         offsets = np.cumsum([0, *map(len, genes)])
@@ -206,25 +208,3 @@ class Gears(Trained):
     def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
         encoder = GearsEncoder(gene_graph(kg, genes), perturbation_graph(kg, self.nodes), self.channels)
         return GEARS(encoder, len(genes), channels=self.channels, uncertainty=self.uncertainty)
-
-
-class Peer(Trained):
-    """Published designs rebuilt on the same graph, inputs and training loop: `kgnn.nn.peers`."""
-
-    design: ClassVar[type[peers.CPA] | type[peers.Transformer]]
-
-    def __init__(self, *, channels: int = 64) -> None:
-        super().__init__(None, strength=-1.0)
-        check_number(channels, "channels", 1, whole=True)
-        self.channels = channels
-
-    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
-        graphs = gene_graph(kg, genes), perturbation_graph(kg, self.nodes)
-        numbers = torch.from_numpy(self.nodes.get_indexer(genes).astype(np.int64))
-        return self.design(*graphs, torch.from_numpy(control_mean).float(), numbers, channels=self.channels)
-
-
-PEERS: dict[str, type[Peer]] = {
-    name: type(design.__name__, (Peer,), {"design": design, "__doc__": design.__doc__})
-    for name, design in peers.PEERS.items()
-}
