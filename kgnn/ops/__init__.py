@@ -6,11 +6,13 @@ from kgnn.ops.backends import describe, set_backend
 from kgnn.ops.backends.buffers import release as release_buffers
 from kgnn.ops.relational import HeteroAdjacency, RelationalAdjacency, relational_spmm, signed_spmm, spmm_linear
 from kgnn.ops.spmm import edge_softmax, sddmm, spmm
+from kgnn.ops.typed import TypedAdjacency, typed_spmm
 
 __all__ = [
     "Adjacency",
     "HeteroAdjacency",
     "RelationalAdjacency",
+    "TypedAdjacency",
     "describe",
     "dot_attention",
     "edge_softmax",
@@ -23,4 +25,5 @@ __all__ = [
     "signed_spmm",
     "spmm",
     "spmm_linear",
+    "typed_spmm",
 ]
