@@ -58,6 +58,8 @@ class TypedAdjacency(nn.Module):
     """
 
     edge_weight: Tensor
+    _totals: Tensor | None
+    _attention: HeteroAdjacency | None
     indptr: Tensor
     indices: Tensor
     values: Tensor
@@ -129,13 +131,40 @@ class TypedAdjacency(nn.Module):
         """The same edges out of each type that is heard; columns are the targets."""
         return self._blocks(self.out_of, self.t_indptr, self.t_indices, self.t_values)
 
+    @property
     def totals(self) -> Tensor:
         """[nodes, relations]: the sum of a target's weights of each relation."""
-        out = self.edge_weight.new_zeros(self.n, len(self.relations))
+        if self._totals is None:
+            self._totals = self.edge_weight.new_zeros(self.n, len(self.relations))
+            for block in self.targets():
+                sums = self.edge_weight.new_zeros(block.csr.n_rows).index_add(0, block.csr.rows, block.values)
+                self._totals[block.nodes, block.relations] = sums.view(-1, len(block.relations))
+        return self._totals
+
+    @property
+    def attention(self) -> HeteroAdjacency:
+        """The relations for `kgnn.nn.HGTConv`; edges of negative weight are a relation of their own, `…_negative`.
+        Sizes of weights take no part in attention."""
+        if self._attention is None:
+            edges: dict[Relation, Tensor] = {}
+            for (source, name, target), (pairs, weight) in self.edge_lists().items():
+                edges[source, name, target] = pairs[:, weight >= 0]
+                if (weight < 0).any():
+                    edges[source, name + NEGATIVE, target] = pairs[:, weight < 0]
+            self._attention = HeteroAdjacency(edges, self.n_nodes)
+        return self._attention
+
+    def edge_lists(self) -> dict[Relation, tuple[Tensor, Tensor]]:
+        """Return relation → [2, edges], sources and targets numbered within their types, and [edges], their weights."""
+        pairs = torch.empty(2, self.n_edges, dtype=torch.int64, device=self.indices.device)
+        entry = 0
         for block in self.targets():
-            sums = self.edge_weight.new_zeros(block.csr.n_rows).index_add(0, block.csr.rows, block.values)
-            out[block.nodes, block.relations] = sums.view(-1, len(block.relations))
-        return out
+            edges = self.edges[entry : entry + block.csr.n_entries].long()
+            pairs[:, edges] = torch.stack([block.csr.indices.long(), block.csr.rows // len(block.relations)])
+            entry += len(edges)
+        found = zip(self.relations, pairs.split(self.counts, 1), self.edge_weight.split(self.counts), strict=True)
+        starts = {kind: torch.tensor([[part.start], [0]], device=pairs.device) for kind, part in self.slices.items()}
+        return {relation: (of_r - starts[relation[0]], weight) for relation, of_r, weight in found}
 
     def join(self, x: Mapping[str, Tensor]) -> Tensor:
         """Return type → [..., nodes of the type, channels] as one array [..., nodes, channels]."""
@@ -144,17 +173,6 @@ class TypedAdjacency(nn.Module):
     def split(self, x: Tensor) -> dict[str, Tensor]:
         """Return one array [..., nodes, channels] as type → [..., nodes of the type, channels], without a copy."""
         return {kind: x[..., part, :] for kind, part in self.slices.items()}
-
-    def for_attention(self) -> HeteroAdjacency:
-        """Return the relations as `HeteroAdjacency`; edges of negative weight are a relation of their own, named
-        `…_negative`. Sizes of weights take no part in attention."""
-        edges: dict[Relation, Tensor] = {}
-        parts = self._pairs().split(self.counts, 1)
-        for relation, pairs, weight in zip(self.relations, parts, self.edge_weight.split(self.counts), strict=True):
-            edges[relation] = pairs[:, weight >= 0]
-            if (weight < 0).any():
-                edges[relation[0], relation[1] + NEGATIVE, relation[2]] = pairs[:, weight < 0]
-        return HeteroAdjacency(edges, self.n_nodes)
 
     def extra_repr(self) -> str:
         return f"{self.n} nodes of {len(self.n_nodes)} types, {self.n_edges} edges of {len(self.relations)} relations"
@@ -197,6 +215,8 @@ class TypedAdjacency(nn.Module):
         values = {"edge_weight": weight, "values": weight[patterns["edges"]], "t_values": weight[patterns["t_edges"]]}
         for name, buffer in (patterns | values).items():
             self.register_buffer(name, buffer, persistent=False)
+        self.register_buffer("_totals", None, persistent=False)
+        self._attention = None
 
     def _blocks(
         self, numbers: dict[str, list[int]], indptr: Tensor, indices: Tensor, values: Tensor
@@ -211,19 +231,6 @@ class TypedAdjacency(nn.Module):
             csr = Csr(indptr[row : row + rows], indices[here], self.n)
             yield Block(self.slices[kind], of_type, csr, values[here])
             row, entry = row + rows, entry + entries
-
-    def _pairs(self) -> Tensor:
-        """[2, edges], int64, sources and targets numbered within their types, in the order of `edge_weight`."""
-        pairs = torch.empty(2, self.n_edges, dtype=torch.int64, device=self.indices.device)
-        entry = 0
-        for block in self.targets():
-            edges = self.edges[entry : entry + block.csr.n_entries].long()
-            target = block.csr.rows // len(block.relations)
-            pairs[:, edges] = torch.stack([block.csr.indices.long(), target])
-            entry += len(edges)
-        starts = torch.tensor([self.slices[relation[0]].start for relation in self.relations], device=pairs.device)
-        pairs[0] -= starts[self.edge_type] if self.relations else 0
-        return pairs
 
 
 def typed_spmm(adjacency: TypedAdjacency, x: Tensor, weight: Tensor) -> Tensor:

@@ -172,14 +172,15 @@ def test_totals_are_what_ones_send():
     for number in range(len(edges)):
         only = torch.zeros(len(edges), 1, 1, dtype=torch.float64)
         only[number] = 1
-        torch.testing.assert_close(graph.totals()[:, number], typed_spmm(graph, ones, only)[:, 0])
+        torch.testing.assert_close(graph.totals[:, number], typed_spmm(graph, ones, only)[:, 0])
 
 
-def test_for_attention_negative_edges_are_a_relation_of_their_own():
+def test_in_attention_negative_edges_are_a_relation_of_their_own():
     relation = ("set", "holds", "gene")
-    pairs, weight = torch.tensor([[0, 4, 2], [11, 3, 3]]), torch.tensor([1.0, -2.0, 3.0])
+    pairs, weight = torch.tensor([[0, 4, 2], [11, 3, 3]]), torch.tensor([1.0, -2.0, 0.0])
     graph = TypedAdjacency({("gene", "in", "set"): pairs.flip(0), relation: pairs}, NODES, {relation: weight})
-    found = graph.for_attention()
+    found = graph.attention
+    assert found is graph.attention
     assert found.relations == {"set": [("gene", "in", "set")], "gene": [relation, ("set", "holds_negative", "gene")]}
     assert sorted(map(tuple, found.into("gene").edge_index.T.tolist())) == [(0, 11), (2, 3), (5 + 4, 3)]
     assert sorted(map(tuple, found.into("set").edge_index.T.tolist())) == [(3, 2), (3, 4), (11, 0)]
