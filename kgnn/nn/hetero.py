@@ -60,7 +60,7 @@ class HeteroEncoder(nn.Module):
             check_number(share, name, 0, 1)
             if share and make is TypedHGTConv:
                 raise InputError(
-                    f"{name} = {share}: attention is over all that a node hears; choose another layer, or 0"
+                    f"{name} = {share}: attention hears all relations and edges; choose another layer, or 0"
                 )
         self.graph, self.relation_dropout, self.edge_dropout = graph, relation_dropout, edge_dropout
         adjacency = graph.typed
