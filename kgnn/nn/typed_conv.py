@@ -35,7 +35,9 @@ class TypedRGCNConv(nn.Module):
 
     def forward(self, x: Tensor, graph: TypedAdjacency, relations: Tensor | None = None) -> State:
         weight = self.weight if self.comp is None else torch.einsum("rb,bio->rio", self.comp, self.weight)
-        return typed_spmm(graph, x, weight) + x @ self.root + self.bias, relations
+        types = len(graph.n_nodes)
+        root, bias = self.root.expand(types, -1, -1), self.bias.expand(types, -1)
+        return typed_spmm(graph, x, weight, root, bias), relations
 
 
 class TypedSAGEConv(nn.Module):
@@ -50,10 +52,7 @@ class TypedSAGEConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(graph.n_nodes), channels))
 
     def forward(self, x: Tensor, graph: TypedAdjacency, relations: Tensor | None = None) -> State:
-        heard = typed_spmm(graph, x, self.weight)
-        roots = zip(graph.slices.values(), self.root, self.bias, strict=True)
-        own = torch.cat([x[..., nodes, :] @ root + bias for nodes, root, bias in roots], -2)
-        return heard + own, relations
+        return typed_spmm(graph, x, self.weight, self.root, self.bias), relations
 
 
 class CompGCNConv(nn.Module):
@@ -85,14 +84,18 @@ class CompGCNConv(nn.Module):
         assert isinstance(self.direction, Tensor)
         vectors = torch.cat([relations, self.loop.to(relations.dtype)])
         weight = torch.cat([self.weight[self.direction], self.weight[2:]])
+        types = len(graph.n_nodes)
         if self.composition == "subtraction":
-            shift = torch.bmm(vectors.unsqueeze(1), weight).squeeze(1)
-            out = typed_spmm(graph, x, weight[:-1]) + x @ weight[-1] - graph.totals.to(x.dtype) @ shift[:-1] - shift[-1]
+            matrices, shift = weight, torch.bmm(vectors.unsqueeze(1), weight).squeeze(1)
+            bias = self.bias - shift[-1]
         else:
             phi = _product(vectors) if self.composition == "product" else _correlation(vectors)
-            matrices = torch.bmm(phi, weight)
-            out = typed_spmm(graph, x, matrices[:-1]) + x @ matrices[-1]
-        return out + self.bias, self.lin_relation(relations)
+            matrices, shift, bias = torch.bmm(phi, weight), None, self.bias
+        root, bias = matrices[-1].expand(types, -1, -1), bias.expand(types, -1)
+        out = typed_spmm(graph, x, matrices[:-1], root, bias)
+        if shift is not None:
+            out = out - graph.totals.to(x.dtype) @ shift[:-1]
+        return out, self.lin_relation(relations)
 
 
 class TypedHGTConv(nn.Module):

@@ -7,7 +7,8 @@ from kgnn.ops.backends.buffers import release as release_buffers
 from kgnn.ops.relational import HeteroAdjacency, RelationalAdjacency, relational_spmm, signed_spmm, spmm_linear
 from kgnn.ops.sampling import sample_neighbours
 from kgnn.ops.spmm import edge_softmax, sddmm, spmm
-from kgnn.ops.typed import TypedAdjacency, typed_spmm
+from kgnn.ops.typed import TypedAdjacency
+from kgnn.ops.typed_spmm import typed_spmm
 
 __all__ = [
     "Adjacency",

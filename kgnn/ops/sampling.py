@@ -44,11 +44,11 @@ def sample_neighbours(
     for k in fanout:
         heard = []
         for block in graph.targets():
-            width = len(block.relations)
-            targets = frontier[(frontier >= block.nodes.start) & (frontier < block.nodes.stop)]
-            rows = (targets - block.nodes.start).unsqueeze(1) * width + torch.arange(width, device=device)
+            width, here = len(block.relations), graph.slices[block.kind]
+            targets = frontier[(frontier >= here.start) & (frontier < here.stop)]
+            rows = (targets - here.start).unsqueeze(1) * width + torch.arange(width, device=device)
             rows, entries = sample_rows(block.csr, rows.flatten(), k, generator)
-            source, target = block.csr.indices[entries].long(), rows // width + block.nodes.start
+            source, target = block.csr.indices[entries].long(), rows // width + here.start
             heard.append(source)
             for slot, number in enumerate(block.relations):
                 of_relation = rows % width == slot

@@ -1,9 +1,8 @@
-"""The typed graph in one pass: every relation, between every two types of nodes, through its own matrix of weights.
+"""`TypedAdjacency`, all relations of a typed graph made ready to multiply together.
 
 The nodes of all types are numbered one type after the other, so that features are one array [..., nodes, channels]. For
-each type of target there is one CSR, a row a target × relation into the type, columns all nodes; its product with the
-relations' matrices is one call of the kernel behind `relational_spmm`: no array of edges or of messages a relation is
-made. The gradient goes the same way over one CSR a type of source.
+each type of target there is one CSR, a row a target × relation into the type, columns all nodes; for each type of
+source one of the transpose.
 """
 
 from __future__ import annotations
@@ -13,13 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from kgnn.ops.adjacency import check_edges, hold_weights
-from kgnn.ops.backends import buffers, choose
 from kgnn.ops.csr import Csr
 from kgnn.ops.relational import HeteroAdjacency, Relation
-from kgnn.ops.spmm import accumulator
 
 NEGATIVE = "_negative"
 
@@ -27,7 +23,7 @@ NEGATIVE = "_negative"
 class Block(NamedTuple):
     """The edges at the nodes of one type: a row of `csr` is node × relation, of those that `relations` numbers."""
 
-    nodes: slice
+    kind: str
     relations: list[int]
     csr: Csr
     values: Tensor
@@ -138,7 +134,7 @@ class TypedAdjacency(nn.Module):
             self._totals = self.edge_weight.new_zeros(self.n, len(self.relations))
             for block in self.targets():
                 sums = self.edge_weight.new_zeros(block.csr.n_rows).index_add(0, block.csr.rows, block.values)
-                self._totals[block.nodes, block.relations] = sums.view(-1, len(block.relations))
+                self._totals[self.slices[block.kind], block.relations] = sums.view(-1, len(block.relations))
         return self._totals
 
     @property
@@ -229,83 +225,8 @@ class TypedAdjacency(nn.Module):
             entries = sum(self.counts[r] for r in of_type)
             here = slice(entry, entry + entries)
             csr = Csr(indptr[row : row + rows], indices[here], self.n)
-            yield Block(self.slices[kind], of_type, csr, values[here])
+            yield Block(kind, of_type, csr, values[here])
             row, entry = row + rows, entry + entries
-
-
-def typed_spmm(adjacency: TypedAdjacency, x: Tensor, weight: Tensor) -> Tensor:
-    """Return y[..., t] = Σ_r Σ_s A_r[t, s] · x[..., s] W_r over all relations r into t's type.
-
-    The formula of R-GCN (Schlichtkrull et al., ESWC 2018) between nodes of several types; GraphSAGE's mean a relation,
-    and CompGCN, whose compositions are linear in x, are special cases.
-
-    Args:
-        adjacency: the relations.
-        x: [..., nodes, in_channels], types one after the other as `adjacency.join` puts them.
-        weight: [relations, in_channels, out_channels], in the order of `adjacency.relations`.
-
-    Returns:
-        [..., nodes, out_channels]; 0 where nobody is heard.
-
-    Raises:
-        ValueError: shapes, devices or types that do not fit.
-    """
-    if x.ndim < 2 or x.shape[-2] != adjacency.n:
-        raise ValueError(f"features {list(x.shape)} do not fit: they must be [..., {adjacency.n} nodes, channels]")
-    if weight.ndim != 3 or weight.shape[:2] != (len(adjacency.relations), x.shape[-1]):
-        raise ValueError(
-            f"weight {list(weight.shape)} must be [{len(adjacency.relations)}, {x.shape[-1]}, out_channels]: "
-            "relations, input channels, output channels"
-        )
-    if torch.is_autocast_enabled(x.device.type):  # as torch.nn.functional.linear does
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
-    places = {(part.dtype, part.device) for part in (x, weight)}
-    if len(places) > 1 or not x.is_floating_point() or x.device != adjacency.indices.device:
-        raise ValueError(
-            f"features are {x.dtype} on {x.device}, weight {weight.dtype} on {weight.device}, the graph on "
-            f"{adjacency.indices.device}; convert or move one"
-        )
-    out: Tensor = _TypedSpmm.apply(x.reshape(x.shape[:-2].numel(), *x.shape[-2:]), weight, adjacency)
-    return out.reshape(*x.shape[:-1], weight.shape[-1])
-
-
-class _TypedSpmm(torch.autograd.Function):
-    """x [cells, nodes, in], weight [R, in, out] → [cells, nodes, out]; x and weight are kept for the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, adjacency: TypedAdjacency) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.adjacency = adjacency
-        out = buffers.empty((len(x), adjacency.n, weight.shape[-1]), x.dtype, x.device).zero_()
-        if not x.numel() or not weight.numel():
-            return out
-        for nodes, relations, csr, values in adjacency.targets():
-            if csr.n_entries:
-                values = values.to(accumulator(x.dtype))
-                transform = choose("transform", x)
-                out[:, nodes] = transform(csr, values, x, weight[relations], None, choose("spmm", x))
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        grad_x, grad_weight = buffers.empty(tuple(x.shape), x.dtype, x.device).zero_(), torch.zeros_like(weight)
-        if not x.numel() or not weight.numel():
-            return grad_x, grad_weight, None
-        wanted = ctx.needs_input_grad[:2]
-        for nodes, relations, csr, values in ctx.adjacency.sources():
-            if not csr.n_entries:
-                continue
-            values = values.to(accumulator(x.dtype))
-            backward = choose("transform_backward", x)
-            parts = backward(csr, values, grad, x[:, nodes], weight[relations], *wanted, choose("spmm", grad))
-            if parts[0] is not None:
-                grad_x[:, nodes] = parts[0]
-            if parts[1] is not None:
-                grad_weight[relations] = parts[1]
-        return grad_x, grad_weight, None
 
 
 def _mean(target: Tensor, weight: Tensor, n_targets: int) -> Tensor:

@@ -70,8 +70,23 @@ def test_it_is_the_sum_of_dense_products(backend, normalization, channels, out_c
 def test_gradients_are_those_of_finite_differences():
     graph = TypedAdjacency(random_edges(), NODES, random_weights())
     x = torch.randn(2, graph.n, 2, dtype=torch.float64, requires_grad=True)
-    matrices = torch.randn(len(COUNTS), 2, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *parts: typed_spmm(graph, *parts), (x, matrices))
+    shapes = (len(COUNTS), 2, 3), (len(NODES), 2, 3), (len(NODES), 3)
+    parts = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *parts: typed_spmm(graph, *parts), (x, *parts))
+
+
+def test_each_type_adds_its_own_states_through_its_matrix_and_its_bias(backend):
+    edges, graph = random_edges(), TypedAdjacency(random_edges(), NODES, random_weights())
+    x = torch.randn(3, graph.n, 8, dtype=torch.float64, requires_grad=True)
+    shapes = (len(edges), 8, 16), (len(NODES), 8, 16), (len(NODES), 16)
+    weight, root, bias = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    own = [part @ w + b for part, w, b in zip(graph.split(x).values(), root, bias, strict=True)]
+    expected = typed_spmm(graph, x, weight) + torch.cat(own, 1)
+    out = typed_spmm(graph, x, weight, root, bias)
+    torch.testing.assert_close(out, expected)
+    slope = torch.randn_like(out)
+    ours, theirs = (torch.autograd.grad((y * slope).sum(), (x, weight, root, bias)) for y in (out, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 def union(edges, graph):
@@ -210,7 +225,7 @@ def test_what_does_not_fit_is_refused():
         TypedAdjacency(edges, NODES, normalization="mean")
     with pytest.raises(ValueError, match="27 nodes"):
         typed_spmm(graph, x[1:], matrices)
-    with pytest.raises(ValueError, match="\\[6, 4, out_channels\\]"):
+    with pytest.raises(ValueError, match="weight \\[5, 4, 2\\] must be \\[6, 4, 2\\]"):
         typed_spmm(graph, x, matrices[:5])
-    with pytest.raises(ValueError, match="convert or move one"):
+    with pytest.raises(ValueError, match="convert one"):
         typed_spmm(graph, x.double(), matrices)
