@@ -90,8 +90,7 @@ class TypedGraph(nn.Module):
             fanout: edges a relation and node, one number a layer.
 
         Returns:
-            Nodes, features and drawn edges; `typed` holds the same relations as here, weights are its. All of the
-            part's genes count as measured.
+            Nodes, features and drawn edges; `typed` holds the same relations as here, weights are its.
         """
         numbers, typed = sample_neighbours(self.typed, seeds, fanout, generator)
         nodes = {kind: [self.nodes[kind][n] for n in part.tolist()] for kind, part in numbers.items()}
@@ -102,7 +101,7 @@ class TypedGraph(nn.Module):
                 signs[relation] = weight.sign().to(torch.int8)
         found = self.features.items()
         features = {kind: {name: x[numbers[kind]] for name, x in tables.items()} for kind, tables in found}
-        measured = torch.arange(len(nodes["gene"]), device=self.measured.device)
+        measured = torch.isin(numbers["gene"], self.measured).nonzero().ravel()
         part = TypedGraph(nodes, matrices, signs, features, measured)
         part.numbers, part._typed = numbers, typed
         return part

@@ -10,6 +10,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from kgnn.errors import InputError
 from kgnn.nn.conditions import REVERSE
 from kgnn.nn.conv import HGTConv
 from kgnn.ops import TypedAdjacency, typed_spmm
@@ -64,6 +65,9 @@ class CompGCNConv(nn.Module):
     Args:
         composition: φ, `"subtraction"` x − z, `"product"` x ∘ z, or `"correlation"`, circular:
             φ(x, z)_k = Σ_i x_i z_{(k + i) mod channels}.
+
+    Raises:
+        InputError: another composition.
     """
 
     has_relations = True
@@ -71,7 +75,7 @@ class CompGCNConv(nn.Module):
     def __init__(self, channels: int, graph: TypedAdjacency, composition: str = "correlation") -> None:
         super().__init__()
         if composition not in COMPOSITIONS:
-            raise ValueError(f"composition must be {', '.join(COMPOSITIONS)}, not {composition!r}")
+            raise InputError(f"composition must be {', '.join(COMPOSITIONS)}, not {composition!r}")
         self.composition = composition
         reverse = [relation[1].startswith(REVERSE) for relation in graph.relations]
         self.register_buffer("direction", torch.tensor(reverse, dtype=torch.int64), persistent=False)

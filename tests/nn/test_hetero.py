@@ -25,7 +25,7 @@ def make_graph(features=None, weights=(1.0, -2.0)):
         BINDS: Adjacency(torch.tensor([[1, 2], [2, 1]]), torch.tensor([0.5, 0.5]), n_nodes=4),
         MEMBER: Adjacency(torch.tensor([[0, 2], [0, 0]]), n_nodes=(2, 4)),
     }
-    return TypedGraph(nodes, adjacencies, {}, features or {}, torch.arange(4))
+    return TypedGraph(nodes, adjacencies, {}, features or {}, torch.tensor([0, 2, 3]))
 
 
 @pytest.fixture
@@ -176,6 +176,7 @@ def test_a_part_that_holds_all_neighbours_gives_its_seeds_the_states_of_the_whol
     assert part.nodes == {"gene": ["C", "B", "A"], "set": ["X"], "cell": []}
     assert part.features["set"]["v"].tolist() == vectors["set"]["v"][:1].tolist()
     assert list(part.adjacencies) == graph.relations
+    assert [part.nodes["gene"][n] for n in part.measured] == ["C", "A"]
     states = encoder(part)
     torch.testing.assert_close(states["gene"][:2], encoder()["gene"][[2, 1]])
     few = graph.sample({"set": torch.tensor([1, 0])}, [1], torch.Generator().manual_seed(0))

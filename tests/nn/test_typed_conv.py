@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch_geometric.nn as pyg
 
+from kgnn.errors import InputError
 from kgnn.nn.typed_conv import CompGCNConv, TypedHGTConv, TypedRGCNConv, TypedSAGEConv
 from kgnn.ops import TypedAdjacency
 
@@ -159,7 +160,7 @@ def test_compgcn_is_its_formula(edges, composition):
         for ys in (found, expected)
     )
     torch.testing.assert_close(ours, theirs)
-    with pytest.raises(ValueError, match="composition must be subtraction, product, correlation"):
+    with pytest.raises(InputError, match="composition must be subtraction, product, correlation"):
         CompGCNConv(C, graph, "sum")
 
 
