@@ -49,6 +49,17 @@ def fitted(samples, linked=True, seed=0):
     return network, bags, before, history
 
 
+@pytest.fixture(scope="module")
+def learned():
+    samples = screen()
+    return samples, *fitted(samples)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(solving, "STEPS", 10)
+
+
 def elsewhere(samples):
     """The changes, 0 at the perturbed genes themselves."""
     change = samples.change.copy()
@@ -95,9 +106,8 @@ def without_each(k, noise, block, y):
     return found
 
 
-def test_the_first_loss_is_that_of_refitting_without_each_block_and_learning_lowers_it():
-    samples = screen()
-    network, bags, before, history = fitted(samples)
+def test_the_first_loss_is_that_of_refitting_without_each_block_and_learning_lowers_it(learned):
+    samples, network, bags, before, history = learned
     _, _, along = propagated(network, bags, samples)
     k, level = covariance(network, bags, before)
     noise = level * (samples.cells.mean() / samples.cells).clip(0.25, 4)
@@ -116,9 +126,8 @@ def test_the_first_loss_is_that_of_refitting_without_each_block_and_learning_low
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_weights_inverse_and_scale_are_those_of_the_learned_kernel(linked):
-    samples = screen()
-    network, bags, _, _ = fitted(samples, linked)
+def test_weights_inverse_and_scale_are_those_of_the_learned_kernel(learned, linked):
+    samples, network, bags, *_ = learned if linked else (screen(), *fitted(screen(), linked))
     change, along, share = elsewhere(samples), 0.0, 1.0
     if linked:
         _, beta, along = propagated(network, bags, samples)
@@ -144,9 +153,8 @@ def test_weights_inverse_and_scale_are_those_of_the_learned_kernel(linked):
         assert torch.equal(found, expected)
 
 
-def test_own_effects_are_a_line_in_expression_drawn_to_what_was_measured():
-    samples = screen()
-    network, _, _, _ = fitted(samples)
+def test_own_effects_are_a_line_in_expression_drawn_to_what_was_measured(learned, quick):
+    samples, network, *_ = learned
     level = samples.states.mean(0)
     at = [(row, NODES.get_loc(gene)) for row, name in enumerate(samples.names) for gene in name.split("+")]
     at = [(row, gene) for row, gene in at if gene < MEASURED]
@@ -161,7 +169,7 @@ def test_own_effects_are_a_line_in_expression_drawn_to_what_was_measured():
     assert not none.own.any()
 
 
-def test_many_samples_learn_on_some_and_are_solved_with_all(monkeypatch):
+def test_many_samples_learn_on_some_and_are_solved_with_all(monkeypatch, quick):
     monkeypatch.setattr(solving, "LEARN_ON", 12)
     samples = screen()
     network, bags, _, _ = fitted(samples, seed=3)
@@ -179,7 +187,7 @@ def test_many_samples_learn_on_some_and_are_solved_with_all(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "cut"), [(12, True), (11, False)])
-def test_where_samples_are_many_the_leading_programmes_stay(monkeypatch, n, cut):
+def test_where_samples_are_many_the_leading_programmes_stay(monkeypatch, quick, n, cut):
     monkeypatch.setattr(solving, "PROGRAMMES", 3)
     names = [f"G{i}" for i in range(8, 14)] + [f"G{i}+G{i + 1}" for i in range(8, 13)] + ["G8+G10"]
     samples = screen(names[:n], 1)
@@ -191,17 +199,17 @@ def test_where_samples_are_many_the_leading_programmes_stay(monkeypatch, n, cut)
     np.testing.assert_allclose(network.weights, expected, atol=1e-5)
 
 
-def test_a_strong_prior_holds_the_kernel_at_its_start_and_none_lets_it_go(monkeypatch):
+def test_a_strong_prior_holds_the_kernel_at_its_start_and_none_lets_it_go(monkeypatch, quick):
     moved = []
     for prior in (1e6, solving.PRIOR, 0.0):
         monkeypatch.setattr(solving, "PRIOR", prior)
-        network, _, (gate, log), _ = fitted(screen())
+        network, _, (gate, log), _ = fitted(screen(), linked=False)
         kernel = network.kernel.requires_grad_(False)
         moved.append(float((kernel.gate - gate).square().sum() + (kernel.log - log).square().sum()))
     assert moved[0] < 0.01 < moved[1] < moved[2]
 
 
-def test_what_was_not_measured_has_no_say_and_the_rest_is_a_dense_formula():
+def test_what_was_not_measured_has_no_say_and_the_rest_is_a_dense_formula(quick):
     samples = screen(SINGLES)
     seen = np.random.default_rng(5).random(samples.change.shape) < 0.6
     found = []
