@@ -53,6 +53,28 @@ def test_what_arrives_is_weighed_as_the_features_are(chain):
     assert not propagation.along(samples, state, beta[:0]).any()
 
 
+def test_scales_bring_features_to_unit_mean_square_over_the_training_samples(chain):
+    channels = [Channel("regulates", chain, HOPS), Channel("alike", chain, 1)]
+    propagation = Propagation(channels, torch.tensor([1, 2, 3]), 5)
+    samples, state = bags((0,), (1, 4), (2,), (4,)), torch.tensor([[1.0, 2.0, 4.0]] * 4)
+    raw = propagation(samples, state)
+    spread = torch.tensor([0.5, 1.0, 2.0])
+    propagation.set_scales(samples, state, spread)
+    factor = torch.ones(3, 4)  # 1, spread, control expression and 1 / √in-degree of the genes
+    factor[:, 1] = spread / spread.square().mean().sqrt()
+    factor[:, 2] = 1 / state.square().mean().sqrt()
+    expected = raw * factor.repeat(1, 4)
+    expected = expected / expected.square().mean((0, 1)).sqrt()
+    found = propagation(samples, state)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.square().mean((0, 1)), torch.ones(propagation.n_features))
+    many = bags(*[(node % 5,) for node in range(130)])  # more than are read at a time
+    whole = propagation(many, torch.ones(130, 3))
+    torch.testing.assert_close(torch.cat([part for _, part in propagation.chunks(many, torch.ones(130, 3))]), whole)
+    propagation.set_scales(bags((4,)), state[:1], spread)
+    assert not propagation(samples, state).any(), "what never arrives in training says nothing"
+
+
 def test_nothing_is_read_at_a_perturbed_gene_and_nothing_without_a_perturbation(chain):
     propagation = Propagation([Channel("regulates", chain, HOPS)], torch.arange(5), 5)
     features = propagation(bags((0, 1), ()), torch.ones(2, 5))
