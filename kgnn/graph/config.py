@@ -33,6 +33,7 @@ KINDS: dict[str, Callable[..., KnowledgeGraph]] = {
     "gene_embedding": sources.load_gene_embedding,
     "markers": sources.load_markers,
     "table": sources.load_table,
+    "triples": sources.load_triples,
     "kgx": sources.load_kgx,
     "ntriples": sources.load_ntriples,
 }
