@@ -27,6 +27,7 @@ def plain(text: str) -> str:
     return re.sub(r"[^\w+<>-]+", "_", word.lower()).strip("_")
 
 
+@cache
 def node_type(text: str) -> str:
     """Write a node type as `plain` does; what is one of the usual names of genes is `gene`."""
     word = plain(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from kgnn.graph.sources.triple_layouts import Layout, Link, Node, named_columns,
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_names
 
+LARGE = 1 << 20  # rows
 SEPARATOR = "\x1f"  # of the texts of several columns that are read as one
 USUAL = (("source", "relation", "target"), ("head", "relation", "tail"))
 KINDS = {"source": "source_type", "target": "target_type", "head": "head_type", "tail": "tail_type"}
@@ -128,15 +129,27 @@ def _opened(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
     path = existing_file(table)
     if path.name.lower().endswith((".parquet", ".pq")):
         names = next((batch.schema.names for _, batch in parquet_batches(path)), [])
-        return names, lambda wanted, header: parquet_batches(path, wanted), str(path)
+        return names, lambda wanted, header: _large(parquet_batches(path, wanted)), str(path)
     line = next((line for _, line in text_lines(path)), "")
     separator = "\t" if "\t" in line else ","
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
 
     def batches(wanted: list[str], header: list[str] | None) -> Iterator[tuple[int, Any]]:
-        return table_batches(path, separator=separator, header=header, columns=wanted)
+        return _large(table_batches(path, separator=separator, header=header, columns=wanted))
 
     return names, batches, str(path)
+
+
+def _large(batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[tuple[int, pa.Table]]:
+    """Put batches together: each brings most of the nodes, which are looked up once a batch."""
+    held: list[tuple[int, pa.RecordBatch]] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(part) for _, part in held) >= LARGE:
+            yield held[0][0], pa.Table.from_batches([part for _, part in held])
+            held = []
+    if held:
+        yield held[0][0], pa.Table.from_batches([part for _, part in held])
 
 
 def _known(nodes: str | Path | pd.DataFrame) -> Mapping[str, Node]:
@@ -164,7 +177,6 @@ class _Gathered:
         self.written: dict[str, dict[str, None]] = {}  # relation → what the table calls it
         self.shared: dict[str, None] = {}
         self.dropped: dict[str, int] = {}
-        self.rows_read = 0
         self._ends: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._relations: dict[str, int] = {}
         self._parts: list[tuple[np.ndarray, ...]] = []
@@ -289,6 +301,7 @@ def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Ca
     texts = [_text(batch[column]) for column in columns]
     joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, SEPARATOR, null_handling="replace")
     encoded = pc.fill_null(joined, "").dictionary_encode()
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
     words = encoded.dictionary.to_pylist()
     codes = np.array(
         [known[word] if word in known else known.setdefault(word, number(word)) for word in words], np.int32
@@ -296,9 +309,9 @@ def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Ca
     return codes[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
-def _text(column: Any) -> pa.Array:
-    """Return a column (Arrow or pandas) as text; numbers as `as_name` writes them."""
-    if not isinstance(column, pa.Array):
+def _text(column: Any) -> Any:
+    """Return a column (Arrow or pandas) as Arrow text; numbers as `as_name` writes them."""
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
         return pa.array(as_names(column), pa.string())
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
