@@ -245,7 +245,7 @@ def sources_of(graph: GraphTables) -> str:
 
 
 def rename_nodes(
-    graph: GraphTables, node_type: str, names: np.ndarray, operation: str, **details: object
+    graph: GraphTables, node_type: str, names: np.ndarray, operation: str, /, **details: object
 ) -> GraphTables:
     """Give each node of a type a new name; None removes it, the same name twice makes one node.
 
@@ -262,7 +262,7 @@ def rename_nodes(
     nodes[node_type] = nodes[node_type].set_axis(pd.Index(labels, dtype=object, name="name"))
     if "species" in details:
         nodes[node_type] = nodes[node_type].assign(species=details["species"])
-    counted = "genes" if node_type == "gene" else "nodes"
+    counted = "genes" if node_type == "gene" else "nodes before"
     notes = {counted: len(table), "removed": int((~has).sum()), "became one": int(has.sum()) - len(first)}
     edges = recoded(graph, {node_type: new})
     return graph.derive(operation, nodes=nodes, edges=edges, features=features, **notes, **details)

@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph import export, identifiers, licences, mappings, operations, randomize, report, storage, structure
+from kgnn.graph import (
+    export,
+    identifiers,
+    licences,
+    mappings,
+    operations,
+    randomize,
+    report,
+    storage,
+    structure,
+    validate,
+)
 from kgnn.graph.edges import Relation
 from kgnn.graph.tables import GraphTables
 from kgnn.names import listed
@@ -151,6 +162,7 @@ class KnowledgeGraph:
 
     summary = _answer(report.summary)
     report = _answer(report.report)
+    validate = _answer(validate.validate)
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{kind}: {len(table)}" for kind, table in self.tables.nodes.items())

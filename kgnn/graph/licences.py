@@ -48,8 +48,9 @@ def merged(parts: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[s
         for source, known in part.items():
             own = result.setdefault(source, {})
             for what, value in known.items():
-                values = list(dict.fromkeys([*own.get(what, value).split("|"), *value.split("|")]))
-                if len(values) > 1 and own[what] != value:
+                before = own.get(what, value)
+                values = list(dict.fromkeys([*before.split("|"), *value.split("|")]))
+                if before != value:
                     differing[f"{source}: {what} {' and '.join(values)}"] = None
                 own[what] = "|".join(values)
     if differing:

@@ -46,10 +46,11 @@ class Mappings:
             chosen &= self.table["predicate_modifier"].fillna("").str.strip().str.lower() != "not"
         found: dict[str, dict[str, None]] = {}
         rows = self.table.loc[chosen, ["subject_id", "object_id"]].itertuples(index=False)
-        for subject, other in rows:
-            for one, end in ((subject, other), (other, subject)):
-                if _prefix(end) == to.lower() and _prefix(one) != to.lower():
-                    found.setdefault(one, {})[end] = None
+        for subject, others in rows:
+            for other in others.split("|"):  # some sets put several into one row
+                for one, end in ((subject, other.strip()), (other.strip(), subject)):
+                    if _prefix(end) == to.lower() and _prefix(one) != to.lower():
+                        found.setdefault(one, {})[end] = None
         return {name: list(ends) for name, ends in found.items()}
 
 
@@ -127,10 +128,10 @@ def map_nodes(
     pairs = mappings.pairs(to, predicates)
     names, how = np.empty(len(table), object), []
     for row, name in enumerate(table.index):
-        ends = [name] if _prefix(name) == to.lower() else pairs.get(name, [])
+        own = _prefix(name) == to.lower()
+        ends = [name] if own else pairs.get(name, [])
         names[row] = ends[0] if len(ends) == 1 else None
-        how.append("mapped" if pairs.get(name) and len(ends) == 1 else "same" if len(ends) == 1 else
-                   "ambiguous" if ends else "unknown")  # fmt: skip
+        how.append("same" if own else ("unknown", "mapped", "ambiguous")[min(len(ends), 2)])
     counts = pd.Series(how, dtype=object).value_counts().to_dict()
     known = pd.notna(names)
     if not known.any():
