@@ -85,9 +85,9 @@ def _inverses(graph: GraphTables) -> Iterator[Finding]:
         named = inverse(first[1]) == second[1]
         if not named and first[0] == first[2] and (is_symmetric(a) or is_symmetric(b)):
             continue
-        keys = [np.unique(pair_keys(a)), np.unique(pair_keys(reverse(b)))]
-        both = np.intersect1d(*keys, assume_unique=True)
-        if len(both) and (named or len(both) >= TWICE * min(map(len, keys))):
+        one, other = np.unique(pair_keys(a)), np.unique(pair_keys(reverse(b)))
+        both = np.intersect1d(one, other, assume_unique=True)
+        if len(both) and (named or len(both) >= TWICE * min(len(one), len(other))):
             names = [graph.nodes[kind].index for _, kind in sides(first)]
             some = _some(f"{names[0][key >> 32]}→{names[1][key & 0xFFFFFFFF]}" for key in both[:3])
             where = f"{'–'.join(first)} and {'–'.join(second)}"
