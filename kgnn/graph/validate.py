@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,14 +21,8 @@ BETWEEN_DIGITS = re.compile(r"(?<=\d)[^\w+−]+(?=\d)")  # NKX2-1 is not NKX21
 MARKS = re.compile(r"[^\w+−|]+|_")
 
 
-class Finding(NamedTuple):
-    """A row of the table that `validate` returns."""
-
-    kind: str
-    where: str
-    count: int
-    examples: str
-    remedy: str
+Finding = tuple[str, str, int, str, str]
+COLUMNS = ["kind", "where", "count", "examples", "remedy"]
 
 
 def validate(graph: GraphTables) -> pd.DataFrame:
@@ -56,7 +49,7 @@ def validate(graph: GraphTables) -> pd.DataFrame:
     for kind, table in graph.nodes.items():
         labels = table.get("label")
         found += [*_same_names(kind, table.index, labels), *_obsolete(graph, kind, table)]
-    return pd.DataFrame(found, columns=list(Finding._fields))
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def _categories(graph: GraphTables) -> Iterator[Finding]:
@@ -65,7 +58,7 @@ def _categories(graph: GraphTables) -> Iterator[Finding]:
         if _squashed(kind) not in known:
             near = did_you_mean(kind, model()["categories"])
             remedy = f"Biolink {model()['version']} has no such category{near}"
-            yield Finding("unknown category", kind, len(table), _some(table.index), remedy)
+            yield "unknown category", kind, len(table), _some(table.index), remedy
 
 
 def _predicates(graph: GraphTables) -> Iterator[Finding]:
@@ -74,7 +67,7 @@ def _predicates(graph: GraphTables) -> Iterator[Finding]:
         if name not in model()["predicates"]:
             near = did_you_mean(name, model()["predicates"])
             remedy = f"Biolink {model()['version']} has no such predicate{near}"
-            yield Finding("unknown predicate", "–".join(relation), len(table), "", remedy)
+            yield "unknown predicate", "–".join(relation), len(table), "", remedy
 
 
 def _inverses(graph: GraphTables) -> Iterator[Finding]:
@@ -92,7 +85,7 @@ def _inverses(graph: GraphTables) -> Iterator[Finding]:
             some = _some(f"{names[0][key >> 32]}→{names[1][key & 0xFFFFFFFF]}" for key in both[:3])
             where = f"{'–'.join(first)} and {'–'.join(second)}"
             remedy = "keep one of them; reverse() or undirected() makes the other where messages shall pass both ways"
-            yield Finding("inverse", where, len(both), some, remedy)
+            yield "inverse", where, len(both), some, remedy
 
 
 def _loose(graph: GraphTables) -> Iterator[Finding]:
@@ -105,11 +98,11 @@ def _loose(graph: GraphTables) -> Iterator[Finding]:
             missing = linked[kind] & np.array([name is None for name in as_names(table["label"])], bool)
             if missing.any() and not missing.all():
                 remedy = "give the table of nodes that names them, of the same release as the edges"
-                yield Finding("no name", kind, int(missing.sum()), _some(table.index[missing]), remedy)
+                yield "no name", kind, int(missing.sum()), _some(table.index[missing]), remedy
         alone = ~linked[kind]
         if alone.any():
             remedy = "subset() or largest_component() leaves them out"
-            yield Finding("no edge", kind, int(alone.sum()), _some(table.index[alone]), remedy)
+            yield "no edge", kind, int(alone.sum()), _some(table.index[alone]), remedy
 
 
 def _same_names(kind: str, index: pd.Index, labels: pd.Series | None) -> Iterator[Finding]:
@@ -123,7 +116,7 @@ def _same_names(kind: str, index: pd.Index, labels: pd.Series | None) -> Iterato
         some = _some(" = ".join(str(names[row]) if labels is None else f"{names[row]} ({index[row]})" for row in rows)
                      for rows in groups[:3])  # fmt: skip
         remedy = "if they are the same, make them one: map_genes, map_nodes, or one spelling in the source"
-        yield Finding("same name", kind, sum(map(len, groups)), some, remedy)
+        yield "same name", kind, sum(map(len, groups)), some, remedy
 
 
 def _obsolete(graph: GraphTables, kind: str, table: pd.DataFrame) -> Iterator[Finding]:
@@ -138,7 +131,7 @@ def _obsolete(graph: GraphTables, kind: str, table: pd.DataFrame) -> Iterator[Fi
            if name in sent or (label or "").lower().startswith("obsolete ")]  # fmt: skip
     if old:
         some = _some(f"{name} (now {sent[name]})" if name in sent else name for name in old[:3])
-        yield Finding("obsolete", kind, len(old), some, "rename them by the ontology's replaced_by, or leave them out")
+        yield "obsolete", kind, len(old), some, "rename them by the ontology's replaced_by, or leave them out"
 
 
 def _folded(name: str) -> str:
