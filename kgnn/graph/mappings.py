@@ -49,7 +49,7 @@ class Mappings:
         for subject, others in rows:
             for other in others.split("|"):  # some sets put several into one row
                 for one, end in ((subject, other.strip()), (other.strip(), subject)):
-                    if _prefix(end) == to.lower() and _prefix(one) != to.lower():
+                    if _prefix(end) == to.lower():
                         found.setdefault(one, {})[end] = None
         return {name: list(ends) for name, ends in found.items()}
 
