@@ -5,6 +5,7 @@ from kgnn.graph.config import build
 from kgnn.graph.effects import estimate_effects
 from kgnn.graph.embeddings import embed_graph
 from kgnn.graph.identifiers import GeneNames
+from kgnn.graph.mappings import Mappings, load_mappings
 from kgnn.graph.ontology import Ontology
 from kgnn.graph.orthologs import Orthologs, join_species
 from kgnn.graph.sources import *  # noqa: F403
@@ -13,6 +14,7 @@ from kgnn.graph.sources import __all__ as _sources
 __all__ = [
     "GeneNames",
     "KnowledgeGraph",
+    "Mappings",
     "Ontology",
     "Orthologs",
     "Relation",
@@ -20,5 +22,6 @@ __all__ = [
     "embed_graph",
     "estimate_effects",
     "join_species",
+    "load_mappings",
     *_sources,
 ]

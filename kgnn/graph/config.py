@@ -33,9 +33,11 @@ KINDS: dict[str, Callable[..., KnowledgeGraph]] = {
     "gene_embedding": sources.load_gene_embedding,
     "markers": sources.load_markers,
     "table": sources.load_table,
+    "triples": sources.load_triples,
     "kgx": sources.load_kgx,
     "ntriples": sources.load_ntriples,
 }
+SOURCE_KEYS = ("licence", "version")  # of every kind of source
 FROM_CELLS = ("coexpression", "markers")
 FILES = ("path", "table", "groups", "complete_set", "ontology", "names", "nodes", "edges", "genes")
 GRAPH_KEYS = ("root", "species", "namespace", "genes", "keep_unknown")
@@ -64,6 +66,8 @@ def build(
     kind = "regulation"              # the loader: load_regulation; all other keys are its arguments
     path = "dorothea_hs.tsv.gz"
     min_confidence = "C"
+    licence = "GPL-3.0"              # these two may stand with any source: see KnowledgeGraph.with_source
+    version = "2021-06"
 
     [[source]]
     kind = "coexpression"
@@ -142,6 +146,7 @@ def _check_source(path: Path, number: int, source: Mapping[str, Any]) -> None:
         raise InputError(f"{path}: source {number} has the kind {kind!r}; choose {', '.join(KINDS)}")
     allowed = [name for name in inspect.signature(KINDS[kind]).parameters if name not in ("adata", "progress")]
     allowed += ["path", "obs", "cells"] if kind in FROM_CELLS else []
+    allowed += [name for name in SOURCE_KEYS if name not in allowed]
     for name in source:
         if name != "kind" and name not in allowed:
             raise InputError(f"{path}: source {number} ({kind}) has no option {name!r}; it has {', '.join(allowed)}")
@@ -174,6 +179,8 @@ def _merge(
             part = KnowledgeGraph.load(folder)
         except InputError:
             part = _load_source(path, root, source, cells, gene_names)
+            if any(source.get(name) for name in SOURCE_KEYS):
+                part = part.with_source(licence=source.get("licence"), version=source.get("version"))
             if graph.get("namespace") and "gene" in part.node_types:
                 keep = graph.get("keep_unknown", False)
                 part = part.map_genes(gene_names(), graph["namespace"], keep_unknown=keep)
@@ -188,7 +195,7 @@ def _load_source(
     path: Path, root: Path, source: Mapping[str, Any], cells: Cells | None, gene_names: Callable[[], GeneNames]
 ) -> KnowledgeGraph:
     kind = source["kind"]
-    options = {name: value for name, value in source.items() if name not in ("kind", "obs", "cells")}
+    options = {name: value for name, value in source.items() if name not in ("kind", "obs", "cells", *SOURCE_KEYS)}
     for name in FILES:
         if isinstance(options.get(name), str):
             options[name] = root / options[name]

@@ -52,6 +52,7 @@ def save(graph: GraphTables, path: str | Path, extra: Mapping[str, Any] | None =
             "edges": edges,
             "features": features,
             "cells": cells,
+            "provenance": graph.provenance,
             "account": list(graph.account),
             "history": list(graph.history),
         }
@@ -73,17 +74,21 @@ def load(path: str | Path) -> GraphTables:
             edges[tuple(entry["relation"])] = tidy_origins(table.astype({"origin": "category"}))
         for entry in manifest["features"]:
             features.setdefault(entry["type"], {})[entry["name"]] = _read_array(path / entry["file"])
-        cells = {  # graphs saved by older versions say nothing of cells
+        cells = {  # graphs saved by older versions say nothing of cells, nor of licences
             entry["origin"]: _read_array(path / entry["file"], entry["cells"]) for entry in manifest.get("cells", [])
         }
+        known = {
+            origin: {what: str(value) for what, value in told.items()}
+            for origin, told in manifest.get("provenance", {}).items()
+        }
         account, history = manifest["account"], manifest["history"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: the manifest or a table lacks {error}; save the graph again") from None
     for relation, table in edges.items():
         for column, kind in sides(relation):
             if kind not in nodes or not table[column].between(0, len(nodes[kind]) - 1).all():
                 raise InputError(f"{path}: edges point outside the {kind} table; save the graph again")
-    return GraphTables.collapsed(nodes, edges, account, history, features, cells)
+    return GraphTables.collapsed(nodes, edges, account, history, features, cells, known)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
