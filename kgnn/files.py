@@ -110,7 +110,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise `InputError` with file, line and column when it is not JSON."""
     path = existing_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:
@@ -158,9 +158,3 @@ def content_of(paths: Iterable[str | Path]) -> str:
             with existing_file(file).open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Return where what can be made again is kept: `$KGNN_CACHE`, else the user's cache folder."""
-    base = os.environ.get("KGNN_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kgnn"
