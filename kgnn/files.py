@@ -12,6 +12,7 @@ from typing import Any
 
 from kgnn.errors import InputError
 
+MAX_COLUMNS = 100_000  # of a table that is text; all genes of a genome with their transcripts are fewer
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")  # also .gz
 
 
@@ -115,6 +116,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+
+
+def check_width(path: Path, columns: int) -> None:
+    """Raise `InputError` for a table so wide that it must be another file, or on its side: reading would not end."""
+    if columns > MAX_COLUMNS:
+        raise InputError(
+            f"{path}: {columns:,} columns, where {MAX_COLUMNS:,} are the most that is read; is it the right file, "
+            "with the right separator, or to be transposed? Parquet may be wider"
+        )
 
 
 def is_table(path: str | Path) -> bool:
