@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from kgnn.cache import cache_folder, is_ours
+from kgnn.errors import InputError
 from kgnn.files import new_file
 from kgnn.ops.csr import Csr
 from kgnn.progress import progress
@@ -108,7 +109,7 @@ def _keep(made: Path, library: Path) -> None:
             file.write_bytes(made.read_bytes())
         with new_file(library.with_suffix(".sha256")) as file:
             file.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
-    except OSError as error:
+    except (OSError, InputError) as error:
         log.warning("the compiled kernels are not kept: %s", error)
 
 
