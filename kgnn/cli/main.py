@@ -1,4 +1,4 @@
-"""The command line: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed`."""
+"""Commands: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed | doctor`."""
 
 import logging
 import sys
@@ -14,13 +14,14 @@ from rich.text import Text
 from kgnn.cli.cells import embed, pretrain
 from kgnn.cli.common import Console, Json, Once, console, new_table, write_result
 from kgnn.cli.compare import ablate, benchmark
+from kgnn.cli.doctor import doctor
 from kgnn.cli.graph import graph_app
 from kgnn.cli.perturbation import evaluate, predict, train
 from kgnn.errors import InputError
 
 app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cell biology.", no_args_is_help=True)
 app.add_typer(graph_app, name="graph")
-for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed):
+for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed, doctor):
     app.command(cls=Once)(command)
 
 

@@ -136,7 +136,7 @@ def _run(command: list[str], seconds: float) -> str:
 def _processor() -> str:
     """The processor's abilities: a cache folder may be shared among machines."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
