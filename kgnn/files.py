@@ -12,6 +12,7 @@ from typing import Any
 
 from kgnn.errors import InputError
 
+MAX_COLUMNS = 100_000  # of a table that is text; all genes of a genome with their transcripts are fewer
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")  # also .gz
 
 
@@ -110,11 +111,20 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise `InputError` with file, line and column when it is not JSON."""
     path = existing_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+
+
+def check_width(path: Path, columns: int) -> None:
+    """Raise `InputError` for a table so wide that it must be another file, or on its side: reading would not end."""
+    if columns > MAX_COLUMNS:
+        raise InputError(
+            f"{path}: {columns:,} columns, where {MAX_COLUMNS:,} are the most that is read; is it the right file, "
+            "with the right separator, or to be transposed? Parquet may be wider"
+        )
 
 
 def is_table(path: str | Path) -> bool:
@@ -158,9 +168,3 @@ def content_of(paths: Iterable[str | Path]) -> str:
             with existing_file(file).open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Return where what can be made again is kept: `$KGNN_CACHE`, else the user's cache folder."""
-    base = os.environ.get("KGNN_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kgnn"

@@ -1,16 +1,32 @@
 """What the commands share: options, tables on the screen, results as JSON."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 from kgnn.errors import InputError
 from kgnn.files import write_json
+
+CONTROL_CODES = re.compile(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
+
+
+class Console(RichConsole):
+    """Prints texts as they are, since names may be anybody's: no markup, no emoji codes, no codes to the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Take every text that is printed, those in tables too."""
+        return super().render_str(CONTROL_CODES.sub(lambda code: f"\\x{ord(code[0]):02x}", text), **options)
+
 
 console = Console()
 
@@ -53,7 +69,7 @@ def say_coverage(coverage: dict[str, Any]) -> None:
     """Say how many genes the graph knows."""
     if coverage:
         told = " and ".join(f"{found.known} of {found.total} {side}" for side, found in coverage.items())
-        console.print(f"the graph knows {told} genes", markup=False)
+        console.print(f"the graph knows {told} genes")
 
 
 def write_result(path: Path | None, result: Any) -> None:

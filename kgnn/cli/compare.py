@@ -23,7 +23,7 @@ def benchmark(
     from kgnn.plotting.report import write_report
 
     scores = run_benchmark(
-        config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"), page=write_report
+        config, out, processes=processes, report=lambda text: console.print(f"· {text}", style="dim"), page=write_report
     )
     summary, paired = summary_table(scores), paired_table(scores)
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=False):
@@ -36,7 +36,7 @@ def benchmark(
             table.add_row(str(row["model"]), centred, interval, *further)
         console.print(table)
         for row in part[part["verdict"] != ""].to_dict("records"):
-            console.print(f"{row['model']}: {row['verdict']}", markup=False)
+            console.print(f"{row['model']}: {row['verdict']}")
     console.print(f"{out}/report.html holds everything on one page")
     write_result(json, {"summary": summary.to_dict("records"), "paired": paired.to_dict("records")})
 

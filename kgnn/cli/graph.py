@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from kgnn.cli.common import ConditionKey, Control, Json, Once, cell, console, new_table, short, write_result
 from kgnn.files import existing_file, new_file, read_h5ad
@@ -37,7 +38,7 @@ def graph_build(
         options["cells"] = lambda adata: training_cells(adata, parts, **names)
         text = f"{condition_key} {control or None} ".encode() + existing_file(split).read_bytes()
         options["cells_key"] = hashlib.sha256(text).hexdigest()
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
         kg = build(
@@ -79,10 +80,10 @@ def _show(report: Any, json: Path | None) -> None:
         console.print(f"genes look like {report.namespace}", highlight=False)
     console.print("weak components: " + ", ".join(f"{what} {number:,}" for what, number in report.components.items()))
     for line in report.reading():
-        console.print(f"[dim]·[/] {line}", highlight=False, soft_wrap=True)
+        console.print(Text("·", "dim"), line, highlight=False, soft_wrap=True)
     for note in report.history:
         words = ", ".join(f"{key} {value}" for key, value in note.items() if key != "operation")
-        console.print(f"[dim]· then[/] {note['operation']}: {words}", highlight=False, soft_wrap=True)
+        console.print(Text("· then", "dim"), f"{note['operation']}: {words}", highlight=False, soft_wrap=True)
     sources = {"relation": "relation", "origin": "source", "edges": "edges", "positive": "+", "negative": "−"}
     _print("Sources", report.sources, sources | {"unsigned": "unsigned", "weight_median": "weight"})
     degrees = {name: name for name in ("relation", "side", "nodes", "without", "mean", "median", "p99", "max")}

@@ -118,7 +118,7 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
         model.fit(adata, parts, seed=seed, **fit, **(checkpoints if model.by_epochs else {}))
     sizes = {part: len(parts[part]) for part in ("train", "val", "test", "unused")}
     told = ", ".join(f"{n} {part}" for part, n in sizes.items())
-    console.print(f"saved {asked['model']} to {out}; conditions: {told}", markup=False)
+    console.print(f"saved {asked['model']} to {out}; conditions: {told}")
     say_coverage(model.coverage_)
     known = {side: found._asdict() for side, found in model.coverage_.items()}
     return {"model": asked["model"], "conditions": sizes, "coverage": known, "history": list(model.history_)}
@@ -155,7 +155,7 @@ def predict(
     prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed, **given)
     with new_file(out) as file:
         prediction.write_h5ad(file)
-    console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}", markup=False)
+    console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}")
     write_result(json, {"conditions": wanted, "rows": prediction.n_obs, "genes": prediction.n_vars, "file": str(out)})
 
 

@@ -94,5 +94,5 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
                     copytree(out / CHECKPOINTS, folder / CHECKPOINTS)
     if status:
         kept = "what was learned so far is in" if learned() else "nothing was learned yet; what was asked for is in"
-        console.print(f"stopped; {kept} {out}. Go on with: kgnn {command} --resume {out}", soft_wrap=True, markup=False)
+        console.print(f"stopped; {kept} {out}. Go on with: kgnn {command} --resume {out}", soft_wrap=True)
         raise typer.Exit(status)

@@ -49,7 +49,7 @@ def write_report(scores: pd.DataFrame, settings: dict[str, Any], out: Path) -> N
         image = _figure(here["scores"], f"{dataset}, {split}", out / f"{dataset}-{split}.png")
         sections.append(_section(f"{dataset}, {split}", here["summary"], here["paired"], image))
     with new_file(out / "report.html") as file:
-        file.write_text(HEAD + NOTE + "".join(sections) + "</html>\n")
+        file.write_text(HEAD + NOTE + "".join(sections) + "</html>\n", encoding="utf-8")
 
 
 def _figure(part: pd.DataFrame, title: str, path: Path) -> str:
