@@ -12,7 +12,8 @@ from kgnn.errors import InputError
 from kgnn.ops.csr import Csr
 
 KINDS = {"gat": 0, "gatv2": 1, "dot": 2}
-EDGES = 8  # edges in flight a program
+EDGES = 8  # edges in flight a program, at most
+TILE = 2048  # bytes of edges × channels that attention keeps in flight: several such tiles, in one warp's registers
 MAX_BLOCK = 128  # channels a program
 GRID = 65_535  # programs that CUDA takes in the second and third dimension of a grid
 CELLS = 1 << 15  # cells a launch
@@ -45,7 +46,8 @@ def spmm(csr: Csr, weight: Tensor, x: Tensor) -> Tensor:
     block = _block(channels)
     _launch(
         "spmm", (csr.n_rows, -(-channels // block), cells), csr.indptr, csr.indices, weight, x, out, csr.n_rows,
-        channels, channels // heads, heads, w_cell, x.stride(0), x.stride(1), ACC=_acc(x), EDGES=EDGES, BLOCK=block,
+        channels, channels // heads, heads, w_cell, x.stride(0), x.stride(1),
+        ACC=_acc(x), EDGES=_edges(x, block, 2 * TILE), BLOCK=block,
     )  # fmt: skip
     return out
 
@@ -162,7 +164,7 @@ def _launch(kernel: str, grid: tuple[int, int, int], *arguments: Any, **constant
     with torch.cuda.device_of(arguments[0]):
         for first in range(0, cells, CELLS):
             launch = getattr(_kernels(), kernel)[rows, parts, min(CELLS, cells - first)]
-            launch(first, *arguments, **constants, num_warps=1)
+            launch(first, *arguments, **{"num_warps": 1, **constants})
 
 
 @cache
@@ -180,7 +182,9 @@ def _acc(x: Tensor) -> Any:
 
 def _shape(kind: str, v: Tensor, heads: int, constant: float) -> dict[str, Any]:
     block = _power_of_two(v.shape[-1] // heads)
-    return {"CONSTANT": constant, "KIND": KINDS[kind], "ACC": _acc(v), "EDGES": EDGES, "BLOCK": block}
+    warps = min(16, max(1, 2 * block * _accumulator(v).itemsize // TILE))
+    tile = {"EDGES": _edges(v, block, TILE), "BLOCK": block, "num_warps": warps}
+    return {"CONSTANT": constant, "KIND": KINDS[kind], "ACC": _acc(v), **tile}
 
 
 def _strides(*parts: Tensor) -> list[int]:
@@ -198,6 +202,10 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 
 def _accumulator(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _edges(x: Tensor, block: int, tile: int) -> int:
+    return min(EDGES, max(1, tile // (block * _accumulator(x).itemsize)))
 
 
 def _block(channels: int) -> int:

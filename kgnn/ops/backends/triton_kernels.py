@@ -22,8 +22,8 @@ def spmm(
         e = first + tl.arange(0, EDGES)
         there = (e < end)[:, None] & (c < channels)[None, :]
         source = tl.load(indices + e, mask=e < end, other=0).to(tl.int64)
-        at = cell * w_cell + e[:, None].to(tl.int64) * heads + (c // width)[None, :]
-        w = tl.load(weight + at, mask=there, other=0.0)
+        of_tile = weight + cell * w_cell + tl.cast(first, tl.int64) * heads
+        w = tl.load(of_tile + tl.arange(0, EDGES)[:, None] * heads + (c // width)[None, :], mask=there, other=0.0)
         message = tl.load(x + cell * x_cell + source[:, None] * x_node + c[None, :], mask=there, other=0.0)
         total += w * message.to(ACC)
     tl.store(out + (cell * n_rows + row) * channels + c, tl.sum(total, 0), mask=c < channels)
