@@ -27,6 +27,8 @@ def missing(device: str, dtype: torch.dtype) -> str:
         return "Triton's kernels need CUDA (on the CPU: TRITON_INTERPRET=1, for tests)"
     if device == "cuda" and not torch.cuda.is_available():
         return "torch sees no CUDA device"
+    if device not in ("cpu", "cuda"):
+        return f"Triton's kernels are for CUDA, not for {device}"
     return "" if dtype.is_floating_point else f"features must be floating point, not {dtype}"
 
 
