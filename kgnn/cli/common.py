@@ -1,6 +1,7 @@
 """What the commands share: options, tables on the screen, results as JSON."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,31 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from kgnn.errors import InputError
-from kgnn.files import write_json
+from kgnn.files import check_target, write_json
+from kgnn.folders import check_folder
 
 console = Console()
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result for programs to this file.")]
+
+def target(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before any work is done."""
+    return None if path is None else check_target(path)
+
+
+def target_folder(kind: str) -> Callable[[Path | None], Path | None]:
+    """Refuse a folder that cannot be written or replaced by one of a kind before any work is done."""
+    return lambda path: None if path is None else check_folder(path, kind)
+
+
+def shared_folder(path: Path) -> Path:
+    """Refuse a folder into which no file can be written before any work is done."""
+    check_target(path / "kgnn")
+    return path
+
+
+Json = Annotated[
+    Path | None, typer.Option("--json", callback=target, help="Write the result for programs to this file.")
+]
 ConditionKey = Annotated[str, typer.Option(help="Column of obs with each cell's condition.")]
 Control = Annotated[
     list[str] | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -12,14 +13,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kgnn.errors import InputError
+from kgnn.errors import InputError, OutputError
 from kgnn.files import cache_folder, existing_file, read_h5ad
+from kgnn.folders import check_folder
 from kgnn.graph import sources
 from kgnn.graph.identifiers import GeneNames
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.orthologs import Orthologs, join_species
-from kgnn.graph.storage import FORMAT_VERSION, read_manifest
+from kgnn.graph.storage import FORMAT_VERSION, KIND, read_manifest
 from kgnn.version import __version__
+
+logger = logging.getLogger("kgnn")
 
 KINDS: dict[str, Callable[..., KnowledgeGraph]] = {
     "regulation": sources.load_regulation,
@@ -88,9 +92,11 @@ def build(
     """
     path = existing_file(config)
     settings = _read_toml(path)
+    if out is not None:
+        check_folder(out, KIND)
     key = _digest(_inputs(path, settings, cells_key))
-    if out is not None and _built(Path(out)) == key:
-        return KnowledgeGraph.load(out)
+    if out is not None and (found := _built(Path(out), key)) is not None:
+        return found
     if "join" in settings:
         graph = _join(path, settings["join"], cells, cells_key, progress)
     else:
@@ -102,7 +108,7 @@ def build(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     for name in settings:
@@ -179,7 +185,10 @@ def _merge(
                 part = part.map_genes(gene_names(), graph["namespace"], keep_unknown=keep)
             elif graph.get("species") and "gene" in part.node_types:
                 part = part.with_node_column("species", graph["species"])
-            part.save(folder)
+            try:
+                part.save(folder)
+            except OutputError as error:
+                logger.warning("no cache, the source is read again next time: %s", error)
         parts.append(part)
     return KnowledgeGraph.merge(parts)
 
@@ -291,8 +300,9 @@ def _hash_of(pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _built(out: Path) -> str | None:
+def _built(out: Path, key: str) -> KnowledgeGraph | None:
+    """The graph of a folder, if it was built of the same."""
     try:
-        return read_manifest(out).get("build")
+        return KnowledgeGraph.load(out) if read_manifest(out).get("build") == key else None
     except InputError:
         return None
