@@ -19,6 +19,7 @@ HERE = -100  # AT_FDCWD
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOENT)
 THERE_ALREADY = (errno.ENOTEMPTY, errno.EEXIST)
 OTHER_NUMBERS = re.compile(r"(?:os error|errno =|\[Errno) ?(\d+)")  # of Rust's, HDF5's and Arrow's messages
+PART = ".part"  # ends the hidden place of a file being written
 SHORT = 40  # characters of the target's name in that of a hidden place: the longest names leave no room
 
 Settle = Callable[[Path], None]
@@ -189,7 +190,5 @@ def check_place(path: Path) -> None:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    with told(path):
-        place, lock = _new_place(parent / path.name, ".try")
-        os.close(lock)
-        place.rmdir()
+    with told(path), workplace(parent / path.name, PART):
+        pass

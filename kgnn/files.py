@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kgnn.durable import check_place, sync, sync_name, told, workplace
+from kgnn.durable import PART, check_place, sync, sync_name, told, workplace
 from kgnn.errors import InputError, OutputError
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")  # also .gz
-PART = ".part"  # ends the hidden place of a file being written
 UNSAFE = re.compile(r"[^\w .,+()=@&-]|^[. ]|[. ]$")
 LONGEST = 150  # bytes of a name of a file that is made of a name of something else
 
@@ -44,19 +43,17 @@ def existing_file(path: str | Path) -> Path:
 def check_target(path: str | Path) -> Path:
     """Return a file's path as a `Path`; raise `OutputError` when it cannot be written: called before work begins."""
     path = as_path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file in it")
-    if not _is_device(path):
-        check_place(Path(os.path.realpath(path)))
+    with told(path):
+        if not _is_device(path):
+            check_place(Path(os.path.realpath(path)))
     return path
 
 
 def _is_device(path: Path) -> bool:
-    """A terminal, a pipe: nothing that could be replaced."""
-    try:
-        return path.exists() and not path.is_file()
-    except OSError:  # a name too long: told when it is written
-        return False
+    """Whether there is a terminal or a pipe, which is written and not replaced; raises `OutputError` for a folder."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file in it")
+    return path.exists() and not path.is_file()
 
 
 @contextmanager
@@ -67,8 +64,6 @@ def new_file(path: str | Path) -> Iterator[Path]:
         OutputError: `path` cannot be written; what was there is as it was.
     """
     path = as_path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file in it")
     with told(path):
         if _is_device(path):
             yield path

@@ -169,10 +169,14 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
         InputError: missing, of another kind, damaged, cut short, incomplete; whatever `read` finds wrong.
     """
     path = as_path(path)
-    for _ in range(TRIES):
-        _recover(path)
-        listed = _list_of(path, kind)
+    for turn in range(TRIES):
         failure = None
+        try:
+            listed = _list_of(path, kind)
+        except InputError:
+            if turn == TRIES - 1 or not _recovers(path):
+                raise
+            continue
         try:
             _check_files(path, listed["files"])
             return _if_same(path, kind, listed, read(path))
@@ -207,14 +211,14 @@ def _if_same(path: Path, kind: str, listed: dict[str, Any], value: T) -> T:
     raise _Replaced
 
 
-def _recover(path: Path) -> None:
-    """Bring back an old version whose writer died, or wait for one that is between two renames."""
+def _recovers(path: Path) -> bool:
+    """Bring back an old version whose writer died, or wait for one that is between two renames; False: there is none."""
     real = Path(os.path.realpath(path))
-    for _ in range(TRIES):
-        if real.exists() or not places(real, ENDING):
-            return
-        clear(real, ENDING, _settle)
-        time.sleep(0.01)
+    if not places(real, ENDING):
+        return False
+    clear(real, ENDING, _settle)
+    time.sleep(0.01)
+    return True
 
 
 def _list_of(path: Path, kind: str) -> dict[str, Any]:
