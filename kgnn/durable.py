@@ -173,8 +173,8 @@ def told(path: Path) -> Iterator[None]:
 def _reason(error: BaseException | None) -> str | None:
     while error is not None:
         found = OTHER_NUMBERS.search(str(error))
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno)
         if found:
             return os.strerror(int(found[1]))
         error = error.__cause__ or error.__context__

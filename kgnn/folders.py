@@ -212,7 +212,7 @@ def _if_same(path: Path, kind: str, listed: dict[str, Any], value: T) -> T:
 
 
 def _recovers(path: Path) -> bool:
-    """Bring back an old version whose writer died, or wait for one that is between two renames; False: there is none."""
+    """Bring back an old version whose writer died, or wait for a writer between two renames; False: there is none."""
     real = Path(os.path.realpath(path))
     if not places(real, ENDING):
         return False

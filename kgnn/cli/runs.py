@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from kgnn.cli.common import console, write_result
-from kgnn.errors import InputError
+from kgnn.errors import InputError, OutputError
 from kgnn.files import content_of, write_json
 from kgnn.folders import CHECKPOINTS, TRAINING, check_folder, new_folder, read_sealed, sealed
 from kgnn.models.storage import KIND
@@ -60,7 +60,11 @@ def run(
         if resume is None:
             folder.mkdir(parents=True, exist_ok=True)
             forget(folder)
-            write_json(folder / TRAINING, sealed({"asked": asked, "content": found}))
+            try:
+                write_json(folder / TRAINING, sealed({"asked": asked, "content": found}))
+            except OutputError:
+                _remove_if_empty(folder)
+                raise
         return {"callbacks": [checkpoints(folder / CHECKPOINTS)], "ckpt_path": last if last.is_file() else None}
 
     write_result(json, train(asked, folder, start))
@@ -71,9 +75,13 @@ def forget(folder: Path) -> None:
     if (folder / TRAINING).is_file():
         for checkpoint in (folder / CHECKPOINTS).glob("*.ckpt"):
             checkpoint.unlink()
-        with suppress(OSError):
-            (folder / CHECKPOINTS).rmdir()
+        _remove_if_empty(folder / CHECKPOINTS)
         (folder / TRAINING).unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager
@@ -92,8 +100,7 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
         status = int(end.code or 0)
     except Exception:
         forget(out)
-        with suppress(OSError):  # holds an older model
-            out.rmdir()
+        _remove_if_empty(out)
         raise
     if learned():
         with new_folder(out, KIND) as folder:
