@@ -136,7 +136,7 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["graph", "info", "nowhere"], "nowhere: not a knowledge graph folder"),
+        (["graph", "info", "nowhere"], "nowhere: not a graph folder"),
         (["graph", "build", "none.toml", "-o", "kg"], "none.toml: no such file"),
         (["train", "screen.h5ad", "-o", "run", "--condition-key", "guide"], "no column 'guide'"),
         (["train", "screen.h5ad", "-o", "run", "--model", "oracle"], "unknown model 'oracle'"),

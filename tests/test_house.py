@@ -13,7 +13,9 @@ ROOT = Path(kgnn.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # ground: below all rooms; face: the short names on top of them, for users alone
-GROUND = ("cache", "errors", "expression", "files", "names", "parts", "progress", "threads", "version")
+GROUND = (
+    "cache", "durable", "errors", "expression", "files", "folders", "names", "parts", "progress", "schema", "threads", "version",
+)  # fmt: skip
 FACE = ("__init__", "benchmark", "controls", "interactions", "metrics")
 BELOW_NN = ("graph", "data", "ops")
 ALLOWED: dict[str, set[str]] = {

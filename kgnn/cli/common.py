@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from kgnn.errors import InputError
-from kgnn.files import write_json
+from kgnn.files import check_target, write_json
+from kgnn.folders import check_folder
 
 CONTROL_CODES = re.compile(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
 
@@ -30,7 +32,26 @@ class Console(RichConsole):
 
 console = Console()
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result for programs to this file.")]
+
+def target(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before any work is done."""
+    return None if path is None else check_target(path)
+
+
+def target_folder(kind: str) -> Callable[[Path | None], Path | None]:
+    """Refuse a folder that cannot be written or replaced by one of a kind before any work is done."""
+    return lambda path: None if path is None else check_folder(path, kind)
+
+
+def shared_folder(path: Path) -> Path:
+    """Refuse a folder into which no file can be written before any work is done."""
+    check_target(path / "kgnn")
+    return path
+
+
+Json = Annotated[
+    Path | None, typer.Option("--json", callback=target, help="Write the result for programs to this file.")
+]
 ConditionKey = Annotated[str, typer.Option(help="Column of obs with each cell's condition.")]
 Control = Annotated[
     list[str] | None,

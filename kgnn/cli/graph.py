@@ -9,7 +9,19 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from kgnn.cli.common import ConditionKey, Control, Json, Once, cell, console, new_table, short, write_result
+from kgnn.cli.common import (
+    ConditionKey,
+    Control,
+    Json,
+    Once,
+    cell,
+    console,
+    new_table,
+    short,
+    target,
+    target_folder,
+    write_result,
+)
 from kgnn.files import existing_file, new_file, read_h5ad
 
 graph_app = typer.Typer(help="Build and look at knowledge graphs.", no_args_is_help=True)
@@ -18,7 +30,9 @@ graph_app = typer.Typer(help="Build and look at knowledge graphs.", no_args_is_h
 @graph_app.command("build", cls=Once)
 def graph_build(
     config: Annotated[Path, typer.Argument(help="TOML file that describes the graph.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the graph to.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", callback=target_folder("graph"), help="Folder to write the graph to.")
+    ],
     split: Annotated[
         Path | None, typer.Option(help="Split (JSON): co-expression and markers use its training cells.")
     ] = None,
@@ -56,7 +70,7 @@ def graph_info(
     path: Annotated[Path, typer.Argument(help="Folder of a saved graph.")],
     genes: Annotated[Path | None, typer.Option(help="H5AD: how many of its genes does the graph cover?")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw sources, degrees and overlaps to this PNG, PDF or SVG.")
+        Path | None, typer.Option(callback=target, help="Draw sources, degrees and overlaps to this PNG, PDF or SVG.")
     ] = None,
     json: Json = None,
 ) -> None:

@@ -12,12 +12,12 @@ import typer
 from rich.text import Text
 
 from kgnn.cli.cells import embed, pretrain
-from kgnn.cli.common import Console, Json, Once, console, new_table, write_result
+from kgnn.cli.common import Console, Json, Once, console, new_table, shared_folder, write_result
 from kgnn.cli.compare import ablate, benchmark
 from kgnn.cli.doctor import doctor
 from kgnn.cli.graph import graph_app
 from kgnn.cli.perturbation import evaluate, predict, train
-from kgnn.errors import InputError
+from kgnn.errors import InputError, OutputError
 
 app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cell biology.", no_args_is_help=True)
 app.add_typer(graph_app, name="graph")
@@ -27,9 +27,9 @@ for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed, do
 
 @app.command(cls=Once)
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for graph, model, predictions, figure.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", callback=shared_folder, help="Folder for graph, model, predictions, figure.")
+    ] = Path("demo"),
     seed: int = 0,
     json: Json = None,
 ) -> None:
@@ -56,7 +56,7 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; an unusable input ends it with one line on stderr and exit status 1."""
+    """Run the command line; one line on stderr says what is wrong: exit status 1 for an input, 2 for a target."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal's encoding lacks ends no command
@@ -72,4 +72,4 @@ def main() -> None:
             app()
         except InputError as error:
             errors.print(Text("error:", "red"), str(error), highlight=False, soft_wrap=True)
-            sys.exit(1)
+            sys.exit(2 if isinstance(error, OutputError) else 1)

@@ -16,6 +16,8 @@ from kgnn.cli.common import (
     console,
     new_table,
     say_coverage,
+    target,
+    target_folder,
     write_result,
 )
 from kgnn.cli.runs import Start, run, stoppable
@@ -28,7 +30,10 @@ def train(
     data: Annotated[
         Path | None, typer.Argument(help="Perturbation screen, H5AD, log-normalised; or a table of effects.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model and its split.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", callback=target_folder("model"), help="Folder for the model and its split."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the unfinished training of this folder; takes no other options.")
     ] = None,
@@ -127,7 +132,9 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
     conditions: Annotated[list[str] | None, typer.Argument(help="Such as KLF1 KLF1+MAP2K6.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="H5AD to write.")] = Path("predictions.h5ad"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=target, help="H5AD to write.")] = Path(
+        "predictions.h5ad"
+    ),
     split: Annotated[Path | None, typer.Option(help="Predict the test conditions of this split.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells a condition instead of its mean.")] = None,
     encoder: Annotated[
@@ -173,7 +180,7 @@ def evaluate(
     crossed: Annotated[
         bool, typer.Option(help="A model: fit four times more, on halves of the control cells; see docs/evaluation.md.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, one row a condition.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", callback=target, help="CSV, one row a condition.")] = None,
     condition_key: ConditionKey = "condition",
     control: Control = None,
     group_key: GroupKey = None,

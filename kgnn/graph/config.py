@@ -14,12 +14,13 @@ from typing import Any
 from kgnn.cache import cache_folder
 from kgnn.errors import InputError
 from kgnn.files import existing_file, read_h5ad
+from kgnn.folders import check_folder
 from kgnn.graph import sources
 from kgnn.graph.description import FILES, FROM_CELLS, KINDS, SOURCE_KEYS, read_toml, root_of
 from kgnn.graph.identifiers import GeneNames
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.orthologs import Orthologs, join_species
-from kgnn.graph.storage import FORMAT_VERSION, read_manifest
+from kgnn.graph.storage import FORMAT_VERSION, KIND, read_manifest
 from kgnn.version import __version__
 
 log = logging.getLogger(__name__)
@@ -74,10 +75,12 @@ def build(
     """
     path = existing_file(config)
     settings = read_toml(path)
+    if out is not None:
+        check_folder(out, KIND)
     inputs = _inputs(path, settings, cells_key)
     key = _digest(inputs)
-    if out is not None and _built(Path(out)) == key:
-        return KnowledgeGraph.load(out)
+    if out is not None and (found := _built(Path(out), key)) is not None:
+        return found
     if "join" in settings:
         graph = _join(path, settings["join"], cells, cells_key, progress)
         _check_unchanged(path, inputs, _inputs(path, settings, cells_key))
@@ -259,8 +262,9 @@ def _hash_of(pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _built(out: Path) -> str | None:
+def _built(out: Path, key: str) -> KnowledgeGraph | None:
+    """The graph of a folder, if it was built of the same."""
     try:
-        return read_manifest(out).get("build")
+        return KnowledgeGraph.load(out) if read_manifest(out).get("build") == key else None
     except InputError:
         return None

@@ -16,7 +16,8 @@ from kgnn.data.screen import perturbed_genes
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
 from kgnn.expression import Scale
-from kgnn.files import as_adata, new_folder
+from kgnn.files import as_adata
+from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
@@ -27,7 +28,7 @@ from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, 
 from kgnn.models.perturbation.reading import read_training, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import make_predictor
-from kgnn.models.storage import CONFIG
+from kgnn.models.storage import KIND
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
 
@@ -272,7 +273,7 @@ class PerturbationModel:
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""
-        with new_folder(path, CONFIG) as folder:
+        with new_folder(path, KIND) as folder:
             self.write(folder)
 
     def write(self, folder: Path) -> None:
