@@ -14,7 +14,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # ground: below all rooms; face: the short names on top of them, for users alone
 GROUND = (
-    "cache", "durable", "errors", "expression", "files", "folders", "names", "parts", "progress", "schema", "threads", "version",
+    "cache", "durable", "errors", "expression", "files", "folders", "names", "parts", "progress", "schema", "threads",
+    "version",
 )  # fmt: skip
 FACE = ("__init__", "benchmark", "controls", "interactions", "metrics")
 BELOW_NN = ("graph", "data", "ops")
