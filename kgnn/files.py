@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,14 +30,14 @@ def existing_file(path: str | Path) -> Path:
     """Return `path` as a `Path`; raise `InputError` when it is no path, missing, a folder or empty."""
     path = as_path(path)
     try:
-        there = path.exists()
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file; check the path") from None
     except OSError as error:  # a name too long, a folder that may not be searched
         raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
-    if not there:
-        raise InputError(f"{path}: no such file; check the path")
-    if path.is_dir():
+    if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{path}: is a folder where a file was expected")
-    if path.stat().st_size == 0:
+    if found.st_size == 0:
         raise InputError(f"{path}: the file is empty; download or export it again")
     return path
 
@@ -114,6 +115,8 @@ def read_json(path: str | Path) -> Any:
     path = existing_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:  # a folder replaced meanwhile
+        raise InputError(f"{path}: {error.strerror}; check the path") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -76,6 +76,14 @@ def _files_in(folder: Path) -> set[str]:
 
 def others(folder: Path) -> list[str]:
     """Names of the files in a folder that kgnn did not write: no list has them, no unfinished training either."""
+    for _ in range(TRIES):
+        version, found = _version(folder), _others(folder)
+        if not found or _version(folder) == version:
+            break  # else it was replaced between its list and its files
+    return found
+
+
+def _others(folder: Path) -> list[str]:
     own: set[str] = set()
     for file, told_by in ((LIST, lambda found: {LIST, *found["files"]}), (TRAINING, lambda found: {TRAINING})):
         try:
@@ -108,13 +116,31 @@ def check_folder(path: str | Path, kind: str) -> Path:
                 f"{path}: the folder holds other files ({shown}), which kgnn did not write as they are; give a new or "
                 "an empty folder, or move them away"
             )
-        there = read_sealed(real / LIST).get("kind") if (real / LIST).is_file() else kind
-        if there != kind:
+        there = _kind_of(real)
+        if there not in (None, kind):
             raise OutputError(f"{path}: holds a {there}, which a {kind} does not replace; give another folder")
-        if real.is_dir() and not os.access(real, os.W_OK | os.X_OK):
+        if _is_protected(real):
             raise OutputError(f"{path}: this folder is write-protected; give another, or change its mode")
         check_place(real)
     return path
+
+
+def _is_protected(folder: Path) -> bool:
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not os.access(".", os.W_OK | os.X_OK, dir_fd=opened)
+    finally:
+        os.close(opened)
+
+
+def _kind_of(folder: Path) -> str | None:
+    try:
+        return read_sealed(folder / LIST).get("kind")
+    except InputError:
+        return None
 
 
 @contextmanager
@@ -152,8 +178,10 @@ def _settle(place: Path) -> None:
     for version in place.glob("*/*"):
         path = place.parent / version.name
         if version.parent.name != NEW and not path.exists():
-            version.rename(path)
-        elif (version / LIST).is_file() and path.is_dir():
+            with suppress(OSError):  # another one took the name just now
+                version.rename(path)
+                continue
+        if (version / LIST).is_file() and path.is_dir():
             for name in others(version):
                 kept = path / name if not (path / name).exists() else path / f"{name}.kept"
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -172,14 +200,14 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
     for turn in range(TRIES):
         failure = None
         try:
-            listed = _list_of(path, kind)
+            version, listed = _version(path), _list_of(path, kind)
         except InputError:
             if turn == TRIES - 1 or not _recovers(path):
                 raise
             continue
         try:
             _check_files(path, listed["files"])
-            return _if_same(path, kind, listed, read(path))
+            return _if_same(path, version, read(path))
         except _Replaced:
             continue
         except InputError as error:
@@ -191,7 +219,7 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
             )
             failure.__cause__ = error
         try:
-            _if_same(path, kind, listed, None)
+            _if_same(path, version, None)
         except _Replaced:
             continue
         raise failure
@@ -202,13 +230,19 @@ class _Replaced(Exception):
     """The folder is another one than a moment ago."""
 
 
-def _if_same(path: Path, kind: str, listed: dict[str, Any], value: T) -> T:
+def _if_same(path: Path, version: tuple[int, ...], value: T) -> T:
+    if _version(path) != version:
+        raise _Replaced
+    return value
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What tells one writing of a folder from the next, of equal files too: A, B and A again are three."""
     try:
-        if _list_of(path, kind) == listed:
-            return value
-    except InputError:
-        pass
-    raise _Replaced
+        found = (path / LIST).stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _recovers(path: Path) -> bool:

@@ -10,7 +10,7 @@ import torch
 from kgnn.errors import InputError
 from kgnn.folders import read_folder
 from kgnn.graph.coverage import Coverage
-from kgnn.models.cells.fitted import CellOptions, FittedCells
+from kgnn.models.cells.fitted import KINDS, CellOptions, FittedCells
 from kgnn.models.cells.labels import Above, Labels
 from kgnn.models.storage import CONFIG, KIND, load_arrays, load_config, load_graph, load_weights, write_model
 from kgnn.nn.cells import LabelTree
@@ -75,8 +75,8 @@ def _read(path: Path) -> FittedCells:
     chosen = arrays.pop("chosen", np.array([]))
     if chosen.dtype != np.int64 or chosen.ndim != 1 or not np.isin(chosen, np.arange(len(genes))).all():
         raise InputError(f"{path}: gene tokens of other genes than the model's; save the model again")
-    if set(labels) != set(options.classes) or not genes.is_unique:
-        raise InputError(f"{where}: other classes than the labels', or a gene twice; save the model again")
+    if set(labels) != set(options.classes) or not genes.is_unique or config["kind"] not in KINDS:
+        raise InputError(f"{where}: classes without labels, a gene twice, or unknown values; save the model again")
     tables = {name: torch.zeros(len(genes), width) for name, width in config["knowledge"].items()}
     position = torch.zeros(len(genes)) if config["positions"] else None
     parts = config["kind"], labels, config["species"], torch.from_numpy(chosen), tables, position
