@@ -141,4 +141,6 @@ def multiply(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
 def check_even(channels: int, name: str) -> None:
     """Refuse states that cannot be halves of complex numbers."""
     if channels % 2:
-        raise InputError(f"decoder {name!r} takes pairs of channels as complex numbers: {channels} is odd, make it even")
+        raise InputError(
+            f"decoder {name!r} takes pairs of channels as complex numbers: {channels} is odd, make it even"
+        )

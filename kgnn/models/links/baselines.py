@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from scipy import sparse
 
@@ -17,26 +19,28 @@ def baselines(learned: Triples) -> dict[str, Scorer]:
     """
     near = neighbours(learned)
     degree = np.bincount(np.concatenate([learned.source, learned.target]), minlength=learned.n_nodes)
-    weight = 1 / np.log(np.maximum(near.getnnz(1), 2))
+    weighted = sparse.diags_array(1 / np.log(np.maximum(np.diff(near.indptr), 2))) @ near
     asked = learned.questions
     often = np.repeat(asked.question, np.diff(asked.offsets))
 
+    @cache
+    def frequency(question: int) -> np.ndarray:
+        return np.bincount(asked.answer[often == question], minlength=learned.n_nodes)[learned.candidates(question)]
+
+    @cache
+    def towards(kind: str) -> sparse.csr_array:
+        return weighted[:, learned.start[kind] : learned.start[kind] + learned.sizes[kind]]
+
     def by_degree(question: int, nodes: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(degree[learned.candidates(question)], (len(nodes), _n(learned, question)))
+        return np.tile(degree[learned.candidates(question)], (len(nodes), 1))
 
     def by_frequency(question: int, nodes: np.ndarray) -> np.ndarray:
-        count = np.bincount(asked.answer[often == question], minlength=learned.n_nodes)
-        return np.broadcast_to(count[learned.candidates(question)], (len(nodes), _n(learned, question)))
+        return np.tile(frequency(question), (len(nodes), 1))
 
     def by_common(question: int, nodes: np.ndarray) -> np.ndarray:
-        shared = near[nodes] @ sparse.diags_array(weight) @ near
-        return shared[:, learned.candidates(question)].toarray()
+        return (near[nodes] @ towards(learned.asked(question))).toarray()
 
     return {"degree": by_degree, "frequency": by_frequency, "adamic_adar": by_common}
-
-
-def _n(learned: Triples, question: int) -> int:
-    return learned.sizes[learned.asked(question)]
 
 
 def neighbours(learned: Triples) -> sparse.csr_array:
