@@ -1,4 +1,4 @@
-"""Splits of a graph's edges into those to learn from and those held out, and what of the first gives the second away."""
+"""Splits of a graph's edges into those to learn from and those held out; which of the first give the second away."""
 
 from __future__ import annotations
 

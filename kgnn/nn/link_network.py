@@ -49,8 +49,8 @@ class LinkNetwork(nn.Module):
             shape = list(found[kind].shape) if isinstance(found, dict) and kind in found else "nothing"
             if shape != [number, self.channels]:
                 raise InputError(
-                    f"{type(self.encoder).__name__} returned {shape} for {kind} nodes; it must return a dict, node type "
-                    f"→ [nodes, channels] = [{number}, {self.channels}]"
+                    f"{type(self.encoder).__name__} returned {shape} for {kind} nodes; it must return a dict, node "
+                    f"type → [nodes, channels] = [{number}, {self.channels}]"
                 )
         return torch.cat([found[kind] for kind in self.sizes])
 

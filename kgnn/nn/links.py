@@ -23,7 +23,7 @@ class DistMult(nn.Module):
 
     def __init__(self, n_relations: int, channels: int) -> None:
         super().__init__()
-        self.relations = nn.Parameter(torch.randn(n_relations, channels))
+        self.relations = nn.Parameter(torch.randn(n_relations, channels) / channels**0.5)
 
     def towards_target(self, source: Tensor, relation: Tensor) -> Tensor:
         """Move sources [..., channels] along the relations [...]: what their targets should be like."""
@@ -34,7 +34,7 @@ class DistMult(nn.Module):
         return target * self.relations[relation]
 
     def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """Score [queries, n] of moved states [queries, channels] with candidates [n, channels] or [queries, n, channels]."""
+        """Score moved states [queries, channels] with candidates, [n, channels] or [queries, n, channels]: [queries, n]."""
         return dot(query, candidates)
 
 
@@ -48,7 +48,7 @@ class ComplEx(nn.Module):
     def __init__(self, n_relations: int, channels: int) -> None:
         super().__init__()
         check_even(channels, "complex")
-        self.relations = nn.Parameter(torch.randn(n_relations, channels))
+        self.relations = nn.Parameter(torch.randn(n_relations, channels) / channels**0.5)
 
     def towards_target(self, source: Tensor, relation: Tensor) -> Tensor:
         """See `DistMult`: h r."""
@@ -100,7 +100,7 @@ class TransE(nn.Module):
 
     def __init__(self, n_relations: int, channels: int) -> None:
         super().__init__()
-        self.relations = nn.Parameter(torch.randn(n_relations, channels))
+        self.relations = nn.Parameter(torch.randn(n_relations, channels) / channels**0.5)
 
     def towards_target(self, source: Tensor, relation: Tensor) -> Tensor:
         """See `DistMult`: h + r."""

@@ -51,13 +51,13 @@ class LinkModel:
 
     Args:
         kg: the graph.
-        decoder: how an edge is scored, see `kgnn.nn.links`: `complex`, `distmult`, `rotate`, `transe`, or a class called
-            with the number of relations and channels, or an instance.
-        encoder: None, an embedding a node; or what maps a `kgnn.nn.TypedGraph` of the training edges to a dict, node type
-            → [nodes, channels]: a module, or a class called with that graph and `channels`.
+        decoder: how an edge is scored, see `kgnn.nn.links`: `complex`, `distmult`, `rotate`, `transe`, or a class
+            called with the number of relations and channels, or an instance.
+        encoder: None, an embedding a node; or what maps a `kgnn.nn.TypedGraph` of the training edges to a dict, node
+            type → [nodes, channels]: a module, or a class called with that graph and `channels`.
         channels: of a node's state (for complex numbers, real and imaginary parts together).
-        inverses: each relation gets an inverse of its own to ask for sources by (Lacroix et al., ICML 2018), which about
-            doubles its numbers; else sources are asked for against the relation.
+        inverses: each relation gets an inverse of its own to ask for sources by (Lacroix et al., ICML 2018), which
+            doubles their number; else sources are asked for against the relation.
         negatives: what an edge's end competes with in training. `all`: all nodes of the type (1-vs-all; a question is
             scored once for all its answers). `uniform`, `bernoulli`, `degree`: `n_negatives` drawn for each edge, see
             `kgnn.models.links.negatives.Sampler`.
@@ -82,7 +82,7 @@ class LinkModel:
         inverses: bool = True,
         negatives: str = "all",
         n_negatives: int = 64,
-        dropout: float = 0.0,
+        dropout: float = 0.2,
     ) -> None:
         expect(kg, KnowledgeGraph, "kg")
         if negatives not in NEGATIVES:

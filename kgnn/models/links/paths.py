@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,7 @@ def explain(links: FittedLinks, source: Any, relation: Any, target: Any, *, n_pa
     for heavy, nodes in found:
         if len(rows) == n_paths:
             break
-        steps = [
-            _step(links, a, b, asked if (a, b) == (start, end) else -1) for a, b in zip(nodes, nodes[1:], strict=False)
-        ]
+        steps = [_step(links, a, b, asked if (a, b) == (start, end) else -1) for a, b in pairwise(nodes)]
         if all(steps):
             text = str(names[nodes[0]]) + "".join(
                 f" {step} {names[node]}" for step, node in zip(steps, nodes[1:], strict=True)

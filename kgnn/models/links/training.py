@@ -17,7 +17,6 @@ from kgnn.models.links.triples import Triples
 from kgnn.nn.link_network import LinkNetwork
 
 logger = logging.getLogger("kgnn")
-NEVER = -1e9  # the score of what is no negative; an infinite one has no gradient where all answers are true
 
 
 class Recipe(NamedTuple):
@@ -37,9 +36,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Train the network in place; with `score` (larger is better, once an epoch) leave the weights of the best epoch.
 
-    The loss of an edge is −log of the softmax of its end among the negatives, both ends asked for; other true answers
-    are no negatives. In the softmax a negative weighs by its own score, as in self-adversarial sampling (Sun et al.,
-    ICLR 2019). An interrupt ends training after the best epoch so far.
+    The loss of an edge is −log of the softmax of its end among itself and the negatives, both ends asked for. In the
+    softmax a negative weighs by its own score, as in self-adversarial sampling (Sun et al., ICLR 2019). An interrupt ends training after the best epoch so far.
 
     Returns:
         A record an epoch: `loss`, and `mrr` where there is a score.
@@ -131,13 +129,7 @@ def _loss(
     states = network.states()
     if sampler is None:
         scores = network(states, question, node, states[where])
-        place = row, answer - where.start
-        rest = scores.index_put(place, torch.tensor(NEVER)).logsumexp(1)[row]
-        true = scores[place]
-        return (torch.logaddexp(rest, true) - true).sum()
-    drawn, known = sampler(rows, rng)
-    candidates = torch.cat([answer.unsqueeze(1), torch.from_numpy(drawn)], 1)
-    scores = network(states, question, node, states[candidates])
-    scores = scores.masked_fill(torch.from_numpy(np.pad(known, ((0, 0), (1, 0)))), NEVER)
-    weight = torch.from_numpy(sampler.weight).float()[question]
-    return (weight * (scores.logsumexp(1) - scores[:, 0])).sum()
+        return (scores.logsumexp(1)[row] - scores[row, answer - where.start]).sum()
+    drawn = torch.from_numpy(sampler(asked.question[rows], rng))
+    scores = network(states, question, node, states[torch.cat([answer.unsqueeze(1), drawn], 1)])
+    return (sampler.weight[question] * (scores.logsumexp(1) - scores[:, 0])).sum()
