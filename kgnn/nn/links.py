@@ -34,7 +34,7 @@ class DistMult(nn.Module):
         return target * self.relations[relation]
 
     def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """Score moved states [queries, channels] with candidates, [n, channels] or [queries, n, channels]: [queries, n]."""
+        """Score moved states [queries, channels] with candidates [n, channels] or [queries, n, channels]."""
         return dot(query, candidates)
 
 

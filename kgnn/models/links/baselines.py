@@ -20,12 +20,11 @@ def baselines(learned: Triples) -> dict[str, Scorer]:
     near = neighbours(learned)
     degree = np.bincount(np.concatenate([learned.source, learned.target]), minlength=learned.n_nodes)
     weighted = sparse.diags_array(1 / np.log(np.maximum(np.diff(near.indptr), 2))) @ near
-    asked = learned.questions
-    often = np.repeat(asked.question, np.diff(asked.offsets))
 
     @cache
     def frequency(question: int) -> np.ndarray:
-        return np.bincount(asked.answer[often == question], minlength=learned.n_nodes)[learned.candidates(question)]
+        count = np.bincount(learned.questions.all_answers(question), minlength=learned.n_nodes)
+        return count[learned.candidates(question)]
 
     @cache
     def towards(kind: str) -> sparse.csr_array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from collections.abc import Callable
 from functools import partial, wraps
@@ -59,8 +58,8 @@ class LinkModel:
         inverses: each relation gets an inverse of its own to ask for sources by (Lacroix et al., ICML 2018), which
             doubles their number; else sources are asked for against the relation.
         negatives: what an edge's end competes with in training. `all`: all nodes of the type (1-vs-all; a question is
-            scored once for all its answers). `uniform`, `bernoulli`, `degree`: `n_negatives` drawn for each edge, see
-            `kgnn.models.links.negatives.Sampler`.
+            scored once for all its answers). `uniform`, `bernoulli`, `degree`: `n_negatives` drawn for a batch of one
+            relation and end, see `kgnn.models.links.negatives.Sampler`; quicker in graphs of many thousand nodes.
         dropout: share of a state's channels that are left out in a training step.
 
     Attributes set by `fit`: `fitted_` (states, decoder, the graph learned from), `history_` (a record an epoch).
@@ -81,7 +80,7 @@ class LinkModel:
         channels: int = 64,
         inverses: bool = True,
         negatives: str = "all",
-        n_negatives: int = 64,
+        n_negatives: int = 256,
         dropout: float = 0.2,
     ) -> None:
         expect(kg, KnowledgeGraph, "kg")
@@ -147,8 +146,8 @@ class LinkModel:
         if self.encoder is None:
             return LinkNetwork(learned.sizes, n, self.channels, made, self.inverses, dropout=self.dropout)
         typed = typed_graph(graph, graph.tables.nodes.get("gene", pd.DataFrame()).index, pd.Index([], dtype=object))
-        encoder = copy.deepcopy(resolve(self.encoder, {}, "encoder"))
-        if inspect.isclass(encoder) or not isinstance(encoder, nn.Module):
+        encoder: Any = copy.deepcopy(resolve(self.encoder, {}, "encoder"))
+        if not isinstance(encoder, nn.Module):
             check_call(encoder, typed, channels=self.channels)
             encoder = encoder(typed, channels=self.channels)
         parts = learned.sizes, n, self.channels, made, self.inverses, encoder, typed

@@ -41,7 +41,7 @@ def explain(links: FittedLinks, source: Any, relation: Any, target: Any, *, n_pa
     found = [(float(np.prod(weight[list(nodes[1:-1])])), nodes) for nodes in _walks(near, start, end)]
     found.sort(key=lambda row: (-row[0], len(row[1]), row[1]))
     names = np.concatenate([table.index.to_numpy() for table in links.graph.tables.nodes.values()])
-    rows = []
+    rows: list[tuple[str, int, float]] = []
     for heavy, nodes in found:
         if len(rows) == n_paths:
             break

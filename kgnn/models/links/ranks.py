@@ -65,10 +65,9 @@ def matched(held: Triples, learned: Triples, n: int, seed: int) -> np.ndarray:
     asked, seen = held.questions, learned.questions
     counts = np.diff(asked.offsets)
     drawn = np.zeros((len(asked.answer), n), np.int64)
-    first = np.searchsorted(seen.question, np.arange(2 * len(held.relations) + 1))
     each = np.repeat(asked.question, counts)
     for question in np.unique(each):
-        pool = seen.answer[seen.offsets[first[question]] : seen.offsets[first[question + 1]]]
+        pool = seen.all_answers(question)
         rows = np.flatnonzero(each == question)
         if not len(pool):
             raise InputError(f"no edge of {held.relations[question % len(held.relations)]} to learn from")

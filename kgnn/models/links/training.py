@@ -23,12 +23,21 @@ class Recipe(NamedTuple):
     """How to train; see `LinkModel.fit`."""
 
     negatives: str = "all"
-    n_negatives: int = 64
+    n_negatives: int = 256
     max_epochs: int = 100
     batch_size: int = 256
     learning_rate: float = 0.01
     patience: int | None = 10
     seed: int = 0
+
+
+class Batch(NamedTuple):
+    """Questions [batch], the nodes they ask of [batch], their answers' row in the batch and node [answers]."""
+
+    question: Tensor
+    node: Tensor
+    row: Tensor
+    answer: Tensor
 
 
 def train(
@@ -37,7 +46,8 @@ def train(
     """Train the network in place; with `score` (larger is better, once an epoch) leave the weights of the best epoch.
 
     The loss of an edge is −log of the softmax of its end among itself and the negatives, both ends asked for. In the
-    softmax a negative weighs by its own score, as in self-adversarial sampling (Sun et al., ICLR 2019). An interrupt ends training after the best epoch so far.
+    softmax a negative weighs by its own score, as in self-adversarial sampling (Sun et al., ICLR 2019). An interrupt
+    ends training after the best epoch so far.
 
     Returns:
         A record an epoch: `loss`, and `mrr` where there is a score.
@@ -81,8 +91,8 @@ def _epoch(
 ) -> float:
     network.train()
     total = 0.0
-    for rows, answers in _batches(learned, recipe.batch_size, sampler is None, rng):
-        loss = _loss(network, learned, rows, answers, sampler, rng)
+    for batch in _batches(learned, recipe.batch_size, sampler is None, rng):
+        loss = _loss(network, learned, batch, sampler, rng)
         if not torch.isfinite(loss):
             raise InputError("training diverged (a loss that is no number); try a smaller learning_rate")
         total += float(loss.detach())
@@ -92,44 +102,42 @@ def _epoch(
     return total / max(2 * len(learned), 1)
 
 
-def _batches(
-    learned: Triples, size: int, whole: bool, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Yield questions of which the answers are of one type, in random order, each with (number in batch, answer).
+def _batches(learned: Triples, size: int, whole: bool, rng: np.random.Generator) -> Iterator[Batch]:
+    """Yield all questions in random order.
 
-    whole: each question once with all its answers; else once an answer.
+    whole: each once with all its answers, those of one type of answers together; else once an answer, those that ask
+    the same together.
     """
     asked = learned.questions
     counts = np.diff(asked.offsets)
     row = np.arange(len(counts)) if whole else np.repeat(np.arange(len(counts)), counts)
-    kinds = np.array([list(learned.sizes).index(learned.asked(q)) for q in range(2 * len(learned.relations))])
-    kind = kinds[asked.question[row]]
+    group = asked.question[row]
+    if whole:
+        kinds = list(learned.sizes)
+        group = np.array([kinds.index(learned.asked(number)) for number in range(2 * len(learned.relations))])[group]
     parts = []
-    for number in np.unique(kind):
-        mine = rng.permutation(np.flatnonzero(kind == number))
+    for number in np.unique(group):
+        mine = rng.permutation(np.flatnonzero(group == number))
         parts += np.array_split(mine, -(-len(mine) // size))
     for number in rng.permutation(len(parts)):
         part = parts[number]
-        yield row[part], asked.answers(part) if whole else (np.arange(len(part)), asked.answer[part])
+        which, answer = asked.answers(part) if whole else (np.arange(len(part)), asked.answer[part])
+        yield Batch(*map(torch.from_numpy, (asked.question[row[part]], asked.node[row[part]], which, answer)))
 
 
 def _loss(
-    network: LinkNetwork,
-    learned: Triples,
-    rows: np.ndarray,
-    answers: tuple[np.ndarray, np.ndarray],
-    sampler: Sampler | None,
-    rng: np.random.Generator,
+    network: LinkNetwork, learned: Triples, batch: Batch, sampler: Sampler | None, rng: np.random.Generator
 ) -> Tensor:
     """Summed over the answers."""
-    asked = learned.questions
-    question, node = torch.from_numpy(asked.question[rows]), torch.from_numpy(asked.node[rows])
-    where = learned.candidates(int(asked.question[rows[0]]))
-    row, answer = map(torch.from_numpy, answers)
-    states = network.states()
+    states, first = network.states(), int(batch.question[0])
     if sampler is None:
-        scores = network(states, question, node, states[where])
-        return (scores.logsumexp(1)[row] - scores[row, answer - where.start]).sum()
-    drawn = torch.from_numpy(sampler(asked.question[rows], rng))
-    scores = network(states, question, node, states[torch.cat([answer.unsqueeze(1), drawn], 1)])
-    return (sampler.weight[question] * (scores.logsumexp(1) - scores[:, 0])).sum()
+        where = learned.candidates(first)
+        scores = network(states, batch.question, batch.node, states[where])
+        return (scores.logsumexp(1)[batch.row] - scores[batch.row, batch.answer - where.start]).sum()
+    drawn = sampler(first, rng)
+    moved = network.moved(states, batch.question, batch.node)
+    true = network.decoder.compare(moved, states[batch.answer].unsqueeze(1))  # type: ignore[operator]
+    rivals = network.decoder.compare(moved, states[drawn])  # type: ignore[operator]
+    rivals = rivals.masked_fill(drawn == batch.answer.unsqueeze(1), -torch.inf)
+    every = torch.cat([true, rivals], 1)
+    return float(sampler.weight[first]) * (every.logsumexp(1) - true.squeeze(1)).sum()

@@ -108,6 +108,10 @@ class Questions(NamedTuple):
         place = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts) + self.offsets[rows][which]
         return which, self.answer[place]
 
+    def all_answers(self, question: int) -> np.ndarray:
+        """The answers of all nodes to one question, as often as they are given."""
+        return self.answer[slice(*self.offsets[np.searchsorted(self.question, [question, question + 1])])]
+
     def known(self, question: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The answers to one question for any nodes, those without an answer among them."""
         first, last = np.searchsorted(self.question, [question, question + 1])
