@@ -1,4 +1,4 @@
-"""The command line: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed`."""
+"""The command line: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed | links`"""
 
 import logging
 import sys
@@ -14,12 +14,13 @@ from kgnn.cli.cells import embed, pretrain
 from kgnn.cli.common import Json, Once, console, new_table, write_result
 from kgnn.cli.compare import ablate, benchmark
 from kgnn.cli.graph import graph_app
+from kgnn.cli.links import links
 from kgnn.cli.perturbation import evaluate, predict, train
 from kgnn.errors import InputError
 
 app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cell biology.", no_args_is_help=True)
 app.add_typer(graph_app, name="graph")
-for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed):
+for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed, links):
     app.command(cls=Once)(command)
 
 
