@@ -54,9 +54,8 @@ class LinkNetwork(nn.Module):
                 )
         return torch.cat([found[kind] for kind in self.sizes])
 
-    def moved(self, states: Tensor, question: Tensor, node: Tensor) -> Tensor:
-        """[questions, channels], what the answers should be like."""
-        known = states[node]
+    def moved(self, known: Tensor, question: Tensor) -> Tensor:
+        """What the answers should be like, [questions, channels], of the known nodes' states, of the same shape."""
         if self.inverses:
             return self.dropout(self.decoder.towards_target(known, question))  # type: ignore[operator]
         forward = (question < self.n_relations).unsqueeze(-1)
@@ -67,4 +66,4 @@ class LinkNetwork(nn.Module):
 
     def forward(self, states: Tensor, question: Tensor, node: Tensor, candidates: Tensor) -> Tensor:
         """Scores [questions, n] of candidates' states, [n, channels] or [questions, n, channels]."""
-        return self.decoder.compare(self.moved(states, question, node), candidates)  # type: ignore[operator]
+        return self.decoder.compare(self.moved(states[node], question), candidates)  # type: ignore[operator]

@@ -135,9 +135,11 @@ def _loss(
         scores = network(states, batch.question, batch.node, states[where])
         return (scores.logsumexp(1)[batch.row] - scores[batch.row, batch.answer - where.start]).sum()
     drawn = sampler(first, rng)
-    moved = network.moved(states, batch.question, batch.node)
-    true = network.decoder.compare(moved, states[batch.answer].unsqueeze(1))  # type: ignore[operator]
-    rivals = network.decoder.compare(moved, states[drawn])  # type: ignore[operator]
+    places = torch.cat([batch.node, batch.answer, drawn])  # looked up at once: each time costs a gradient of all states
+    nodes, answers, others = states[places].split([len(batch.node), len(batch.answer), len(drawn)])
+    moved = network.moved(nodes, batch.question)
+    true = network.decoder.compare(moved, answers.unsqueeze(1))  # type: ignore[operator]
+    rivals = network.decoder.compare(moved, others)  # type: ignore[operator]
     rivals = rivals.masked_fill(drawn == batch.answer.unsqueeze(1), -torch.inf)
     every = torch.cat([true, rivals], 1)
     return float(sampler.weight[first]) * (every.logsumexp(1) - true.squeeze(1)).sum()
