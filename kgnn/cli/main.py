@@ -1,4 +1,4 @@
-"""Commands: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed | doctor`."""
+"""Commands: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed | links | doctor`."""
 
 import logging
 import sys
@@ -16,12 +16,13 @@ from kgnn.cli.common import Console, Json, Once, console, new_table, shared_fold
 from kgnn.cli.compare import ablate, benchmark
 from kgnn.cli.doctor import doctor
 from kgnn.cli.graph import graph_app
+from kgnn.cli.links import links
 from kgnn.cli.perturbation import evaluate, predict, train
 from kgnn.errors import InputError, OutputError
 
 app = typer.Typer(help="Graph neural networks on knowledge graphs for single-cell biology.", no_args_is_help=True)
 app.add_typer(graph_app, name="graph")
-for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed, doctor):
+for command in (train, predict, evaluate, benchmark, ablate, pretrain, embed, links, doctor):
     app.command(cls=Once)(command)
 
 

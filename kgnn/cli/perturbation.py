@@ -148,7 +148,7 @@ def predict(
 ) -> None:
     """Predict conditions with a saved model."""
     from kgnn.data import load_split
-    from kgnn.models import CellModel, load_model
+    from kgnn.models import CellModel, LinkModel, load_model
     from kgnn.models.factory import line_of
 
     parts = load_split(split) if split else {"test": []}
@@ -158,6 +158,8 @@ def predict(
     loaded = load_model(model, encoder=encoder)
     if isinstance(loaded, CellModel):
         raise InputError(f"{model}: holds a cell model, which predicts no perturbations; use kgnn embed")
+    if isinstance(loaded, LinkModel):
+        raise InputError(f"{model}: holds a model of links, which predicts no perturbations; see kgnn links --help")
     given = line_of(loaded, parts) if line is None else {"line": line}
     prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed, **given)
     with new_file(out) as file:

@@ -18,6 +18,7 @@ from kgnn.errors import InputError
 from kgnn.folders import read_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.cells.model import CellModel
+from kgnn.models.links.model import LinkModel
 from kgnn.models.perturbation.model import PerturbationModel
 from kgnn.models.perturbation.origin import cells_of
 from kgnn.models.perturbation.predictor import Predictor, as_prediction
@@ -94,7 +95,7 @@ def make_model(model: Any, kg: KnowledgeGraph | None = None, **options: Any) -> 
     return OwnModel(found, kg, **options)
 
 
-def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | CellModel:
+def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | CellModel | LinkModel:
     """Read a saved model of any kind.
 
     Args:
@@ -104,6 +105,8 @@ def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | 
         InputError: a missing, foreign or damaged folder.
     """
     kind = read_folder(path, KIND, load_config)["model"]
+    if kind == "links":
+        return LinkModel.load(path)
     return CellModel.load(path) if kind == "cell" else PerturbationModel.load(path, encoder=encoder)
 
 

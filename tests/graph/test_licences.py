@@ -43,7 +43,7 @@ def test_a_folder_whose_licences_are_no_texts_is_refused(kg, tmp_path):
     path = tmp_path / "kg/manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"provenance": ["CORUM"]}))
     sealed_again(tmp_path / "kg")
-    with pytest.raises(InputError, match="manifest.json: provenance is"):
+    with pytest.raises(InputError, match=r"manifest\.json: provenance is"):
         KnowledgeGraph.load(tmp_path / "kg")
 
 
