@@ -36,8 +36,10 @@ def links(
     json: Json = None,
 ) -> None:
     """Learn a graph's nodes and relations, score held-out edges, predict missing ones into OUT/predictions.csv."""
+    from kgnn.folders import seal
     from kgnn.graph import KnowledgeGraph, split_edges
     from kgnn.models import LinkModel
+    from kgnn.models.storage import KIND
 
     if (source is None) != (predict is None):
         raise InputError("--predict and --source go together: a relation, and the nodes to predict targets of")
@@ -60,6 +62,7 @@ def links(
         found = model.predict(asked, source=source, k=k)
         with new_file(out / "predictions.csv") as file:
             found.to_csv(file, index=False)
+        seal(out, KIND)
         result["predictions"] = found.to_dict("records")
     console.print(f"{len(model.history_)} epochs; model in {out}")
     write_result(json, result)

@@ -1,4 +1,4 @@
-"""Commands: `kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed | links | doctor`."""
+"""`kgnn demo | graph | train | predict | evaluate | benchmark | ablate | pretrain | embed | links | doctor`."""
 
 import logging
 import sys

@@ -68,7 +68,7 @@ def test_a_scrambled_graph_teaches_nothing_of_it(split):
     other = EdgeSplit(split.train.rewire(seed=0), *split[1:])
     with pytest.warns(DataWarning, match="by duplicate edges of gene–regulates–gene"):  # swaps that hit held-out pairs
         scrambled = LinkModel(blocks(), channels=16).fit(other, **QUICK)
-    assert mrr(scrambled.evaluate(other)) < 0.2
+    assert mrr(scrambled.evaluate(other)) < 0.25
 
 
 @pytest.mark.parametrize("options", [{"decoder": "distmult"}, {"decoder": "rotate"}, {"decoder": "transe"}], ids=str)
