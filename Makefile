@@ -56,6 +56,7 @@ bench: install  ## the committed figures; needs the real data, see benchmarks/RE
 	$(BIN)/python -m benchmarks.gears_step
 	$(BIN)/python -m benchmarks.sparse_ops
 	$(BIN)/python -m benchmarks.sparse_ops --growth
+	$(BIN)/python -m benchmarks.hetero_ops
 	$(BIN)/python -m benchmarks.norman_loo
 	$(BIN)/python -m benchmarks.perturbation
 	$(BIN)/python -m benchmarks.score_order
