@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import perturbed_genes
 from kgnn.errors import DataWarning, InputError
 from kgnn.models.baselines.plain import Baseline
 from kgnn.models.perturbation.predictor import Changes, Known, Start, Training

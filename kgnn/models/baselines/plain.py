@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import SEPARATOR, perturbed_genes
 from kgnn.models.perturbation.predictor import Changes, Known, Predictor, Start, Training
 
 
@@ -52,8 +52,8 @@ class Baseline(Predictor):
 
     @property
     def perturbed_(self) -> list[str]:
-        """Genes that are perturbed in some training condition, sorted."""
-        return sorted({gene for name in self.conditions_ for gene in perturbed_genes(name)})
+        """What is perturbed in some training condition, at each dose, sorted."""
+        return sorted({part for name in self.conditions_ for part in name.split(SEPARATOR)})
 
 
 class NoChange(Baseline):
@@ -73,7 +73,7 @@ class Mean(Baseline):
 class Additive(Baseline):
     """The sum of the changes of the singly perturbed genes (Ahlmann-Eltze, Huber, Anders, Nat Methods 2025).
 
-    A gene that was not perturbed alone in training counts with the mean change of those that were (of all
+    A gene that was not perturbed alone (at the same dose) in training counts with the mean change of those that were (of all
     training conditions when none was).
     """
 
@@ -81,7 +81,7 @@ class Additive(Baseline):
         single = [len(perturbed_genes(name)) == 1 for name in self.conditions_]
         singles = dict(zip(np.array(self.conditions_)[single], self.delta_[single], strict=True))
         unseen = self.delta_[single].mean(axis=0) if any(single) else self.delta_.mean(axis=0)
-        return np.sum([singles.get(gene, unseen) for gene in perturbed_genes(condition)], axis=0)
+        return np.sum([singles.get(part, unseen) for part in condition.split(SEPARATOR)], axis=0)
 
 
 class Linear(Baseline):
@@ -133,7 +133,7 @@ class CompositionRidge(Baseline):
         self.weights_ = np.linalg.solve(c.T @ c + self.ridge * np.eye(c.shape[1]), c.T @ residual)
 
     def _compose(self, condition: str) -> np.ndarray:
-        return np.isin(self.perturbed_, perturbed_genes(condition)).astype(float)
+        return np.isin(self.perturbed_, condition.split(SEPARATOR)).astype(float)
 
     def _delta(self, condition: str) -> np.ndarray:
         return len(perturbed_genes(condition)) * self.per_gene_ + self._compose(condition) @ self.weights_

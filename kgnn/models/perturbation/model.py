@@ -11,8 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from torch import nn
 
-from kgnn.data.conditions import ConditionNames
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import ConditionNames, perturbed_genes
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
 from kgnn.expression import Scale

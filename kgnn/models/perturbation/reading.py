@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.conditions import CONTROL, ConditionNames, read_part
 from kgnn.data.effects import is_effects
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.lines import fitting_cells
@@ -105,7 +105,7 @@ def read_types(adata: AnnData, screen: Screen, condition_key: str = "condition",
     unknown: Counter[str] = Counter()
     votes: dict[str, Counter[float]] = defaultdict(Counter)
     for (label, word), number in cells.items():
-        genes, parts = names.parts(label), (word or "").split("+")
+        genes, parts = [read_part(part).name for part in names.parts(label)], (word or "").split("+")
         for gene, part in zip(genes, parts if len(parts) == len(genes) else [word or ""] * len(genes), strict=True):
             value = TYPES.get("".join(letter for letter in part.lower() if letter.isalnum()))
             if value is None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kgnn.data.batches import training_batches
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import perturbed_genes
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.lightning import run_trainer
