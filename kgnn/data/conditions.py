@@ -25,6 +25,10 @@ class Part(NamedTuple):
     name: str
     dose: float | None = None
 
+    @property
+    def gene(self) -> str:
+        return self.name.removeprefix(GENE)
+
     def __str__(self) -> str:
         return self.name if self.dose is None else f"{self.name}{AT}{np.format_float_positional(self.dose, trim='-')}"
 
@@ -47,7 +51,7 @@ def perturbed_genes(condition: str) -> Genes:
     """Return the genes, or other nodes, of a canonical condition name, without doses."""
     if AT not in condition and GENE not in condition:
         return tuple(condition.split(SEPARATOR)) if condition else ()
-    return tuple(part.name.removeprefix(GENE) for part in read_parts(condition))
+    return tuple(part.gene for part in read_parts(condition))
 
 
 class ConditionNames:

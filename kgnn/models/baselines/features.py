@@ -28,7 +28,7 @@ class FeatureBaseline(Baseline):
     [known genes, features], float64.
     """
 
-    uses_graph = True
+    uses_graph, by_dose = True, False
     lacks = "no neighbour in the graph"  # what a gene has that has no features
 
     known_: pd.Index

@@ -52,8 +52,8 @@ class Baseline(Predictor):
 
     @property
     def perturbed_(self) -> list[str]:
-        """What is perturbed in some training condition, at each dose, sorted."""
-        return sorted({part for name in self.conditions_ for part in name.split(SEPARATOR)})
+        """Genes that are perturbed in some training condition, sorted."""
+        return sorted({gene for name in self.conditions_ for gene in perturbed_genes(name)})
 
 
 class NoChange(Baseline):
@@ -73,8 +73,8 @@ class Mean(Baseline):
 class Additive(Baseline):
     """The sum of the changes of the singly perturbed genes (Ahlmann-Eltze, Huber, Anders, Nat Methods 2025).
 
-    A gene that was not perturbed alone (at the same dose) in training counts with the mean change of those that were (of all
-    training conditions when none was).
+    A gene that was not perturbed alone (at the same dose) in training counts with the mean change of those that were
+    (of all training conditions when none was).
     """
 
     def _delta(self, condition: str) -> np.ndarray:
@@ -94,6 +94,7 @@ class Linear(Baseline):
     """
 
     learned = ("embedding", "centre", "map")
+    by_dose = False
     n_components, ridge = 10, 0.1
 
     def _learn(self, data: Training, seed: int) -> None:
@@ -117,7 +118,7 @@ class Linear(Baseline):
 
 
 class CompositionRidge(Baseline):
-    """Ridge regression from which genes are perturbed (0/1) to the change; the strongest plain baseline.
+    """Ridge regression from which genes are perturbed (0/1, a dose a column) to the change; the best plain baseline.
 
     With C [conditions, genes] the 0/1 matrix of perturbed genes and c the mean change that one perturbed gene
     brings, c = Σ Y / Σ C: W = argmin ‖Y − C(1cᵀ + W)‖² + 0.1 ‖W‖². An unseen gene brings c, a double starts at 2c.
@@ -133,7 +134,8 @@ class CompositionRidge(Baseline):
         self.weights_ = np.linalg.solve(c.T @ c + self.ridge * np.eye(c.shape[1]), c.T @ residual)
 
     def _compose(self, condition: str) -> np.ndarray:
-        return np.isin(self.perturbed_, condition.split(SEPARATOR)).astype(float)
+        parts = sorted({part for name in self.conditions_ for part in name.split(SEPARATOR)})
+        return np.isin(parts, condition.split(SEPARATOR)).astype(float)
 
     def _delta(self, condition: str) -> np.ndarray:
         return len(perturbed_genes(condition)) * self.per_gene_ + self._compose(condition) @ self.weights_

@@ -23,7 +23,7 @@ from kgnn.models.perturbation.folder import read_fit, write_fit
 from kgnn.models.perturbation.origin import Origin
 from kgnn.models.perturbation.predictions import check_asked, check_known, read_conditions, to_anndata
 from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable
-from kgnn.models.perturbation.reading import read_training, warn_of_lonely
+from kgnn.models.perturbation.reading import read_training, warn_of_doses, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import make_predictor
 from kgnn.models.storage import CONFIG
@@ -126,10 +126,14 @@ class PerturbationModel:
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
         adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
-        reads = {"types": types, "by_epochs": self.by_epochs, "takes_missing": self._blank.takes_missing}
+        reads = {"types": types, "by_epochs": self.by_epochs} | {
+            option: getattr(self._blank, option) for option in ("takes_missing", "any_node")
+        }
         data, coverage = read_training(adata, split, kg, **reads, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
+        if not self._blank.by_dose:
+            warn_of_doses([*train, *data.validation], name_of(self.encoder))
         predictor = make_predictor(self.encoder, self.options)
         predictor.fit(data, seed=seed, **options)
         start = Start(screen.control_mean)
@@ -192,7 +196,7 @@ class PerturbationModel:
         canonical = read_conditions(conditions, ConditionNames(self.control))
         check_asked(self.scale_, n_cells, control_cells, line)
         if self.uses_graph:
-            check_known(canonical, self.perturbable_)
+            check_known(canonical, self.predictor_.perturbable(self.perturbable_))
         asked, trained = (
             {g for name in names for g in perturbed_genes(name)} for names in (canonical, self.conditions_)
         )
