@@ -32,8 +32,8 @@ class NodeEffects(nn.Module):
         self.encoder, graph = encoder, encoder.graph
         self.dose = DoseCurve(channels, dose)
         self.effect, self.answer, self.by_level = (_mlp(channels) for _ in range(3))
-        nn.init.zeros_(self.effect[-1].weight)  # training begins at no change
-        nn.init.zeros_(self.effect[-1].bias)
+        for parameter in self.effect[-1].parameters():
+            nn.init.zeros_(parameter)  # training begins at no change
         self.pair = nn.Linear(channels, channels, bias=False)
         self.own_answer = nn.Parameter(torch.zeros(graph.n_genes, channels))
         self.own_effect = nn.Parameter(torch.zeros(2))  # α, β

@@ -38,7 +38,8 @@ class Hetero(Trained):
         InputError: an unknown layer, numbers out of range.
     """
 
-    any_node, by_dose = True, True
+    any_node = True
+    optimizer, weight_decay = "adamw", 0.1  # inside the gradient, as Adam has it, decay outweighs small changes
 
     def __init__(
         self,

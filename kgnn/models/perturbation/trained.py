@@ -55,6 +55,8 @@ class Trained(Predictor):
 
     by_epochs = True
     loss: Any = "mse"
+    optimizer: Any = "adam"
+    weight_decay: float = 5e-4
     least_batch: ClassVar[int] = 1
     by_group: ClassVar[bool] = False  # whether training states are those of each cell's own group
 
@@ -87,10 +89,10 @@ class Trained(Predictor):
         batch_size: int = 32,
         conditions_per_batch: int | None = None,
         learning_rate: float = 1e-3,
-        weight_decay: float = 5e-4,
+        weight_decay: float | None = None,
         patience: int = 5,
         loss: Any = None,
-        optimizer: Any = "adam",
+        optimizer: Any = None,
         schedule: Any = "halve",
         callbacks: Iterable[Callback] = (),
         ckpt_path: str | Path | None = None,
@@ -99,6 +101,7 @@ class Trained(Predictor):
         check_number(batch_size, "batch_size", self.least_batch, whole=True)
         check_number(patience, "patience", 1, whole=True)
         check_number(learning_rate, "learning_rate", 0, LARGEST)
+        weight_decay = self.weight_decay if weight_decay is None else weight_decay
         check_number(weight_decay, "weight_decay", 0, LARGEST)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
@@ -114,7 +117,7 @@ class Trained(Predictor):
                 data.conditions,
                 data.validation,
                 loss=loss,
-                optimizer=optimizer,
+                optimizer=self.optimizer if optimizer is None else optimizer,
                 schedule=schedule,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
