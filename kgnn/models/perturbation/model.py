@@ -41,6 +41,7 @@ class PerturbationModel:
         encoder: which model, by name, class, instance or import string `"package.module:Name"`.
             `"kg"`: signals along typed, signed edges and a kernel over conditions from the same graph, solved in closed
             form and trained through their leave-one-out error (`docs/model.md`). Trains in seconds, gives variances.
+            `"hetero"`: message passing over the whole typed graph; nodes of every type are perturbed, at doses.
             `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"txpert_exphormer"`,
             `"transformer"`, `"graph_transformer"`, `"cpa"`, `"presage"`, `"fusion"`: peers (`docs/model.md`); a
             baseline: `"mean"`, `"composition_ridge"`, ….
@@ -49,7 +50,8 @@ class PerturbationModel:
         control: the label or labels of control cells; by default found among the usual ones.
         group_key: column of obs (batch, cell line) within which control cells are paired; for `"kg"` the cell line,
             whose control cells give the state from which a change starts.
-        **options: of the encoder: `strength` of `"kg"`; `channels`, `uncertainty`, `direction_weight`,
+        **options: of the encoder: `strength` of `"kg"`; it, `layer`, `channels`, `layers`, `relation_dropout`,
+            `edge_dropout` of `"hetero"`; `channels`, `uncertainty`, `direction_weight`,
             `uncertainty_weight`, `soft_sign` of `"gears"`; `channels` of its peers; those of one's own class.
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
@@ -172,7 +174,8 @@ class PerturbationModel:
         """Predict expression under conditions, seen or not.
 
         Args:
-            conditions: names such as `KLF1`, `KLF1+MAP2K6`; any number of genes.
+            conditions: names such as `KLF1`, `KLF1+MAP2K6`; any number of genes. With `"hetero"` nodes of other types
+                as well, at doses: `Dabrafenib@0.5`, `drug:Dabrafenib@0.5+KLF1`.
             n_cells: give so many cells a condition instead of the mean, each made of a control cell such that their
                 expected mean is the predicted one and zeros stay zeros or become rarer or more frequent (`CellDrawer`).
             seed: for drawing them.
@@ -189,8 +192,8 @@ class PerturbationModel:
             was made from, by which `evaluate` finds held-out ones.
 
         Raises:
-            InputError: a gene that is neither measured nor in the graph nor perturbed in the data; predictions that are
-                not finite.
+            InputError: a gene that is neither measured nor in the graph nor perturbed in the data; a name of two types
+                of nodes; predictions that are not finite.
         """
         self._check_fitted()
         check_number(seed, "seed", 0, whole=True)
