@@ -129,10 +129,8 @@ class PerturbationModel:
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
         adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
-        reads = {"types": types, "by_epochs": self.by_epochs} | {
-            option: getattr(self._blank, option) for option in ("takes_missing", "any_node")
-        }
-        data, coverage = read_training(adata, split, kg, **reads, **self._names)
+        reads = {name: getattr(self._blank, name) for name in ("by_epochs", "takes_missing", "any_node")}
+        data, coverage = read_training(adata, split, kg, types=types, **reads, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
         if not self._blank.by_dose:
