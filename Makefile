@@ -60,6 +60,7 @@ bench: install  ## the committed figures; needs the real data, see benchmarks/RE
 	$(BIN)/python -m benchmarks.norman_loo
 	$(BIN)/python -m benchmarks.perturbation
 	$(BIN)/python -m benchmarks.score_order
+	$(BIN)/python -m benchmarks.doses
 	$(BIN)/python -m benchmarks.graph_build
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench-cells]"
 	$(BIN)/python -m benchmarks.cell_models

@@ -185,7 +185,7 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     fit = {"max_epochs": 10, "batch_size": 64, "conditions_per_batch": 8}
     trained = {"fit": fit, "grid": {"learning_rate": [1e-3, 3e-3], "schedule": ["halve", "constant"]}}
     pooling = ("presage", "fusion")
-    names = ("gears", "txpert", "txpert_exphormer", "transformer", "graph_transformer", "cpa", *pooling)
+    names = ("hetero", "gears", "txpert", "txpert_exphormer", "transformer", "graph_transformer", "cpa", *pooling)
     of_kg = {"type": "kg", "options": {"strength": 1.0}}
     rows = [of_kg | {"name": "kg", "graph": "true"}]
     rows += [of_kg | {"name": f"kg, {graph}", "graph": graph} for graph in ("rewired", "none")]

@@ -144,7 +144,8 @@ class ConditionBatch(NamedTuple):
     nodes [entries]: perturbed gene nodes, conditions one after the other; offsets [conditions + 1]: where each
     condition begins, none perturbed for control; counts [conditions]: cells of each in the batch; strengths [entries]:
     −1 knock-out, between −1 and 0 knock-down, above 0 activation; state [conditions, genes]: mean control expression
-    that the change starts from; graph: the knowledge. The last three may be absent where no network asks for them.
+    that the change starts from; graph: the knowledge; doses [entries], above 0, infinite where none is told. The last
+    four may be absent where no network asks for them.
 
     A network returns the change [conditions, genes], or a pair of it and a log-variance of the same shape.
     """
@@ -155,6 +156,7 @@ class ConditionBatch(NamedTuple):
     strengths: Tensor = None  # type: ignore[assignment]
     state: Tensor = None  # type: ignore[assignment]
     graph: TypedGraph = None  # type: ignore[assignment]
+    doses: Tensor = None  # type: ignore[assignment]
 
     @property
     def condition(self) -> Tensor:

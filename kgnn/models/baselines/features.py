@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import perturbed_genes
 from kgnn.errors import DataWarning, InputError
 from kgnn.models.baselines.plain import Baseline
 from kgnn.models.perturbation.predictor import Changes, Known, Start, Training
@@ -29,7 +29,7 @@ class FeatureBaseline(Baseline):
     [known genes, features], float64.
     """
 
-    uses_graph = True
+    uses_graph, by_dose = True, False
     lacks = "no neighbour in the graph"  # what a gene has that has no features
 
     known_: pd.Index

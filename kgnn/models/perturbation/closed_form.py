@@ -45,7 +45,7 @@ class ClosedForm(Predictor):
             one a gene; None: as `obs["perturbation_type"]` says, a knock-out where it says nothing.
     """
 
-    takes_missing = True
+    takes_missing, by_dose = True, False
     network: KnowledgeNetwork
     lines: list[str]
 

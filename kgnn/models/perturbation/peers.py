@@ -25,6 +25,7 @@ INCOMING = 20  # heaviest edges into a gene that TxPert keeps
 class Peer(Trained):
     """One of `kgnn.nn.peers`."""
 
+    by_dose = False
     design: ClassVar[type[peers.CPA] | type[peers.Transformer]]
 
     def __init__(self, *, channels: int = 64) -> None:
@@ -52,6 +53,7 @@ class TxPert(Trained):
     """
 
     least_batch, by_group = 2, True  # batch norm; controls of the same batch
+    by_dose = False
 
     def __init__(self, *, channels: int = 128, basal: bool = True) -> None:
         super().__init__(None, strength=-1.0)
@@ -76,6 +78,7 @@ class Pooled(Trained):
     """One of `kgnn.nn.pooling` over `source_vectors`, which are saved with the weights."""
 
     alone = "they all get one and the same answer"
+    by_dose = False
     design: ClassVar[type[PRESAGE] | type[Fusion]]
 
     def __init__(self, channels: int) -> None:

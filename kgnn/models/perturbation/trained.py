@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kgnn.data.batches import training_batches
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import Part, read_parts
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.lightning import run_trainer
@@ -55,11 +55,14 @@ class Trained(Predictor):
 
     by_epochs = True
     loss: Any = "mse"
+    optimizer: Any = "adam"
+    weight_decay: float = 5e-4
     least_batch: ClassVar[int] = 1
     by_group: ClassVar[bool] = False  # whether training states are those of each cell's own group
 
     network: nn.Module
     typed: TypedGraph
+    conditions: Sequence[str] = ()  # of training and validation, where it is fitted
 
     def __init__(self, encoder: Any, *, strength: Strength | None = None, **options: Any) -> None:
         self.encoder, self.options, self.asks_strength = encoder, options, strength is None
@@ -86,10 +89,10 @@ class Trained(Predictor):
         batch_size: int = 32,
         conditions_per_batch: int | None = None,
         learning_rate: float = 1e-3,
-        weight_decay: float = 5e-4,
+        weight_decay: float | None = None,
         patience: int = 5,
         loss: Any = None,
-        optimizer: Any = "adam",
+        optimizer: Any = None,
         schedule: Any = "halve",
         callbacks: Iterable[Callback] = (),
         ckpt_path: str | Path | None = None,
@@ -98,9 +101,11 @@ class Trained(Predictor):
         check_number(batch_size, "batch_size", self.least_batch, whole=True)
         check_number(patience, "patience", 1, whole=True)
         check_number(learning_rate, "learning_rate", 0, LARGEST)
+        weight_decay = self.weight_decay if weight_decay is None else weight_decay
         check_number(weight_decay, "weight_decay", 0, LARGEST)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
+        self.conditions = [*data.conditions, *data.validation]
         batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch, self.by_group)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -112,7 +117,7 @@ class Trained(Predictor):
                 data.conditions,
                 data.validation,
                 loss=loss,
-                optimizer=optimizer,
+                optimizer=self.optimizer if optimizer is None else optimizer,
                 schedule=schedule,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
@@ -146,14 +151,19 @@ class Trained(Predictor):
 
     def inputs(self, conditions: Sequence[str], counts: Tensor, state: Tensor) -> ConditionBatch:
         """What the network takes, on the device of `state` [genes] or [conditions, genes]."""
-        genes = [perturbed_genes(name) for name in conditions]
-        flat = [gene for perturbed in genes for gene in perturbed]
-        offsets = np.cumsum([0, *map(len, genes)])
-        numbers = self.nodes.get_indexer(flat).astype(np.int64)
-        arrays = (numbers, offsets, strengths_of(flat, self.strength).astype(np.float32))
-        nodes, starts, strengths = (torch.from_numpy(array).to(state.device) for array in arrays)
+        parts = [read_parts(name) for name in conditions]
+        flat = [part for of_condition in parts for part in of_condition]
+        offsets = np.cumsum([0, *map(len, parts)])
+        strengths = strengths_of([part.gene for part in flat], self.strength)
+        doses = np.array([np.inf if part.dose is None else part.dose for part in flat])
+        arrays = (self.numbers(flat), offsets, strengths.astype(np.float32), doses.astype(np.float32))
+        nodes, starts, strength, dose = (torch.from_numpy(array).to(state.device) for array in arrays)
         states = state.expand(len(conditions), -1)
-        return ConditionBatch(nodes, starts, counts, strengths, states, self.typed.to(state.device))
+        return ConditionBatch(nodes, starts, counts, strength, states, self.typed.to(state.device), dose)
+
+    def numbers(self, parts: Sequence[Part]) -> np.ndarray:
+        """The node that each part of a condition perturbs, int64 [parts]."""
+        return self.nodes.get_indexer([part.gene for part in parts]).astype(np.int64)
 
     @torch.no_grad()
     def predict(self, conditions: list[str], start: Start) -> Changes:
@@ -187,6 +197,7 @@ class Gears(Trained):
     """
 
     least_batch = 2  # batch norm over the cells of a batch
+    by_dose = False
 
     def __init__(
         self,
