@@ -232,7 +232,7 @@ def test_models_and_graphs_that_do_not_fit_end_with_one_line(run, files):
     arrays.write_bytes(arrays.read_bytes()[:-9])
     status, _, err = run("predict", files / "m", "G001", "-o", files / "p.h5ad")
     assert status == 1
-    assert "arrays.safetensors: damaged or cut short" in err
+    assert "arrays.safetensors: damaged, edited or cut short" in err
     assert not (files / "p.h5ad").exists()
 
 

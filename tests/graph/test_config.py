@@ -221,3 +221,12 @@ def test_the_descriptions_in_data_build_human_mouse_and_both(real_graphs):
         orthologs
     )
     assert both.to_hetero().validate()
+
+
+def test_a_cache_that_cannot_be_written_is_none_and_a_byte_order_mark_is_no_error(folder, monkeypatch, caplog):
+    (folder / "graph.toml").write_bytes(b"\xef\xbb\xbf" + (folder / "graph.toml").read_bytes())
+    expected = build(folder / "graph.toml")
+    (folder / "file").touch()
+    monkeypatch.setenv("KGNN_CACHE", str(folder / "file" / "cache"))
+    assert build(folder / "graph.toml") == expected
+    assert "no cache, the source is read again next time" in caplog.text
