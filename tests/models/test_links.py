@@ -19,7 +19,7 @@ from kgnn.models.links.negatives import Sampler
 from kgnn.models.links.triples import Triples
 
 REGULATES, IN, RELATED = ("gene", "regulates", "gene"), ("gene", "in", "set"), ("set", "related", "set")
-GENES, SETS = [f"G{i}" for i in range(36)], [f"S{i}" for i in range(6)]
+GENES, SETS = [f"G{i}" for i in range(60)], [f"S{i}" for i in range(6)]
 QUICK = {"max_epochs": 30, "learning_rate": 0.03, "batch_size": 32}
 
 
@@ -27,12 +27,12 @@ def table(pairs):
     return pd.DataFrame(pairs, columns=["source", "target"])
 
 
-def blocks(seed=0):
+def blocks(seed=0, circle=True):
     """Genes of set i regulate genes of set i + 1, three in four of them: nothing that degrees could tell."""
     rng = np.random.default_rng(seed)
-    every = [(a, b) for a, b in itertools.product(range(36), range(36)) if (a % 6 + 1) % 6 == b % 6]
+    every = [(a, b) for a, b in itertools.product(range(60), range(60)) if (a % 6 + 1) % (6 if circle else 7) == b % 6]
     some = [(f"G{a}", f"G{b}") for a, b in every if rng.random() < 0.75]
-    member = [(f"G{i}", f"S{i % 6}") for i in range(36)]
+    member = [(f"G{i}", f"S{i % 6}") for i in range(60)]
     return KnowledgeGraph(
         {"set": SETS, "gene": GENES},
         {REGULATES: table(some), IN: table(member), RELATED: table([(f"S{i}", f"S{(i + 1) % 6}") for i in range(6)])},
@@ -55,7 +55,7 @@ def mrr(scores, model="links", relation="all"):
 
 def test_structure_that_degrees_do_not_tell_is_learned(model, split):
     scores = model.evaluate(split)
-    assert mrr(scores) > 0.25
+    assert mrr(scores) > 0.4
     assert all(mrr(scores) > 1.8 * mrr(scores, name) for name in ("degree", "frequency"))
     assert set(scores["relation"]) == {"all", "gene–regulates–gene"}
     assert scores["edges"].unique().tolist() == [len(split.test.edges(REGULATES))]
@@ -64,22 +64,24 @@ def test_structure_that_degrees_do_not_tell_is_learned(model, split):
     assert matched.loc[("all", "degree"), "auc"] < 0.6  # below 0.5: what is held out lacks an edge
 
 
-def test_a_scrambled_graph_teaches_nothing_of_it(split):
+def test_a_scrambled_graph_teaches_nothing_of_it(model, split):
     other = EdgeSplit(split.train.rewire(seed=0), *split[1:])
     with pytest.warns(DataWarning, match="by duplicate edges of gene–regulates–gene"):  # swaps that hit held-out pairs
         scrambled = LinkModel(blocks(), channels=16).fit(other, **QUICK)
-    assert mrr(scrambled.evaluate(other)) < 0.25
+    assert mrr(scrambled.evaluate(other)) < 0.6 * mrr(model.evaluate(split))
 
 
-@pytest.mark.parametrize("options", [{"decoder": "distmult"}, {"decoder": "rotate"}, {"decoder": "transe"}], ids=str)
-def test_each_decoder_learns(split, options):
-    scores = LinkModel(blocks(), channels=16, dropout=0.0, **options).fit(split, **QUICK).evaluate(split)
-    assert mrr(scores) > 1.5 * mrr(scores, "frequency")
+@pytest.mark.parametrize(("decoder", "least"), [("complex", 0.4), ("rotate", 0.4), ("transe", 0.2), ("distmult", 0.1)])
+def test_each_decoder_learns_what_it_can_express(decoder, least):
+    kg = blocks(circle=decoder != "transe")  # six times one way is nowhere: no translation does that
+    split = split_edges(kg, relations=[REGULATES], test_fraction=0.15, val_fraction=0.1)
+    scores = LinkModel(kg, channels=16, decoder=decoder, dropout=0.0).fit(split, **QUICK).evaluate(split)
+    assert mrr(scores) > max(least, 1.5 * mrr(scores, "frequency"))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"negatives": "uniform"}, {"negatives": "bernoulli"}, {"negatives": "degree"}, {"inverses": False}],
+    [{"negatives": "uniform"}, {"negatives": "bernoulli"}, {"negatives": "degree"}, {"inverses": True}],
     ids=str,
 )
 def test_negatives_and_the_relation_backwards(split, options):
@@ -106,20 +108,21 @@ def test_predicted_scores_are_the_decoder_s(model):
     found = model.predict(REGULATES, target="G7", k=3)
     links = model.fitted_
     states = {name: row.to_numpy() for name, row in model.embeddings()["gene"].iterrows()}
-    number = links.learned.relations.index(REGULATES) + len(links.learned.relations)
-    weight = links.decoder.relations[number].numpy()
+    weight = links.decoder.relations[links.learned.relations.index(REGULATES)].numpy()
 
     def number_of(x):
         return x[:8] + 1j * x[8:]
 
     for row in found.itertuples():
-        query = number_of(states["G7"]) * number_of(weight)
-        assert row.score == pytest.approx((query * number_of(states[row.source]).conj()).sum().real, abs=1e-4)
+        popular = np.log1p((links.graph.edges(REGULATES)["source"] == row.source).sum())
+        ends = number_of(states[row.source]), number_of(weight), number_of(states["G7"]).conj()
+        affinity = np.prod(ends, axis=0).sum().real
+        assert row.score == pytest.approx(affinity + popular, abs=1e-4)
 
 
 def test_embeddings_go_into_the_graph(model):
     tables = model.embeddings()
-    assert {kind: found.shape for kind, found in tables.items()} == {"set": (6, 16), "gene": (36, 16)}
+    assert {kind: found.shape for kind, found in tables.items()} == {"set": (6, 16), "gene": (60, 16)}
     kg = blocks().with_features("links", tables["gene"])
     np.testing.assert_allclose(kg.features("gene")["links"], tables["gene"].to_numpy())
 
@@ -182,7 +185,7 @@ class OfSets(nn.Module):
 
 def test_an_encoder_of_the_graph(split, tmp_path):
     model = LinkModel(blocks(), channels=16, encoder=OfSets).fit(split, **QUICK)
-    assert mrr(model.evaluate(split)) > 0.25
+    assert mrr(model.evaluate(split)) > 0.2
     states = model.embeddings()["gene"]
     np.testing.assert_array_equal(states.loc["G0"], states.loc["G6"])
     model.save(tmp_path / "m")
@@ -278,9 +281,9 @@ def test_negatives_are_drawn_as_described():
     hub = KnowledgeGraph({"gene": GENES}, {REGULATES: table([(g, "G0") for g in GENES[1:]] + [("G0", "G1")])})
     learned = Triples.of(hub)
     drawn = Sampler(learned, "degree", 5000)(0, rng).numpy()
-    assert (drawn == 0).mean() == pytest.approx(35 / 36, abs=0.01)
+    assert (drawn == 0).mean() == pytest.approx(59 / 60, abs=0.01)
     assert set(drawn) == {0, 1}
-    tails, heads = 36 / 36, 36 / 2  # per head, per tail
+    tails, heads = 60 / 60, 60 / 2  # per head, per tail
     weight = Sampler(learned, "bernoulli", 1).weight
     assert weight[1] == pytest.approx(2 * tails / (tails + heads))  # asks for heads
     assert weight.sum() == pytest.approx(2)

@@ -40,6 +40,7 @@ class FittedLinks:
         parts = self.learned.sizes, len(self.learned.relations), self.states.shape[1], self.decoder, self.inverses
         network = LinkNetwork(*parts, encoder=nn.Identity()).eval()
         self.score = scorer(network, self.learned, self.states)
+        self.affinity = scorer(network, self.learned, self.states, popular=False)
 
     def number(self, kind: str, name: Any) -> int:
         """A node's number, or `InputError`."""
@@ -56,13 +57,14 @@ class FittedLinks:
         return self.learned.relations.index(relation) + (0 if side == "source" else n)
 
 
-def scorer(network: LinkNetwork, learned: Triples, states: Tensor) -> Scorer:
-    """The network as a function of a question and nodes."""
+def scorer(network: LinkNetwork, learned: Triples, states: Tensor, popular: bool = True) -> Scorer:
+    """The network as a function of a question and nodes; popular: with what candidates' numbers of edges tell."""
 
     @torch.no_grad()
     def score(question: int, nodes: np.ndarray) -> np.ndarray:
         asked = torch.full((len(nodes),), question)
-        return network(states, asked, torch.from_numpy(nodes), states[learned.candidates(question)]).numpy()
+        scores = network(states, asked, torch.from_numpy(nodes), states[learned.candidates(question)]).numpy()
+        return scores + learned.popularity(question) if popular else scores
 
     return score
 
@@ -91,7 +93,8 @@ def evaluate(
     Args:
         split: the one that the model was fitted on.
         candidates: what an edge competes with. `all`: all nodes of the right type. `degree`: `n_candidates`, drawn as
-            often as nodes stand at that end of that relation in training, so that degree alone gives nothing.
+            often as nodes stand at that end of that relation in training, so that degree alone gives nothing; the model
+            is then asked without it as well.
         seed: of the draw.
 
     Returns:
@@ -109,7 +112,8 @@ def evaluate(
         raise InputError("the model was fitted on other edges than split.train; give the split that fit was given")
     held, known = Triples.of(split.test, links.learned.relations), known_edges(split, links.learned)
     drawn = None if candidates == "all" else matched(held, links.learned, n_candidates, seed)
-    scorers = {"links": links.score} | baselines(links.learned)
+    own = links.score if drawn is None else links.affinity
+    scorers = {"links": own} | baselines(links.learned)
     tables = [table(ranks(score, held, known, drawn), held).assign(model=name) for name, score in scorers.items()]
     found = pd.concat(tables).sort_values(
         "relation", key=lambda x: x.map({name: i for i, name in enumerate(x.unique())}), kind="stable"

@@ -46,7 +46,9 @@ def _use(function: Callable[Concatenate[FittedLinks, P], T]) -> Callable[Concate
 class LinkModel:
     """Learn the nodes and relations of a typed graph, and predict its missing edges.
 
-    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used.
+    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used. A
+    score is log(1 + edges of the candidate at that end of that relation) + the decoder's, which so learns what
+    popularity does not tell.
 
     Args:
         kg: the graph.
@@ -78,7 +80,7 @@ class LinkModel:
         decoder: Any = "complex",
         encoder: Any = None,
         channels: int = 64,
-        inverses: bool = True,
+        inverses: bool = False,
         negatives: str = "all",
         n_negatives: int = 256,
         dropout: float = 0.2,

@@ -45,9 +45,10 @@ def train(
 ) -> list[dict[str, float]]:
     """Train the network in place; with `score` (larger is better, once an epoch) leave the weights of the best epoch.
 
-    The loss of an edge is −log of the softmax of its end among itself and the negatives, both ends asked for. In the
-    softmax a negative weighs by its own score, as in self-adversarial sampling (Sun et al., ICLR 2019). An interrupt
-    ends training after the best epoch so far.
+    The loss of an edge is −log of the softmax of its end among itself and the negatives, both ends asked for. The
+    softmax is of the decoder's score + log(1 + edges of the candidate at that end of that relation): the decoder learns what
+    popularity does not tell. Negatives weigh by their score, as in self-adversarial sampling (Sun et al., ICLR 2019).
+    An interrupt ends training after the best epoch so far.
 
     Returns:
         A record an epoch: `loss`, and `mrr` where there is a score.
@@ -132,7 +133,9 @@ def _loss(
     states, first = network.states(), int(batch.question[0])
     if sampler is None:
         where = learned.candidates(first)
-        scores = network(states, batch.question, batch.node, states[where])
+        asked, which = batch.question.unique(return_inverse=True)
+        popular = torch.from_numpy(np.stack([learned.popularity(int(number)) for number in asked]))
+        scores = network(states, batch.question, batch.node, states[where]) + popular[which]
         return (scores.logsumexp(1)[batch.row] - scores[batch.row, batch.answer - where.start]).sum()
     drawn = sampler(first, rng)
     places = torch.cat([batch.node, batch.answer, drawn])  # looked up at once: each time costs a gradient of all states
@@ -141,5 +144,9 @@ def _loss(
     true = network.decoder.compare(moved, answers.unsqueeze(1))  # type: ignore[operator]
     rivals = network.decoder.compare(moved, others)  # type: ignore[operator]
     rivals = rivals.masked_fill(drawn == batch.answer.unsqueeze(1), -torch.inf)
+    if not sampler.by_degree:  # drawn by their degree, popular nodes are popular rivals already
+        popular, first_node = torch.from_numpy(learned.popularity(first)), learned.candidates(first).start
+        true = true + popular[batch.answer - first_node].unsqueeze(1)
+        rivals = rivals + popular[drawn - first_node]
     every = torch.cat([true, rivals], 1)
     return float(sampler.weight[first]) * (every.logsumexp(1) - true.squeeze(1)).sum()

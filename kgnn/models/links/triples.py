@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph, Relation
@@ -80,6 +81,24 @@ class Triples:
         answer = np.concatenate([self.target, self.source])
         order = np.lexsort((answer, node, question))
         return Questions.sorted(question[order], node[order], answer[order])
+
+    @cached_property
+    def counts(self) -> sparse.csr_array:
+        """[2 × relations, nodes], how many edges give each node as an answer."""
+        n = len(self.relations)
+        question, answer = np.append(self.relation, self.relation + n), np.append(self.target, self.source)
+        ones = np.ones(len(question), np.float32)
+        return sparse.coo_array((ones, (question, answer)), shape=(2 * n, self.n_nodes)).tocsr()
+
+    def popularity(self, question: int) -> np.ndarray:
+        """log(1 + edges) of each candidate at that end of that relation, [candidates] float32."""
+        if question not in self._popular:
+            self._popular[question] = np.log1p(self.counts[[question]][:, self.candidates(question)].toarray()[0])
+        return self._popular[question]
+
+    @cached_property
+    def _popular(self) -> dict[int, np.ndarray]:
+        return {}
 
 
 class Questions(NamedTuple):
