@@ -59,6 +59,31 @@ def test_more_heads_or_channels_than_cuda_takes_are_refused(monkeypatch, channel
         every_launch(monkeypatch, torch.float32, 1, channels, heads)
 
 
+@pytest.mark.parametrize("width", [150, 600])
+@pytest.mark.parametrize("kind", ["gat", "gatv2", "dot"])
+def test_wide_heads_take_fewer_edges_at_a_time(monkeypatch, kind, width):
+    taken = []
+    launch = gpu._launch
+    monkeypatch.setattr(
+        gpu, "_launch", lambda *some, **constants: taken.append(constants) or launch(*some, **constants)
+    )
+    generator, device = torch.Generator().manual_seed(0), "cuda" if torch.cuda.is_available() else "cpu"
+    graph = small()[0].to(device)
+    x, y, grad = (torch.randn(1, 4, width, generator=generator).to(device) for _ in range(3))
+    # scores of about 1: the exponential of large ones magnifies what float32 rounds
+    a = torch.randn(1, width, generator=generator).to(device) / width**0.5 if kind == "gatv2" else None
+    parts = [x[..., :1], y[..., :1], y] if kind == "gat" else [x, y, y]
+    theirs = plain.attention(graph.csr, kind, *parts, a, 0.1, 1)
+    assert_same(gpu.attention(graph.csr, kind, *parts, a, 0.1, 1), theirs, 1e-4)
+    rest = (a, 0.1, 1, theirs[1], grad)
+    assert_same(
+        gpu.attention_backward(graph.csr, graph.t_csr, kind, *parts, *rest),
+        plain.attention_backward(graph.csr, graph.t_csr, kind, *parts, *rest),
+        1e-4,
+    )
+    assert {constants["EDGES"] for constants in taken} == {{150: 2, 600: 1}[width]}
+
+
 # places of more than 32 bits: features far apart, in memory that is reserved and hardly touched
 
 FAR = 1 << 30  # numbers from one node to the next, so that the third one's place is 2^31
@@ -81,11 +106,11 @@ def small():
     return graph, x, y, torch.randn(1, graph.n_edges, 2, generator=generator)
 
 
-def assert_same(ours, theirs):
+def assert_same(ours, theirs, tolerance=1e-5):
     for one, other in zip(ours, theirs, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
-            torch.testing.assert_close(one, other)
+            torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
 
 
 @interpreted

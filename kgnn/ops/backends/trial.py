@@ -30,6 +30,11 @@ def fault(operation: str, device: torch.device, dtype: torch.dtype) -> str:
     return _found[key]
 
 
+def forget() -> None:
+    """Try everything again."""
+    _found.clear()
+
+
 def faults() -> list[str]:
     """Return a line for every operation that was tried in vain."""
     return [f"{_name(*key)}: {reason}" for key, reason in _found.items() if reason]
