@@ -121,8 +121,7 @@ class ClosedForm(Predictor):
         self._graph, self.nodes, self.control_mean = known.kg, known.nodes, known.control_mean
         self.lines, self.strength, self.trained = config["lines"], config["strength"], config["trained"]
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
-        n_lines = int(state["bag_line"].max()) + 1
-        sizes = len(state["weights"]), len(state["bag_genes"]), n_lines
+        sizes = len(state["weights"]), len(state["bag_genes"]), len(self.lines)
         self.network = build(known.kg, known.nodes, known.genes, *sizes, config["controls"])
         load_weights(self.network, state, known.path)
 
