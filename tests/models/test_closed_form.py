@@ -10,7 +10,7 @@ from kgnn.data import simulate
 from kgnn.data.screen import read_screen
 from kgnn.graph import estimate_effects, load_table
 from kgnn.graph.effects import EFFECT
-from kgnn.models import Start
+from kgnn.models import Start, load_model
 from kgnn.models.perturbation import solving
 from kgnn.models.perturbation.closed_form import MIN_CELLS, with_effects
 from tests.nn.literal import posterior
@@ -77,6 +77,19 @@ def test_a_condition_starts_from_its_line(model, screen):
     assert one.inputs(names, Start(mean, "another"))[0].line.tolist() == [0, 0]
 
 
+def test_a_line_of_controls_alone_is_another_line_after_loading_too(screen, tmp_path, monkeypatch):
+    monkeypatch.setattr(solving, "STEPS", 1)
+    last = screen.obs["cell_line"] == "line1"
+    known = screen[~last | (screen.obs["condition"] == "control")].copy()
+    model = PerturbationModel(None, group_key="cell_line").fit(known)
+    assert model.network_.bag_line.unique().tolist() == [0]
+    model.save(tmp_path / "run")
+    again = load_model(tmp_path / "run")
+    for line in model.predictor_.lines:
+        found = [each.predict(model.conditions_, line=line).layers["delta"] for each in (model, again)]
+        np.testing.assert_array_equal(*found)
+
+
 def test_genes_that_no_source_knows_are_unlinked(model, kg, screen):
     known = {gene for end in ("source", "target") for gene in kg.edges(("gene", "regulates", "gene"))[end]}
     lonely = model.predictor_.unlinked()
@@ -108,10 +121,10 @@ def test_effects_are_estimated_from_cells_of_training_and_controls_where_they_su
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_few_cells_are_too_few_to_estimate_effects(screen, kg, more):
-    name = next(name for name in screen.obs["condition"] if name != "control")
+    names = screen.obs["condition"][screen.obs["condition"] != "control"].unique()[:2]
     one = screen.obs["cell_line"] == screen.obs["cell_line"].iloc[0]
-    rows = [np.flatnonzero(one & (screen.obs["condition"] == which)) for which in ("control", name)]
-    few = np.concatenate([rows[0][: MIN_CELLS - 4 + more], rows[1][:5]])  # in two conditions
-    assert len(few) == MIN_CELLS + 1 + more
-    found = with_effects(kg, read_screen(screen[few].copy()), [name], 0)
+    rows = [np.flatnonzero(one & (screen.obs["condition"] == name)) for name in ("control", *names)]
+    few = np.concatenate([rows[0][: MIN_CELLS - 8 + more], rows[1][:5], rows[2][:5]])  # in three conditions
+    assert len(few) == MIN_CELLS + 2 + more
+    found = with_effects(kg, read_screen(screen[few].copy()), list(names), 0)
     assert (EFFECT in found.relations) == bool(more)

@@ -169,6 +169,17 @@ def test_own_effects_are_a_line_in_expression_drawn_to_what_was_measured(learned
     assert not none.own.any()
 
 
+def test_what_is_propagated_without_noise_is_hardly_shrunk(learned, quick):
+    samples, network, bags, *_ = learned
+    features = network.propagation(bags, torch.from_numpy(samples.states[samples.line]).float()).double().numpy()
+    clear = samples._replace(change=features @ np.linspace(-1, 1, features.shape[2]))
+    network, bags, *_ = fitted(clear)
+    penalty, beta, _ = propagated(network, bags, clear)
+    assert penalty == min(solving.PENALTIES) == 1e-4
+    share = network.beta.numpy() @ beta / (beta @ beta)
+    np.testing.assert_allclose(network.beta, share * beta, rtol=1e-3, atol=1e-6)
+
+
 def test_many_samples_learn_on_some_and_are_solved_with_all(monkeypatch, quick):
     monkeypatch.setattr(solving, "LEARN_ON", 12)
     samples = screen()

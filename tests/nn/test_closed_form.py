@@ -70,3 +70,10 @@ def test_the_loss_from_products_is_the_loss_from_predictions():
     correlation = torch.nn.functional.cosine_similarity(predicted, y)
     expected = 1 - correlation.mean() + 0.5 * (predicted - y).square().sum() / y.square().sum()
     torch.testing.assert_close(found, expected)
+
+
+def test_the_loss_is_finite_where_nothing_is_predicted_or_nothing_changes():
+    y = torch.tensor([[1.0, -1.0], [0.0, 0.0]], dtype=torch.float64)
+    operator, share = torch.zeros(2, 2, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    found = left_out_loss(operator, share, LeftOut(y @ y.T, 0 * y @ y.T, 0 * y @ y.T))
+    assert float(found) == 1.5  # no correlation, and all of the squared error

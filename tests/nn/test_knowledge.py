@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from kgnn.nn import knowledge
 from kgnn.nn.condition_kernel import Bags, ConditionKernel, Rows
 from kgnn.nn.knowledge import HOPS, Channel, KnowledgeNetwork, Propagation
 from kgnn.ops import Adjacency
@@ -73,6 +74,17 @@ def test_scales_bring_features_to_unit_mean_square_over_the_training_samples(cha
     torch.testing.assert_close(torch.cat([part for _, part in propagation.chunks(many, torch.ones(130, 3))]), whole)
     propagation.set_scales(bags((4,)), state[:1], spread)
     assert not propagation(samples, state).any(), "what never arrives in training says nothing"
+
+
+def test_samples_by_the_part_are_as_those_at_once(chain, monkeypatch):
+    propagation = Propagation([Channel("regulates", chain, HOPS)], torch.tensor([1, 2, 3]), 5)
+    samples, state = bags((4,), (0,), (2, 4), (4,), (1,)), torch.arange(1.0, 16).view(5, 3)
+    beta = torch.ones(propagation.n_features, dtype=torch.float64)
+    whole = propagation.along(samples, state, beta)
+    assert whole[[1, 2, 4]].any(1).all()
+    monkeypatch.setattr(knowledge, "MANY", 2)
+    torch.testing.assert_close(propagation.along(samples, state, beta), whole)
+    assert propagation.reached(samples).tolist() == [False, True, True, False, True]
 
 
 def test_nothing_is_read_at_a_perturbed_gene_and_nothing_without_a_perturbation(chain):

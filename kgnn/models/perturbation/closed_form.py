@@ -122,14 +122,14 @@ class ClosedForm(Predictor):
         self._graph, self.nodes, self.control_mean = known.kg, known.nodes, known.control_mean
         self.lines, self.strength, self.trained = config["lines"], config["strength"], config["trained"]
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
-        n_lines = _check_bags(state, len(self.lines), len(self.nodes), known.path)
-        sizes = len(state["weights"]), len(state["bag_genes"]), n_lines
+        _check_bags(state, len(self.lines), len(self.nodes), known.path)
+        sizes = len(state["weights"]), len(state["bag_genes"]), len(self.lines)
         self.network = build(known.kg, known.nodes, known.genes, *sizes, config["controls"])
         load_weights(self.network, state, known.path)
 
 
-def _check_bags(state: dict[str, Tensor], n_lines: int, n_nodes: int, path: str) -> int:
-    """How many lines a saved model was trained in; its perturbed genes are among the nodes, its samples' ends in order.
+def _check_bags(state: dict[str, Tensor], n_lines: int, n_nodes: int, path: str) -> None:
+    """Check that a saved model's perturbed genes are among the nodes, its lines among the lines, its samples' ends in order.
 
     Raises:
         InputError: they are not.
@@ -141,7 +141,6 @@ def _check_bags(state: dict[str, Tensor], n_lines: int, n_nodes: int, path: str)
         raise InputError(f"{path}: training samples of other genes or lines than the model's; save the model again")
     if int(offsets[0]) or int(offsets[-1]) != len(genes) or int(offsets.diff().min()) < 0:
         raise InputError(f"{path}: the ends of training samples are out of order; save the model again")
-    return int(line.max()) + 1
 
 
 def build(
