@@ -249,6 +249,15 @@ def test_leaks_are_told_in_one_warning():
     assert len(told) == 1
 
 
+def test_nodes_that_training_lacks_are_told():
+    kg = KnowledgeGraph.of(blocks().tables.derive("one", edges={REGULATES: blocks().tables.edges[REGULATES]}))
+    cold = split_edges(kg, "node", test_fraction=0.2, val_fraction=0.0)
+    n = len(cold.test.edges(REGULATES))
+    with pytest.warns(DataWarning, match=f"^{n} of {n} test edges have an end without a training edge") as told:
+        LinkModel(kg, channels=8).fit(cold, max_epochs=1)
+    assert len(told) == 1
+
+
 def test_common_neighbours_are_networkx_s():
     learned = Triples.of(blocks())
     graph = nx.Graph()

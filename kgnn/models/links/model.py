@@ -9,6 +9,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -129,7 +130,7 @@ class LinkModel:
             torch.manual_seed(seed)
             network = self._network(graph, learned)
             if split is not None:
-                _warn_of_split(split, learned)
+                _warn_of_split(split, learned, self.encoder is None)
                 val, known = Triples.of(split.val, learned.relations), known_edges(split, learned)
                 score = partial(validation_score, network, learned, val, known) if len(val) else None
             history = train(network, learned, recipe, score)
@@ -193,15 +194,20 @@ class LinkModel:
         return self.fitted_
 
 
-def _warn_of_split(split: EdgeSplit, learned: Triples) -> None:
+def _warn_of_split(split: EdgeSplit, learned: Triples, embedded: bool) -> None:
     """Say in one warning what makes held-out edges too easy, or impossible."""
+    told = []
     leaks = find_leaks(split.train, KnowledgeGraph.merge([split.val, split.test]))
     if len(leaks):
-        told = "; ".join(
-            f"{row.edges} of {row.relation} by {row.kind} edges of {row.through}" for row in leaks.itertuples()
+        each = (f"{row.edges} of {row.relation} by {row.kind} edges of {row.through}" for row in leaks.itertuples())
+        told.append(f"training edges give held-out ones away: {'; '.join(each)}; split_edges leaves such edges out")
+    held = Triples.of(split.test, learned.relations)
+    alone = np.bincount(np.append(learned.source, learned.target), minlength=learned.n_nodes) == 0
+    unseen = int((alone[held.source] | alone[held.target]).sum())
+    if embedded and unseen:
+        told.append(
+            f"{unseen} of {len(held)} test edges have an end without a training edge: embeddings know nothing of it; "
+            "give encoder=, or hold out fewer relations (relations=)"
         )
-        warnings.warn(
-            f"training edges give held-out ones away: {told}; kgnn.graph.split_edges leaves such edges out",
-            DataWarning,
-            stacklevel=3,
-        )
+    if told:
+        warnings.warn(". ".join(told), DataWarning, stacklevel=3)

@@ -46,9 +46,9 @@ def train(
     """Train the network in place; with `score` (larger is better, once an epoch) leave the weights of the best epoch.
 
     The loss of an edge is −log of the softmax of its end among itself and the negatives, both ends asked for. The
-    softmax is of the decoder's score + log(1 + edges of the candidate at that end of that relation): the decoder learns what
-    popularity does not tell. Negatives weigh by their score, as in self-adversarial sampling (Sun et al., ICLR 2019).
-    An interrupt ends training after the best epoch so far.
+    softmax is of the decoder's score + log(1 + edges of the candidate at that end of that relation): the decoder
+    learns what popularity does not tell. Negatives weigh by their score, as in self-adversarial sampling (Sun et al.,
+    ICLR 2019). An interrupt ends training after the best epoch so far.
 
     Returns:
         A record an epoch: `loss`, and `mrr` where there is a score.

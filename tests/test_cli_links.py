@@ -1,0 +1,58 @@
+"""`kgnn links`."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from kgnn.models import load_model
+from tests.models.test_links import IN, REGULATES, blocks
+from tests.test_cli import run  # noqa: F401
+
+QUICK = ["--epochs", 2, "--channels", 8]
+
+
+@pytest.fixture
+def graph(tmp_path):
+    blocks().save(tmp_path / "kg")
+    return tmp_path / "kg"
+
+
+def test_links_are_learned_scored_and_predicted(run, graph, tmp_path):  # noqa: F811
+    out, told = tmp_path / "model", tmp_path / "told.json"
+    asked = ["--relation", "regulates", "--predict", "gene–regulates–gene", "--source", "G0", "--source", "G1", "-k", 3]
+    status, shown, error = run("links", graph, "-o", out, *QUICK, *asked, "--json", told)
+    assert status == 0, error
+    assert "adamic_adar" in shown
+    model, found = load_model(out), pd.read_csv(out / "predictions.csv")
+    assert found["source"].tolist() == ["G0"] * 3 + ["G1"] * 3
+    expected = model.predict(REGULATES, source=["G0", "G1"], k=3)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
+    result = json.loads(told.read_text())
+    assert {row["relation"] for row in result["scores"]} == {"all", "gene–regulates–gene"}
+    assert result["epochs"] == 2
+    assert len(model.fitted_.graph.edges(IN)) == len(blocks().edges(IN))
+    assert len(model.fitted_.graph.edges(REGULATES)) < len(blocks().edges(REGULATES))
+
+
+def test_whole_holds_nothing_out(run, graph, tmp_path):  # noqa: F811
+    status, _, error = run("links", graph, "-o", tmp_path / "model", *QUICK, "--whole")
+    assert status == 0, error
+    assert load_model(tmp_path / "model").fitted_.graph == blocks()
+    status, _, error = run("predict", tmp_path / "model", "G1", "-o", tmp_path / "x.h5ad")
+    assert (status, "holds a model of links" in error) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "G0"], "--predict and --source go together"),
+        (["--relation", "binds"], "relation 'binds' stands for 0 relations"),
+        (["--decoder", "complx"], "did you mean complex"),
+        (["--predict", "regulates", "--source", "TP53"], "no gene 'TP53'"),
+    ],
+)
+def test_what_cannot_be_is_told(run, graph, tmp_path, options, message):  # noqa: F811
+    status, _, error = run("links", graph, "-o", tmp_path / "model", *QUICK, *options)
+    assert status == 1
+    assert message in error
