@@ -181,7 +181,7 @@ def _settle(place: Path) -> None:
             with suppress(OSError):  # another one took the name just now
                 version.rename(path)
                 continue
-        if (version / LIST).is_file() and path.is_dir():
+        if _kind_of(version) is not None and path.is_dir():  # without a whole list it was never there: all is ours
             for name in others(version):
                 kept = path / name if not (path / name).exists() else path / f"{name}.kept"
                 kept.parent.mkdir(parents=True, exist_ok=True)

@@ -222,6 +222,19 @@ def _server(tmp_path):
     return fork
 
 
+@pytest.mark.parametrize("listed", [None, "", '{"kgnn": "0.1'])
+def test_what_a_dead_writer_had_not_finished_goes(tmp_path, listed):
+    write(tmp_path / "m", "one")
+    half = tmp_path / ".m-00000000.kgnn" / "new" / "m"
+    half.mkdir(parents=True)
+    (half / "a.txt").write_text("two")
+    if listed is not None:
+        (half / "kgnn.json").write_text(listed)
+    write(tmp_path / "m", "three")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert others(tmp_path / "m") == []
+
+
 def test_a_place_of_a_living_writer_is_left_alone(tmp_path):
     with new_folder(tmp_path / "m", "model") as folder:
         (folder / "a.txt").write_text("slow")
