@@ -167,6 +167,14 @@ def test_an_unfinished_training_is_ours_and_in_no_list(tmp_path):
     assert others(tmp_path / "m") == ["checkpoints/notes.txt"]
 
 
+def test_a_training_that_died_as_it_began_is_in_nobodys_way(tmp_path):
+    place = tmp_path / "m" / ".training.json-00000000.part"
+    place.mkdir(parents=True)
+    (place / "training.json").write_text('{"asked')
+    write(tmp_path / "m", "one")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["a.txt", "in", "kgnn.json"]
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
