@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # threads that wait give their processor away: where they spin, beside other processes, work takes many times as long
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test install lint types notebooks test-scatter fuzz mutants deliberate kills bench clean
+.PHONY: demo test install lint types notebooks test-scatter fuzz mutants deliberate kills soak bench clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -51,6 +51,9 @@ deliberate: install  ## mutants made on purpose over whatever predicts, the door
 
 kills: install  ## trainings stopped at random moments and gone on with; `TRIALS=100 make kills` for more
 	$(BIN)/python -m tests.kills --trials $(or $(TRIALS),20)
+
+soak: install  ## folders damaged, killed, written side by side, on full disks; `FORM=long make soak` for an hour of it
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --form $(or $(FORM),short)
 
 bench: install  ## the committed figures; needs the real data, see benchmarks/README.md
 	$(BIN)/python -m benchmarks.gears_step

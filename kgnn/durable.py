@@ -25,8 +25,12 @@ SHORT = 40  # characters of the target's name in that of a hidden place: the lon
 Settle = Callable[[Path], None]
 
 
+def _nothing(place: Path) -> None:
+    """Nothing in it must stay."""
+
+
 @contextmanager
-def workplace(path: Path, ending: str, settle: Settle = lambda place: None) -> Iterator[Path]:
+def workplace(path: Path, ending: str, settle: Settle = _nothing) -> Iterator[Path]:
     """Yield a new hidden folder beside `path`, removed with all that is in it when the block ends.
 
     Places whose process died are removed first: a place is locked (flock) as long as its process lives.
@@ -46,7 +50,7 @@ def workplace(path: Path, ending: str, settle: Settle = lambda place: None) -> I
             os.close(lock)
 
 
-def clear(path: Path, ending: str, settle: Settle) -> None:
+def clear(path: Path, ending: str, settle: Settle = _nothing) -> None:
     """Remove the places beside `path` whose process died."""
     for place in places(path, ending):
         lock = None

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from kgnn.durable import check_place, clear, places, put, sync, sync_name, told, workplace
+from kgnn.durable import PART, check_place, clear, places, put, sync, sync_name, told, workplace
 from kgnn.errors import InputError, OutputError
 from kgnn.files import as_path, json_text, read_json
 from kgnn.schema import check_schema
@@ -109,6 +109,7 @@ def check_folder(path: str | Path, kind: str) -> Path:
             raise OutputError(f"{path}: is or holds the folder you are in, which cannot be replaced; give one inside")
         if os.path.ismount(real):
             raise OutputError(f"{path}: is a mount point, which cannot be replaced; give a folder inside")
+        clear(real / TRAINING, PART)  # of one that died as it began
         found = others(real)
         if found:
             shown = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
@@ -181,7 +182,7 @@ def _settle(place: Path) -> None:
             with suppress(OSError):  # another one took the name just now
                 version.rename(path)
                 continue
-        if (version / LIST).is_file() and path.is_dir():
+        if _kind_of(version) is not None and path.is_dir():  # without a whole list it was never there: all is ours
             for name in others(version):
                 kept = path / name if not (path / name).exists() else path / f"{name}.kept"
                 kept.parent.mkdir(parents=True, exist_ok=True)

@@ -167,6 +167,14 @@ def test_an_unfinished_training_is_ours_and_in_no_list(tmp_path):
     assert others(tmp_path / "m") == ["checkpoints/notes.txt"]
 
 
+def test_a_training_that_died_as_it_began_is_in_nobodys_way(tmp_path):
+    place = tmp_path / "m" / ".training.json-00000000.part"
+    place.mkdir(parents=True)
+    (place / "training.json").write_text('{"asked')
+    write(tmp_path / "m", "one")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["a.txt", "in", "kgnn.json"]
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -220,6 +228,19 @@ def _server(tmp_path):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     return fork
+
+
+@pytest.mark.parametrize("listed", [None, "", '{"kgnn": "0.1'])
+def test_what_a_dead_writer_had_not_finished_goes(tmp_path, listed):
+    write(tmp_path / "m", "one")
+    half = tmp_path / ".m-00000000.kgnn" / "new" / "m"
+    half.mkdir(parents=True)
+    (half / "a.txt").write_text("two")
+    if listed is not None:
+        (half / "kgnn.json").write_text(listed)
+    write(tmp_path / "m", "three")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert others(tmp_path / "m") == []
 
 
 def test_a_place_of_a_living_writer_is_left_alone(tmp_path):
