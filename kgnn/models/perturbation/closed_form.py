@@ -129,7 +129,7 @@ class ClosedForm(Predictor):
 
 
 def _check_bags(state: dict[str, Tensor], n_lines: int, n_nodes: int, path: str) -> None:
-    """Check that a saved model's perturbed genes are among the nodes, its lines among the lines, its samples' ends in order.
+    """Check that a saved model's perturbed genes are nodes, its lines among the lines, its samples' ends in order.
 
     Raises:
         InputError: they are not.
