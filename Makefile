@@ -56,9 +56,11 @@ bench: install  ## the committed figures; needs the real data, see benchmarks/RE
 	$(BIN)/python -m benchmarks.gears_step
 	$(BIN)/python -m benchmarks.sparse_ops
 	$(BIN)/python -m benchmarks.sparse_ops --growth
+	$(BIN)/python -m benchmarks.hetero_ops
 	$(BIN)/python -m benchmarks.norman_loo
 	$(BIN)/python -m benchmarks.perturbation
 	$(BIN)/python -m benchmarks.score_order
+	$(BIN)/python -m benchmarks.doses
 	$(BIN)/python -m benchmarks.graph_build
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench-cells]"
 	$(BIN)/python -m benchmarks.cell_models

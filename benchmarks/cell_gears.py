@@ -13,8 +13,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from kgnn import KnowledgeGraph
-from kgnn.data.conditions import CONTROL
-from kgnn.data.screen import perturbed_genes, read_screen
+from kgnn.data.conditions import CONTROL, perturbed_genes
+from kgnn.data.screen import read_screen
 from kgnn.data.splits import Split, training_cells
 from kgnn.models.perturbation.graphs import COEXPRESSED, gene_relations
 

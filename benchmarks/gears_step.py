@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import describe, in_a_process, milliseconds, peak_memory_mb
+from benchmarks.machine import RESULTS, describe, device_name, in_a_process, milliseconds, peak_memory_mb
 
 GENES, PERTURBABLE, NEIGHBOURS, CHANNELS = 5045, 9853, 20, 64
 CASES = {  # name: (model, cells, distinct conditions)
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="processes a case")
     parser.add_argument("--steps", type=int, default=5, help="measured steps a process, after two that are not")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gears_step.json"))
+    parser.add_argument("--out", type=Path, help="the JSON file; the table goes beside it")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -172,16 +172,18 @@ def main() -> None:
         row["share_of_peak"] = row["peak_mb"] / reference["peak_mb"]
         row["share_of_added"] = row["added_mb"] / reference["added_mb"]
 
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    out = arguments.out or RESULTS[arguments.device] / "gears_step.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     machine = describe("cell-gears")
     scale = {}
     if arguments.device == "cpu":
         scale = {work: in_a_process("benchmarks.gears_scale", work) for work in gears_scale.WORK}
-    arguments.out.write_text(json.dumps({"machine": machine, "rows": rows, "scale": scale}, indent=2) + "\n")
+    out.write_text(json.dumps({"machine": machine, "rows": rows, "scale": scale}, indent=2) + "\n")
     lines = [
         "# One GEARS training step, kgnn against cell-gears",
         "",
-        f"`python -m benchmarks.gears_step` on {machine['cpu']}, {machine['cores']} cores; {machine['versions']}.",
+        f"`python -m benchmarks.gears_step` ({arguments.device}) on {device_name(machine, arguments.device)}; "
+        f"{machine['versions']}.",
         f"Medians of {arguments.rounds} processes × {arguments.steps} steps; the range in brackets.",
         "",
         "| case | seconds a step | ms a cell | times faster a cell | peak MB | of theirs | added MB | of theirs |",
@@ -194,7 +196,7 @@ def main() -> None:
         ),
         *(gears_scale.lines(*scale.values()) if scale else []),
     ]
-    arguments.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -8,6 +8,7 @@
   terms, scaled) and a dense solve.
 - coexpression: 5,000 genes × 200,000 cells, sparse at 10 %, against the dense products of the same blocks alone.
 - table: a table of 50 million edges, written here, read, filtered, mapped to symbols, merged with a second graph.
+- triples: a whole graph in PrimeKG's layout, 20 million rows of 130,000 nodes of 10 types, written here, read.
 - ntriples: an N-Triples file, written here, streamed; two sizes, to show what memory depends on.
 
 Every case runs in a process of its own, the cases of a section in turn.
@@ -28,6 +29,7 @@ from benchmarks.machine import describe, peak_memory_mb
 
 CELLS, GENES, DENSITY = 200_000, 5_000, 0.1
 EDGES, NAMES = 50_000_000, 20_000
+ROWS, NODES = 20_000_000, 130_000
 TRIPLES = {"ntriples 4 million": 4_000_000, "ntriples 16 million": 16_000_000}
 PREDICATE = "http://bio2rdf.org/ncbigene_vocabulary:x-interacts"
 SAMPLE = 48
@@ -193,6 +195,52 @@ def read_table(path: Path) -> dict:
     return {"seconds": seconds, "note": note + f"{steps['edges']:,} pairs; file {path.stat().st_size / 1e9:.1f} GB"}
 
 
+def write_primekg(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    types = ["gene/protein", "disease", "drug", "effect/phenotype", "anatomy", "biological_process",
+             "molecular_function", "cellular_component", "pathway", "exposure"]  # fmt: skip
+    kind = np.arange(NODES) % len(types)
+    node = {
+        "index": pa.array(np.arange(NODES)),
+        "id": pa.array([str(1000 + i) for i in range(NODES)]),
+        "type": pa.array(types).take(pa.array(kind)),
+        "name": pa.array([f"{types[i % 10][:4].upper()}{i}" for i in range(NODES)]),
+        "source": pa.array(["NCBI", "MONDO", "DrugBank", "HPO", "UBERON", "GO", "GO", "GO", "REACTOME", "CTD"]).take(
+            pa.array(kind)
+        ),
+    }
+    order = ["index", "id", "type", "name", "source"]
+    fields = [("relation", pa.string()), ("display_relation", pa.string())]
+    fields += [(f"{end}_{part}", node[part].type) for end in "xy" for part in order]
+    opened = pq.ParquetWriter if path.suffix == ".parquet" else pa_csv.CSVWriter
+    with opened(path, pa.schema(fields)) as writer:
+        for _ in range(ROWS // 1_000_000):
+            a, b = (rng.integers(NODES, size=1_000_000) for _ in range(2))
+            b += (a % 10 % 3 - b % 10) * (rng.random(len(b)) < 0.8)  # most ends are genes, diseases, drugs
+            relation = pa.array([f"relation {i}" for i in range(30)]).take(pa.array((a % 10 * 3 + b % 3) % 30))
+            ends = [node[part].take(pa.array(np.clip(x, 0, NODES - 1))) for x in (a, b) for part in order]
+            writer.write_table(pa.table([relation, relation, *ends], pa.schema(fields)))
+
+
+def read_primekg(path: Path) -> dict:
+    from kgnn.graph import load_triples
+
+    make(path)
+    found = {}
+    before = time.process_time()
+    seconds = timed(lambda: found.update(kg=load_triples(path)))
+    processor = time.process_time() - before
+    kg = found["kg"]
+    edges = sum(len(table) for table in kg.tables.edges.values())
+    size = path.stat().st_size / 1e9
+    note = f"{processor:.0f} s of one processor; {len(kg.relations)} relations, {edges:,} edges"
+    return {"seconds": seconds, "note": f"{note}; file {size:.1f} GB"}
+
+
 def write_triples(path: Path, n: int) -> None:
     rng = np.random.default_rng(0)
     with path.open("w") as file:
@@ -240,6 +288,10 @@ CASES = {  # section: {case: (function, rounds)}
         "kgnn, CSV": (lambda data, work: read_table(work / "edges.csv"), 1),
         "kgnn, Parquet": (lambda data, work: read_table(work / "edges.parquet"), 1),
     },
+    "triples": {
+        "kgnn, CSV": (lambda data, work: read_primekg(work / "primekg.csv"), 1),
+        "kgnn, Parquet": (lambda data, work: read_primekg(work / "primekg.parquet"), 1),
+    },
     "ntriples": {
         f"kgnn, {name.removeprefix('ntriples ')}": (lambda data, work, n=n: read_triples(work / f"{n}.nt", n), 1)
         for name, n in TRIPLES.items()
@@ -259,6 +311,8 @@ def main() -> None:
     if arguments.write:
         if arguments.write.suffix == ".nt":
             write_triples(arguments.write, int(arguments.write.stem))
+        elif arguments.write.stem == "primekg":
+            write_primekg(arguments.write)
         else:
             write_table(arguments.write)
         return

@@ -15,6 +15,14 @@ from typing import Any
 
 import torch
 
+RESULTS = {"cpu": Path("benchmarks/results"), "cuda": Path("benchmarks/results/gpu")}
+
+
+def device_name(machine: dict[str, object], device: str) -> str:
+    """Return what computed, for the header of a results file."""
+    cpu = f"{machine['cpu']}, {machine['cores']} cores"
+    return cpu if device == "cpu" else f"{machine['gpu']} ({cpu})"
+
 
 def describe(*packages: str) -> dict[str, object]:
     """Return processor, cores, memory and versions, for the header of a results file."""

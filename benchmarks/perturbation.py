@@ -183,8 +183,9 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     genes = {*adata.var_names, *(gene for name in condition_names(adata) for gene in name.split("+"))}
     kg.subset(sorted(genes & set(kg.nodes("gene").index))).save(work / "graph")
     fit = {"max_epochs": 10, "batch_size": 64, "conditions_per_batch": 8}
-    trained = {"fit": fit, "grid": {"learning_rate": [1e-3, 3e-3]}}
-    names = ("gears", "txpert", "transformer", "graph_transformer", "cpa")
+    trained = {"fit": fit, "grid": {"learning_rate": [1e-3, 3e-3], "schedule": ["halve", "constant"]}}
+    pooling = ("presage", "fusion")
+    names = ("hetero", "gears", "txpert", "txpert_exphormer", "transformer", "graph_transformer", "cpa", *pooling)
     of_kg = {"type": "kg", "options": {"strength": 1.0}}
     rows = [of_kg | {"name": "kg", "graph": "true"}]
     rows += [of_kg | {"name": f"kg, {graph}", "graph": graph} for graph in ("rewired", "none")]
@@ -195,7 +196,7 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     dataset = {"name": "norman", "path": str(screen), "graph": str(work / "graph")}
     config = {
         "seeds": list(SEEDS)[:3],
-        "tuning_budget": 2,
+        "tuning_budget": 4,
         "datasets": [dataset | {"exclude_targets": False}],
         "splits": [{"name": "random_condition", "kind": "random_condition"}],
         "models": rows,

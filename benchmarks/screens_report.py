@@ -1,4 +1,5 @@
-"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `perturbqa` and `model_scale`.
+"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `perturbqa`, `yeast`,
+`coverage` and `model_scale`.
 
 python -m benchmarks.screens_report
 """
@@ -67,8 +68,12 @@ def fill(page: Path, parts: dict[str, str]) -> None:
 def main() -> None:
     summary = pd.read_csv(RESULTS / "upranks" / "summary.csv")
     size = pd.read_csv(RESULTS / "model_scale.csv", dtype=str)
+    yeast = pd.read_csv(RESULTS / "yeast" / "summary.csv", dtype=str)
     parts = {f"up-ranks {screen}": ranks(summary, screen) for screen in SCREENS}
     parts["perturbqa"] = answers(pd.read_csv(RESULTS / "perturbqa" / "summary.csv"))
+    coverage = pd.read_csv(RESULTS / "coverage.csv", dtype=str)
+    parts |= {"yeast": table(yeast.to_numpy().tolist(), list(yeast))}
+    parts |= {"coverage": table(coverage.to_numpy().tolist(), list(coverage))}
     parts["size"] = table(size.to_numpy().tolist(), list(size))
     fill(Path("docs/screens.md"), parts)
     fill(Path("README.md"), {"screens": short(summary)})

@@ -98,7 +98,8 @@ def fold_scores(y: pd.DataFrame, test: np.ndarray, make: Callable) -> pd.DataFra
         model = make(set(y.index[test])).fit(effects(y[~test]))
         known = [name for name in y.index[test] if not model.uses_graph or name in model.perturbable_]
         found = pd.DataFrame(np.tile(centre, (test.sum(), 1)), y.index[test], y.columns)
-        found.loc[known] = model.predict(known).layers["delta"]
+        if known:
+            found.loc[known] = model.predict(known).layers["delta"]
         values = found.to_numpy()
     centred = np.nan_to_num(rowwise(values - centre, truth - centre))
     of_mean = np.square(truth - centre).sum(axis=1)

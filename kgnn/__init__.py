@@ -8,18 +8,20 @@ from kgnn.version import __version__ as __version__
 if TYPE_CHECKING:
     from kgnn import benchmark, controls, data, graph, interactions, metrics, models, nn, ops, plotting
     from kgnn.graph import KnowledgeGraph
-    from kgnn.models import CellModel, PerturbationModel, load_model
+    from kgnn.models import CellModel, LinkModel, PerturbationModel, load_model
 
 _MODULES = ("benchmark", "controls", "data", "graph", "interactions", "metrics", "models", "nn", "ops", "plotting")
 _NAMES = {
     "CellModel": "kgnn.models",
     "KnowledgeGraph": "kgnn.graph",
+    "LinkModel": "kgnn.models",
     "PerturbationModel": "kgnn.models",
     "load_model": "kgnn.models",
 }
 __all__ = [
     "CellModel",
     "KnowledgeGraph",
+    "LinkModel",
     "PerturbationModel",
     "benchmark",
     "controls",

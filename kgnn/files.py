@@ -1,18 +1,22 @@
-"""Writing whole folders and files or nothing: to a temporary place first, then renamed."""
+"""Files: what is read is there and what it says to be; what is written is there whole or not at all."""
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kgnn.errors import InputError
+from kgnn.durable import PART, check_place, sync, sync_name, told, workplace
+from kgnn.errors import InputError, OutputError
 
+MAX_COLUMNS = 100_000  # of a table that is text; all genes of a genome with their transcripts are fewer
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")  # also .gz
+UNSAFE = re.compile(r"[^\w .,+()=@&-]|^[. ]|[. ]$")
+LONGEST = 150  # bytes of a name of a file that is made of a name of something else
 
 
 def as_path(path: Any) -> Path:
@@ -26,77 +30,77 @@ def existing_file(path: str | Path) -> Path:
     """Return `path` as a `Path`; raise `InputError` when it is no path, missing, a folder or empty."""
     path = as_path(path)
     try:
-        there = path.exists()
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file; check the path") from None
     except OSError as error:  # a name too long, a folder that may not be searched
         raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
-    if not there:
-        raise InputError(f"{path}: no such file; check the path")
-    if path.is_dir():
+    if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{path}: is a folder where a file was expected")
-    if path.stat().st_size == 0:
+    if found.st_size == 0:
         raise InputError(f"{path}: the file is empty; download or export it again")
     return path
 
 
-def check_folder(path: str | Path, *markers: str) -> Path:
-    """Return `path` as a `Path`; raise `InputError` when it holds a user's own files: none of the files `markers`."""
+def check_target(path: str | Path) -> Path:
+    """Return a file's path as a `Path`; raise `OutputError` when it cannot be written: called before work begins."""
     path = as_path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: a file of this name exists; give a folder")
-    if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
-        raise InputError(f"{path}: the folder holds other files (no {markers[0]}); give a new or an empty folder")
+    with told(path):
+        if not _is_device(path):
+            check_place(Path(os.path.realpath(path)))
     return path
 
 
-@contextmanager
-def new_folder(path: str | Path, *markers: str) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` when the block ends without an error.
-
-    An existing `path` is replaced only if it is empty or holds one of the files `markers`, so that a mistyped path
-    never costs a user their own files.
-    """
-    path = check_folder(path, *markers)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            path.rename(old / path.name)
-            try:
-                temporary.rename(path)
-            except OSError:
-                (old / path.name).rename(path)
-                raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _is_device(path: Path) -> bool:
+    """Whether there is a terminal or a pipe, which is written and not replaced; raises `OutputError` for a folder."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file in it")
+    return path.exists() and not path.is_file()
 
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to `path` when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        temporary.chmod(0o644)
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary path of the same name, which becomes `path` when the block ends without an error.
+
+    Raises:
+        OutputError: `path` cannot be written; what was there is as it was.
+    """
+    path = as_path(path)
+    with told(path):
+        if _is_device(path):
+            yield path
+            return
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with workplace(target, PART) as place:
+            yield place / target.name
+            sync(place / target.name)
+            (place / target.name).replace(target)
+            sync_name(target)
+
+
+def file_name(name: str) -> str:
+    """A name of anything, a condition or a model, as one of a file: other names, other files, all in the folder.
+
+    Letters, digits, spaces and `.,+()=@&_-` stay; other characters become `%`, their number and `;`; long names end in
+    a hash of the whole.
+    """
+    safe = UNSAFE.sub(lambda found: f"%{ord(found[0]):X};", name) or "%"
+    if len(safe.encode()) > LONGEST:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
+        safe = f"{safe.encode()[: LONGEST - 20].decode(errors='ignore')}%-{digest}"
+    return safe
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as JSON to `path`, whole or not at all."""
     with new_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON, as it is written into files."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -110,11 +114,24 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise `InputError` with file, line and column when it is not JSON."""
     path = existing_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:  # a folder replaced meanwhile
+        raise InputError(f"{path}: {error.strerror}; check the path") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise InputError(f"{path}: not usable JSON ({type(error).__name__}); is it the right file?") from None
+
+
+def check_width(path: Path, columns: int) -> None:
+    """Raise `InputError` for a table so wide that it must be another file, or on its side: reading would not end."""
+    if columns > MAX_COLUMNS:
+        raise InputError(
+            f"{path}: {columns:,} columns, where {MAX_COLUMNS:,} are the most that is read; is it the right file, "
+            "with the right separator, or to be transposed? Parquet may be wider"
+        )
 
 
 def is_table(path: str | Path) -> bool:
@@ -158,9 +175,3 @@ def content_of(paths: Iterable[str | Path]) -> str:
             with existing_file(file).open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Return where what can be made again is kept: `$KGNN_CACHE`, else the user's cache folder."""
-    base = os.environ.get("KGNN_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kgnn"

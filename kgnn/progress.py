@@ -23,7 +23,12 @@ def progress(what: str, total: int | None, delay: float = DELAY) -> Iterator[Cal
         return
     columns = (MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()) if total else ()
     bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *columns, console=console, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *columns,
+        console=console,
+        transient=True,
     )
     task = bar.add_task(what, total=total)
     timer = Timer(delay, bar.start)

@@ -23,6 +23,7 @@ import pandas as pd
 
 from kgnn import graph as g
 from kgnn.errors import InputError
+from kgnn.folders import seal
 from kgnn.graph import config
 
 SECONDS, MEGABYTES = 20, 800  # for one file; for all files of a parser
@@ -101,6 +102,20 @@ OMNIPATH = (
 MOTIFS = pd.DataFrame({"peak_id": ["p", "q"], "gene_short_name": ["A", None], "KLF1": [1.0, 0.0], "MYC": [0.0, 1.0]})
 KGX_NODES = b"id\tcategory\tname\nH:1\tbiolink:Gene\tTP53\nG:1\tbiolink:BiologicalProcess\tdeath\n"
 KGX_EDGES = b"subject\tpredicate\tobject\tweight\tprimary_knowledge_source\nH:1\tbiolink:regulates\tG:1\t-0.5\tx\n"
+PRIMEKG = (
+    b"relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source\n"
+    b"protein_protein,ppi,0,9796,gene/protein,PHYHIP,NCBI,8889,56992,gene/protein,KIF15,NCBI\n"
+    b"disease_protein,associated with,0,9796,gene/protein,PHYHIP,NCBI,7,5044,disease,hypertension,MONDO\n"
+)
+HETIONET = b"source\tmetaedge\ttarget\nGene::9021\tGpBP\tBiological Process::GO:0071357\nGene::2063\tGr>G\tGene::9021\n"
+HETIONET_NODES = (
+    b"id\tname\tkind\nGene::9021\tSOCS3\tGene\nBiological Process::GO:0071357\tresponse\tBiological Process\n"
+)
+DRKG = b"Gene::2157\tbioarx::HumGenHumGen:Gene:Gene\tGene::5264\nGene::2157\tGNBR::E+::Compound:Gene\tCompound::DB1\n"
+SSSOM = (
+    b"#curie_map:\n#  MONDO: http://x/MONDO_\n#license: CC0\nsubject_id\tpredicate_id\tobject_id\n"
+    b"NANDO:1\tskos:exactMatch\tMONDO:19\nMONDO:5\towl:sameAs\tDOID:5\n"
+)
 TYPES = {"http://x/g/": "gene", "_:": "blank"}
 
 
@@ -144,6 +159,13 @@ PARSERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "csv": ("t.csv", TABLE, lambda path: g.load_table(path, undirected=True)),
     "tsv.gz": ("t.tsv.gz", gzip.compress(TABLE.replace(b",", b"\t"), mtime=0), g.load_table),
     "parquet": ("t.parquet", parquet(pd.read_csv(io.BytesIO(TABLE))), g.load_table),
+    "triples primekg": ("kg.csv", PRIMEKG, g.load_triples),
+    "triples hetionet": ("e.sif.gz", gzip.compress(HETIONET, mtime=0),
+                         with_file("n.tsv", HETIONET_NODES, lambda a, b: g.load_triples(a, nodes=b))),
+    "triples drkg": ("drkg.tsv", DRKG, g.load_triples),
+    "triples parquet": ("k.parquet", parquet(pd.read_csv(io.BytesIO(PRIMEKG))), g.load_triples),
+    "nodes of triples": ("n.tsv", HETIONET_NODES, with_file("e.tsv", HETIONET, lambda a, b: g.load_triples(b, nodes=a))),
+    "mappings": ("m.sssom.tsv", SSSOM, lambda path: g.load_mappings(path).pairs("MONDO")),
     "motifs": ("m.parquet", parquet(MOTIFS), g.load_promoter_motifs),
     "fasta": ("p.fa", b">A gene\nACGTNACGT\nacg\n>B\nTTTT\n", g.load_promoter_sequences),
     "npz": ("e.npz", npz(genes=np.array(["A", "B"]), x=np.eye(2)), g.load_gene_embedding),
@@ -156,8 +178,14 @@ PARSERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "toml": ("g.toml", b'[graph]\nspecies = "human"\n[[source]]\nkind = "gene_sets"\npath = "other_s.gmt"\nk = 3\n',
              with_file("s.gmt", GMT, lambda a, b: config.build(a))),
     "saved graph": ("manifest.json", b'{"format": "kgnn.KnowledgeGraph", "format_version": 2, "nodes": [], "edges": [], '
-                    b'"features": [], "account": [], "history": []}', lambda path: g.KnowledgeGraph.load(path.parent)),
+                    b'"features": [], "cells": [], "account": [], "history": []}', lambda path: sealed_graph(path.parent)),
 }  # fmt: skip
+
+
+def sealed_graph(folder: Path) -> object:
+    """Load a folder whose hashes are made to fit: what comes after them is tested."""
+    seal(folder, "graph")
+    return g.KnowledgeGraph.load(folder)
 
 
 def saved_edges(path: Path) -> object:
@@ -166,7 +194,7 @@ def saved_edges(path: Path) -> object:
     if not folder.exists():
         SAVED.save(folder)
     (folder / "edges_0.parquet").write_bytes(path.read_bytes())
-    return g.KnowledgeGraph.load(folder)
+    return sealed_graph(folder)
 
 
 SAVED = g.load_table(pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]}), origin="x")

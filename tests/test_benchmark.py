@@ -9,7 +9,7 @@ import pytest
 from kgnn.benchmark import run_benchmark
 from kgnn.data import load_split, merge_validation, simulate
 from kgnn.errors import DataWarning, InputError
-from kgnn.evaluation import benchmark
+from kgnn.evaluation import benchmark, runs
 from kgnn.evaluation.headline import POINTS
 from kgnn.evaluation.report import paired_table, summary_table
 from kgnn.files import read_h5ad
@@ -61,14 +61,10 @@ def scores(folder):
 
 def test_every_fit_leaves_predictions_scores_and_its_choice(folder, scores):
     assert set(scores["model"]) == {"kg", "kg, rewired", "mean", "composition_ridge", "cpa", *POINTS}
-    runs = folder / "out/runs/sim/random_condition-seed0"
-    assert {file.name for file in (runs / "kg").iterdir()} == {
-        "predictions.h5ad",
-        "scores.csv",
-        "split.json",
-        "run.json",
-    }
-    chosen = json.loads((runs / "cpa/run.json").read_text())
+    at = folder / "out/runs/sim/random_condition-seed0"
+    names = {"predictions.h5ad", "scores.csv", "split.json", "run.json", "kgnn.json"}
+    assert {file.name for file in (at / "kg").iterdir()} == names
+    chosen = json.loads((at / "cpa/run.json").read_text())
     assert len(chosen["tried"]) == 2  # the budget, of three
     best = max(chosen["tried"], key=lambda row: row["pearson_centred"])
     assert chosen["chosen"] == {"channels": best["channels"]}
@@ -113,7 +109,7 @@ def test_a_fit_that_dies_while_writing_leaves_nothing(folder, scores, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "save_split", fail)
+        patch.setattr(runs, "save_split", fail)
         with pytest.raises(KeyboardInterrupt):
             run_benchmark(folder / "bench.toml", folder / "out")
     assert not broken.exists()
@@ -166,7 +162,7 @@ def test_crossed_scores_are_of_fits_on_halves_of_the_control_cells(folder, score
 
 def _task(folder, fold):
     dataset = {"path": str(folder / "sim.h5ad"), "graph": str(folder / "kg")}
-    return benchmark.Task(folder, dataset, fold, {"graph": "true"}, 1, 1, 1, "", "")
+    return runs.Task(folder, ("sim", "s", "kg"), dataset, fold, {"graph": "true"}, 1, 1, 1, "", "")
 
 
 def test_one_control_cell_cannot_be_crossed_and_the_rest_is_there(folder, tmp_path):

@@ -136,7 +136,7 @@ def test_graph_build_from_every_kind_of_file(run, files, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["graph", "info", "nowhere"], "nowhere: not a knowledge graph folder"),
+        (["graph", "info", "nowhere"], "nowhere: not a graph folder"),
         (["graph", "build", "none.toml", "-o", "kg"], "none.toml: no such file"),
         (["train", "screen.h5ad", "-o", "run", "--condition-key", "guide"], "no column 'guide'"),
         (["train", "screen.h5ad", "-o", "run", "--model", "oracle"], "unknown model 'oracle'"),
@@ -232,7 +232,7 @@ def test_models_and_graphs_that_do_not_fit_end_with_one_line(run, files):
     arrays.write_bytes(arrays.read_bytes()[:-9])
     status, _, err = run("predict", files / "m", "G001", "-o", files / "p.h5ad")
     assert status == 1
-    assert "arrays.safetensors: damaged or cut short" in err
+    assert "arrays.safetensors: damaged, edited or cut short" in err
     assert not (files / "p.h5ad").exists()
 
 

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from kgnn.data import split
+from kgnn.files import write_json
+from kgnn.folders import sealed
 from kgnn.metrics import crossed_scores
 from kgnn.models import make_model
 from tests.kills import trial, trials
@@ -57,7 +59,7 @@ def test_a_folder_with_other_files_is_refused_before_anything_is_read(run, files
     (files / "notes").mkdir()
     (files / "notes" / "mine.txt").write_text("mine")
     status, _, errors = run("train", files / "screen.h5ad", "-o", files / "notes", "--model", "oracle")
-    assert status == 1
+    assert status == 2
     assert "holds other files" in errors
     assert [path.name for path in (files / "notes").iterdir()] == ["mine.txt"]
 
@@ -68,10 +70,10 @@ def test_resume_wants_an_unfinished_training_of_the_same_data(run, files):  # no
     assert "nothing else" in run("train", data, "-o", out, "--resume", out)[2]
     assert run("train", data, "-o", out, "--model", "mean", "--seed", 1)[0] == 0
     assert "no unfinished training there" in run("train", "--resume", out)[2]
-    (out / "training.json").write_text(json.dumps({"asked": {"data": str(data)}, "content": "other"}))
+    write_json(out / "training.json", sealed({"asked": {"data": str(data)}, "content": "other"}))
     for name in ("graph", "split"):
         asked = {"data": str(data), "graph": None, "split": None} | ({name: None})
-        (out / "training.json").write_text(json.dumps({"asked": asked, "content": "other"}))
+        write_json(out / "training.json", sealed({"asked": asked, "content": "other"}))
     assert "data or graph changed" in run("train", "--resume", out)[2]
 
 

@@ -13,7 +13,10 @@ ROOT = Path(kgnn.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # ground: below all rooms; face: the short names on top of them, for users alone
-GROUND = ("errors", "expression", "files", "names", "parts", "progress", "threads", "version")
+GROUND = (
+    "cache", "durable", "errors", "expression", "files", "folders", "names", "parts", "progress", "schema", "threads",
+    "version",
+)  # fmt: skip
 FACE = ("__init__", "benchmark", "controls", "interactions", "metrics")
 BELOW_NN = ("graph", "data", "ops")
 ALLOWED: dict[str, set[str]] = {
@@ -121,6 +124,18 @@ def test_every_file_has_a_room(house):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_reads_like_a_text(path):
     assert len(path.read_text().splitlines()) <= 330, "a file reads like a text; split it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_text_is_read_or_written_in_the_locale_s_encoding(path):
+    calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    found = [
+        node.lineno
+        for node in calls
+        if getattr(node.func, "attr", "") in ("read_text", "write_text")
+        and "encoding" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert not found, f'lines {found}: give encoding="utf-8", or "utf-8-sig" for what users write'
 
 
 CLEAN = {

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kgnn.cli.common import Json, console, say_coverage, write_result
+from kgnn.cli.common import Json, console, say_coverage, target, target_folder, write_result
 from kgnn.cli.runs import Start, run, stoppable
 from kgnn.errors import InputError
 from kgnn.files import new_file, read_h5ad
@@ -18,7 +18,9 @@ def pretrain(
     data: Annotated[
         Path | None, typer.Argument(help="Cells, H5AD or a Zarr folder; raw counts or log-normalised.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=target_folder("model"), help="Folder for the model.")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the unfinished training of this folder; takes no other options.")
     ] = None,
@@ -105,7 +107,10 @@ def _weights(objectives: list[str]) -> dict[str, float]:
 def embed(
     model: Annotated[Path, typer.Argument(help="Folder of a saved cell model.")],
     data: Annotated[Path, typer.Argument(help="Cells, H5AD.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="H5AD with obsm['X_kgnn'] and the predicted labels in obs.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", callback=target, help="H5AD with obsm['X_kgnn'] and the predicted labels in obs."),
+    ],
     threshold: Annotated[
         float, typer.Option(help="Least probability of a label; below it an ancestor is given.")
     ] = 0.5,

@@ -1,20 +1,57 @@
 """What the commands share: options, tables on the screen, results as JSON."""
 
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 from kgnn.errors import InputError
-from kgnn.files import write_json
+from kgnn.files import check_target, write_json
+from kgnn.folders import check_folder
+
+CONTROL_CODES = re.compile(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
+
+
+class Console(RichConsole):
+    """Prints texts as they are, since names may be anybody's: no markup, no emoji codes, no codes to the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Take every text that is printed, those in tables too."""
+        return super().render_str(CONTROL_CODES.sub(lambda code: f"\\x{ord(code[0]):02x}", text), **options)
+
 
 console = Console()
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result for programs to this file.")]
+
+def target(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before any work is done."""
+    return None if path is None else check_target(path)
+
+
+def target_folder(kind: str) -> Callable[[Path | None], Path | None]:
+    """Refuse a folder that cannot be written or replaced by one of a kind before any work is done."""
+    return lambda path: None if path is None else check_folder(path, kind)
+
+
+def shared_folder(path: Path) -> Path:
+    """Refuse a folder into which no file can be written before any work is done."""
+    check_target(path / "kgnn")
+    return path
+
+
+Json = Annotated[
+    Path | None, typer.Option("--json", callback=target, help="Write the result for programs to this file.")
+]
 ConditionKey = Annotated[str, typer.Option(help="Column of obs with each cell's condition.")]
 Control = Annotated[
     list[str] | None,
@@ -53,7 +90,7 @@ def say_coverage(coverage: dict[str, Any]) -> None:
     """Say how many genes the graph knows."""
     if coverage:
         told = " and ".join(f"{found.known} of {found.total} {side}" for side, found in coverage.items())
-        console.print(f"the graph knows {told} genes", markup=False)
+        console.print(f"the graph knows {told} genes")
 
 
 def write_result(path: Path | None, result: Any) -> None:

@@ -6,13 +6,26 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from kgnn.cli.common import ConditionKey, Control, EffectKind, GroupKey, Json, console, new_table, write_result
+from kgnn.cli.common import (
+    ConditionKey,
+    Control,
+    EffectKind,
+    GroupKey,
+    Json,
+    console,
+    new_table,
+    shared_folder,
+    write_result,
+)
 from kgnn.files import new_file
 
 
 def benchmark(
     config: Annotated[Path, typer.Argument(help="TOML file of data sets, splits and models.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for predictions, scores, figures, the page.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", callback=shared_folder, help="Folder for predictions, scores, figures, the page."),
+    ],
     processes: Annotated[int, typer.Option(help="Fits side by side.")] = 1,
     json: Json = None,
 ) -> None:
@@ -23,7 +36,7 @@ def benchmark(
     from kgnn.plotting.report import write_report
 
     scores = run_benchmark(
-        config, out, processes=processes, report=lambda text: console.print(f"[dim]· {text}[/]"), page=write_report
+        config, out, processes=processes, report=lambda text: console.print(f"· {text}", style="dim"), page=write_report
     )
     summary, paired = summary_table(scores), paired_table(scores)
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=False):
@@ -36,15 +49,19 @@ def benchmark(
             table.add_row(str(row["model"]), centred, interval, *further)
         console.print(table)
         for row in part[part["verdict"] != ""].to_dict("records"):
-            console.print(f"{row['model']}: {row['verdict']}", markup=False)
+            console.print(f"{row['model']}: {row['verdict']}")
     console.print(f"{out}/report.html holds everything on one page")
-    write_result(json, {"summary": summary.to_dict("records"), "paired": paired.to_dict("records")})
+    failures = scores.attrs["failures"]
+    tables = {"summary": summary.to_dict("records"), "paired": paired.to_dict("records")}
+    write_result(json, tables | {"failures": failures})
+    if failures:
+        raise typer.Exit(1)
 
 
 def ablate(
     data: Annotated[Path, typer.Argument(help="Perturbation screen, H5AD, log-normalised; or a table of effects.")],
     graph: Annotated[Path, typer.Option(help="Folder of a saved graph.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scores and figure.")],
+    out: Annotated[Path, typer.Option("--out", "-o", callback=shared_folder, help="Folder for scores and figure.")],
     model: Annotated[str, typer.Option(help="Encoder: kg, gears, txpert, …")] = "kg",
     split: Annotated[str, typer.Option(help="Kind of split, or a split's JSON file.")] = "simulation",
     controls: Annotated[

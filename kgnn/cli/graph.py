@@ -7,8 +7,21 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from kgnn.cli.common import ConditionKey, Control, Json, Once, cell, console, new_table, short, write_result
+from kgnn.cli.common import (
+    ConditionKey,
+    Control,
+    Json,
+    Once,
+    cell,
+    console,
+    new_table,
+    short,
+    target,
+    target_folder,
+    write_result,
+)
 from kgnn.files import existing_file, new_file, read_h5ad
 
 graph_app = typer.Typer(help="Build and look at knowledge graphs.", no_args_is_help=True)
@@ -17,7 +30,9 @@ graph_app = typer.Typer(help="Build and look at knowledge graphs.", no_args_is_h
 @graph_app.command("build", cls=Once)
 def graph_build(
     config: Annotated[Path, typer.Argument(help="TOML file that describes the graph.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the graph to.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", callback=target_folder("graph"), help="Folder to write the graph to.")
+    ],
     split: Annotated[
         Path | None, typer.Option(help="Split (JSON): co-expression and markers use its training cells.")
     ] = None,
@@ -37,7 +52,7 @@ def graph_build(
         options["cells"] = lambda adata: training_cells(adata, parts, **names)
         text = f"{condition_key} {control or None} ".encode() + existing_file(split).read_bytes()
         options["cells_key"] = hashlib.sha256(text).hexdigest()
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
         kg = build(
@@ -55,7 +70,7 @@ def graph_info(
     path: Annotated[Path, typer.Argument(help="Folder of a saved graph.")],
     genes: Annotated[Path | None, typer.Option(help="H5AD: how many of its genes does the graph cover?")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw sources, degrees and overlaps to this PNG, PDF or SVG.")
+        Path | None, typer.Option(callback=target, help="Draw sources, degrees and overlaps to this PNG, PDF or SVG.")
     ] = None,
     json: Json = None,
 ) -> None:
@@ -79,10 +94,10 @@ def _show(report: Any, json: Path | None) -> None:
         console.print(f"genes look like {report.namespace}", highlight=False)
     console.print("weak components: " + ", ".join(f"{what} {number:,}" for what, number in report.components.items()))
     for line in report.reading():
-        console.print(f"[dim]·[/] {line}", highlight=False, soft_wrap=True)
+        console.print(Text("·", "dim"), line, highlight=False, soft_wrap=True)
     for note in report.history:
         words = ", ".join(f"{key} {value}" for key, value in note.items() if key != "operation")
-        console.print(f"[dim]· then[/] {note['operation']}: {words}", highlight=False, soft_wrap=True)
+        console.print(Text("· then", "dim"), f"{note['operation']}: {words}", highlight=False, soft_wrap=True)
     sources = {"relation": "relation", "origin": "source", "edges": "edges", "positive": "+", "negative": "−"}
     _print("Sources", report.sources, sources | {"unsigned": "unsigned", "weight_median": "weight"})
     degrees = {name: name for name in ("relation", "side", "nodes", "without", "mean", "median", "p99", "max")}

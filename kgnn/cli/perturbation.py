@@ -16,6 +16,8 @@ from kgnn.cli.common import (
     console,
     new_table,
     say_coverage,
+    target,
+    target_folder,
     write_result,
 )
 from kgnn.cli.runs import Start, run, stoppable
@@ -28,7 +30,10 @@ def train(
     data: Annotated[
         Path | None, typer.Argument(help="Perturbation screen, H5AD, log-normalised; or a table of effects.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model and its split.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", callback=target_folder("model"), help="Folder for the model and its split."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the unfinished training of this folder; takes no other options.")
     ] = None,
@@ -118,7 +123,7 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
         model.fit(adata, parts, seed=seed, **fit, **(checkpoints if model.by_epochs else {}))
     sizes = {part: len(parts[part]) for part in ("train", "val", "test", "unused")}
     told = ", ".join(f"{n} {part}" for part, n in sizes.items())
-    console.print(f"saved {asked['model']} to {out}; conditions: {told}", markup=False)
+    console.print(f"saved {asked['model']} to {out}; conditions: {told}")
     say_coverage(model.coverage_)
     known = {side: found._asdict() for side, found in model.coverage_.items()}
     return {"model": asked["model"], "conditions": sizes, "coverage": known, "history": list(model.history_)}
@@ -127,7 +132,9 @@ def _train(asked: dict[str, Any], out: Path, start: Start) -> dict[str, Any]:
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
     conditions: Annotated[list[str] | None, typer.Argument(help="Such as KLF1 KLF1+MAP2K6.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="H5AD to write.")] = Path("predictions.h5ad"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=target, help="H5AD to write.")] = Path(
+        "predictions.h5ad"
+    ),
     split: Annotated[Path | None, typer.Option(help="Predict the test conditions of this split.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Cells a condition instead of its mean.")] = None,
     encoder: Annotated[
@@ -141,7 +148,7 @@ def predict(
 ) -> None:
     """Predict conditions with a saved model."""
     from kgnn.data import load_split
-    from kgnn.models import CellModel, load_model
+    from kgnn.models import CellModel, LinkModel, load_model
     from kgnn.models.factory import line_of
 
     parts = load_split(split) if split else {"test": []}
@@ -151,11 +158,13 @@ def predict(
     loaded = load_model(model, encoder=encoder)
     if isinstance(loaded, CellModel):
         raise InputError(f"{model}: holds a cell model, which predicts no perturbations; use kgnn embed")
+    if isinstance(loaded, LinkModel):
+        raise InputError(f"{model}: holds a model of links, which predicts no perturbations; see kgnn links --help")
     given = line_of(loaded, parts) if line is None else {"line": line}
     prediction = loaded.predict(wanted, n_cells=n_cells, seed=seed, **given)
     with new_file(out) as file:
         prediction.write_h5ad(file)
-    console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}", markup=False)
+    console.print(f"{prediction.n_obs} rows × {prediction.n_vars} genes to {out}")
     write_result(json, {"conditions": wanted, "rows": prediction.n_obs, "genes": prediction.n_vars, "file": str(out)})
 
 
@@ -173,7 +182,7 @@ def evaluate(
     crossed: Annotated[
         bool, typer.Option(help="A model: fit four times more, on halves of the control cells; see docs/evaluation.md.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, one row a condition.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", callback=target, help="CSV, one row a condition.")] = None,
     condition_key: ConditionKey = "condition",
     control: Control = None,
     group_key: GroupKey = None,

@@ -1,19 +1,19 @@
 """A training's folder: what it was asked for, its checkpoints, and at the end the model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import copytree
 from typing import Any
 
 import typer
 
 from kgnn.cli.common import console, write_result
-from kgnn.errors import InputError
-from kgnn.files import check_folder, content_of, new_folder, read_json, write_json
-from kgnn.models.storage import CONFIG
+from kgnn.errors import InputError, OutputError
+from kgnn.files import content_of, write_json
+from kgnn.folders import CHECKPOINTS, TRAINING, check_folder, new_folder, read_sealed, sealed
+from kgnn.models.storage import KIND
 
-ASKED, CHECKPOINTS = "training.json", "checkpoints"
 Start = Callable[[], dict[str, Any]]  # writes down what was asked for; the options that write and read checkpoints
 
 
@@ -42,11 +42,12 @@ def run(
         raise InputError("give the data and --out; or --resume with the folder of an unfinished training, nothing else")
     folder: Path = resume or out  # type: ignore[assignment]
     if resume is not None:
-        if not (folder / ASKED).is_file():
-            raise InputError(f"{folder}: no unfinished training there (no {ASKED}); has it ended?")
-        asked, content = read_json(folder / ASKED).values()
+        if not (folder / TRAINING).is_file():
+            raise InputError(f"{folder}: no unfinished training there (no {TRAINING}); has it ended?")
+        saved = read_sealed(folder / TRAINING)
+        asked, content = saved["asked"], saved["content"]
+        check_folder(folder, KIND)
     else:
-        check_folder(folder, CONFIG, ASKED)
         asked |= {name: str(Path(asked[name]).resolve()) for name in inputs if asked[name]}
     found = content_of(asked[name] for name in inputs if asked[name])
     if resume is not None and found != content:
@@ -58,11 +59,29 @@ def run(
         last = folder / CHECKPOINTS / "last.ckpt"
         if resume is None:
             folder.mkdir(parents=True, exist_ok=True)
-            rmtree(folder / CHECKPOINTS, ignore_errors=True)
-            write_json(folder / ASKED, {"asked": asked, "content": found})
+            forget(folder)
+            try:
+                write_json(folder / TRAINING, sealed({"asked": asked, "content": found}))
+            except OutputError:
+                _remove_if_empty(folder)
+                raise
         return {"callbacks": [checkpoints(folder / CHECKPOINTS)], "ckpt_path": last if last.is_file() else None}
 
     write_result(json, train(asked, folder, start))
+
+
+def forget(folder: Path) -> None:
+    """Remove what an unfinished training keeps."""
+    if (folder / TRAINING).is_file():
+        for checkpoint in (folder / CHECKPOINTS).glob("*.ckpt"):
+            checkpoint.unlink()
+        _remove_if_empty(folder / CHECKPOINTS)
+        (folder / TRAINING).unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager
@@ -80,19 +99,17 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
     except SystemExit as end:
         status = int(end.code or 0)
     except Exception:
-        (out / ASKED).unlink(missing_ok=True)
-        rmtree(out / CHECKPOINTS, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+        forget(out)
+        _remove_if_empty(out)
         raise
     if learned():
-        with new_folder(out, CONFIG, ASKED) as folder:
+        with new_folder(out, KIND) as folder:
             write(folder)
-            if status and (out / ASKED).is_file():
-                write_json(folder / ASKED, read_json(out / ASKED))
+            if status and (out / TRAINING).is_file():
+                write_json(folder / TRAINING, read_sealed(out / TRAINING))
                 if (out / CHECKPOINTS).is_dir():
                     copytree(out / CHECKPOINTS, folder / CHECKPOINTS)
     if status:
         kept = "what was learned so far is in" if learned() else "nothing was learned yet; what was asked for is in"
-        console.print(f"stopped; {kept} {out}. Go on with: kgnn {command} --resume {out}", soft_wrap=True, markup=False)
+        console.print(f"stopped; {kept} {out}. Go on with: kgnn {command} --resume {out}", soft_wrap=True)
         raise typer.Exit(status)

@@ -4,6 +4,7 @@ from kgnn.data.atlas import simulate_atlas
 from kgnn.data.batches import Batch, training_batches
 from kgnn.data.conditions import ConditionNames
 from kgnn.data.differential import top_de_genes
+from kgnn.data.drugs import simulate_drugs
 from kgnn.data.effects import effects, long_table
 from kgnn.data.labels import parse_conditions
 from kgnn.data.screen import Screen, read_screen
@@ -33,6 +34,7 @@ __all__ = [
     "save_split",
     "simulate",
     "simulate_atlas",
+    "simulate_drugs",
     "split",
     "top_de_genes",
     "training_batches",

@@ -22,12 +22,15 @@ class Batch:
         target: [cells, genes], the cell's own expression.
         condition: [cells], number of the cell's condition within the batch.
         conditions: names of the distinct conditions, in that numbering.
+        state: [conditions, genes], mean control expression of the group that each is in; None where cells of all groups
+            count as one condition.
     """
 
     control: Tensor
     target: Tensor
     condition: Tensor
     conditions: list[str]
+    state: Tensor | None = None
 
 
 class PairedCells(Sampler):
@@ -110,28 +113,47 @@ class PairedCells(Sampler):
 
 
 class PairedBatches(Dataset):
-    """Fetches what `PairedCells` draws: `dataset[cells, controls]` is a `Batch`."""
+    """Fetches what `PairedCells` draws: `dataset[cells, controls]` is a `Batch`.
 
-    def __init__(self, screen: Screen) -> None:
-        self.screen = screen
+    With `by_group` a condition's cells of several groups are several conditions, each with its own state.
+    """
+
+    def __init__(self, screen: Screen, by_group: bool = False) -> None:
+        self.screen, self.means = screen, None
+        if by_group and len(screen.group_means) > 1:
+            self.means = torch.from_numpy(screen.group_means.to_numpy(np.float32))
 
     def __getitem__(self, rows: tuple[np.ndarray, np.ndarray]) -> Batch:
         cells, controls = rows
         names, number = np.unique(self.screen.condition[cells].astype(str), return_inverse=True)
+        state = None
+        if self.means is not None:
+            group = self.screen.group_means.index.get_indexer(self.screen.group[cells])
+            pairs, number = np.unique(np.stack([number, group]), axis=1, return_inverse=True)
+            names, number, state = names[pairs[0]], number.ravel(), self.means[pairs[1]]
         return Batch(
             control=torch.from_numpy(self.screen.x[controls].toarray()),
             target=torch.from_numpy(self.screen.x[cells].toarray()),
             condition=torch.from_numpy(number),
             conditions=names.tolist(),
+            state=state,
         )
 
 
 def training_batches(
-    screen: Screen, conditions: list[str], batch_size: int, seed: int, conditions_per_batch: int | None = None
+    screen: Screen,
+    conditions: list[str],
+    batch_size: int,
+    seed: int,
+    conditions_per_batch: int | None = None,
+    by_group: bool = False,
 ) -> DataLoader:
-    """Return a loader of `Batch`es of the cells of `conditions` and of control cells; see `PairedCells`."""
+    """Return a loader of `Batch`es of the cells of `conditions` and of control cells.
+
+    See `PairedCells`; `by_group`: see `PairedBatches`.
+    """
     sampler = PairedCells(screen, conditions, batch_size, seed, conditions_per_batch)
-    return DataLoader(PairedBatches(screen), batch_size=None, sampler=sampler)
+    return DataLoader(PairedBatches(screen, by_group), batch_size=None, sampler=sampler)
 
 
 def pair_controls(groups: np.ndarray, controls: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +109,7 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
         if path.is_dir():
             import zarr
 
+            _refuse_pickles(path)
             group: Any = zarr.open_group(path, mode="r")
             parts = {"X": group["X"]} | {f"layers/{name}": group["layers"][name] for name in group.get("layers", [])}
             lazy = {
@@ -121,6 +125,15 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
     except Exception as error:  # h5py, zarr and anndata raise many kinds for files that are none of theirs
         what = (str(error).splitlines() or [""])[0]
         raise InputError(f"{path}: cannot be read as AnnData ({type(error).__name__}: {what})") from None
+
+
+def _refuse_pickles(store: Path) -> None:
+    """Raise `InputError` for a Zarr store of which a codec would run pickles, that is, anybody's code."""
+    for folder, _, files in os.walk(store, followlinks=True):
+        for name in {".zarray", ".zmetadata", "zarr.json"}.intersection(files):
+            file = Path(folder) / name
+            if re.search(r'"(numcodecs\.)?pickle"', json.dumps(json.loads(file.read_bytes())), re.IGNORECASE):
+                raise InputError(f"{file}: an array is kept as pickles, which can run code; write the store anew")
 
 
 def what_values(x: Any) -> Kind:

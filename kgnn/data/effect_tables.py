@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.files import existing_file, is_table, read_h5ad
+from kgnn.files import check_width, existing_file, is_table, read_h5ad
 from kgnn.parts import did_you_mean
 
 NAMES = {  # columns of long tables, the likeliest first
@@ -35,9 +36,18 @@ def read_file(table: Any) -> tuple[Any, str]:
     try:
         if name.endswith((".parquet", ".pq")):
             return pd.read_parquet(path), f"{path}: "
-        return pd.read_csv(path, sep="," if name.endswith(".csv") else "\t", low_memory=False), f"{path}: "
+        separator = "," if name.endswith(".csv") else "\t"
+        check_width(path, _first_line(path).count(separator.encode()) + 1)
+        return pd.read_csv(path, sep=separator, low_memory=False), f"{path}: "
+    except InputError:
+        raise
     except Exception as error:  # pandas and pyarrow raise many kinds
         raise InputError(f"{path}: cannot be read as a table ({type(error).__name__}: {error})") from None
+
+
+def _first_line(path: Path) -> bytes:
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        return file.readline()
 
 
 def long_columns(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import SEPARATOR, ConditionNames
+from kgnn.data.conditions import SEPARATOR, ConditionNames, perturbed_genes, read_part
 from kgnn.errors import DataWarning, InputError
 from kgnn.names import ENOUGH, as_names, listed, names_in
 
@@ -97,6 +97,11 @@ def parse_conditions(
         part = part if part in gene_set else by_case.get(part.upper(), part)
         return "control" if is_control(part) else part
 
+    def clean_part(text: str, alone: bool) -> str:
+        part = read_part(text)
+        name = clean(part.name, alone)
+        return str(part._replace(name=name)) if name and name != "control" else name
+
     def parse(label: str) -> str | None:
         if _matches(label, unknown):
             return None
@@ -108,7 +113,7 @@ def parse_conditions(
         pieces = [part.strip() for part in text.split(SEPARATOR)]
         if guides is True and len(pieces) > 1:  # `A_sg1_B_sg2`, split at `_`
             pieces = [part for part in pieces if part in gene_set or not GUIDE_ALONE.fullmatch(part)] or pieces
-        parts = [clean(part, len(pieces) == 1) for part in pieces]
+        parts = [clean_part(part, len(pieces) == 1) for part in pieces]
         if not all(parts):
             raise InputError(f"condition {label!r}: nothing is left of a part; narrow separator= or guides=")
         return names.canonical(SEPARATOR.join(parts)) or "control"
@@ -157,7 +162,7 @@ def doubts(
     """
     counts: dict[str, int] = {}
     for label, number in cells.items():
-        for part in names.genes(label):
+        for part in perturbed_genes(names.canonical(label)):
             counts[part] = counts.get(part, 0) + number
     genes = {*genes, *(graph or ())}
     unknown = [part for part in counts if part not in genes]

@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kgnn.data.conditions import CONTROL, SEPARATOR, Genes
+from kgnn.data.conditions import CONTROL, perturbed_genes
 from kgnn.data.effects import is_effects, kind_of
 from kgnn.data.labels import read_labels, warn_of_labels
 from kgnn.errors import DataWarning, InputError
@@ -60,7 +60,7 @@ class Screen:
 
     @property
     def perturbed(self) -> set[str]:
-        """Genes that are perturbed in some condition."""
+        """Genes, or other nodes, that are perturbed in some condition."""
         return {gene for name in self.conditions for gene in perturbed_genes(name)}
 
     @property
@@ -162,11 +162,6 @@ class Screen:
             )
         full = np.where(self.measured, x, rest).astype(np.float32)
         return replace(self, x=sparse.csr_matrix(full))
-
-
-def perturbed_genes(condition: str) -> Genes:
-    """Return the genes of a canonical condition name."""
-    return tuple(condition.split(SEPARATOR)) if condition else ()
 
 
 def read_screen(

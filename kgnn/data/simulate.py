@@ -100,9 +100,7 @@ def simulate(
     for row, perturbed in enumerate(conditions):
         perturbation[row, list(perturbed)] = factor
     line_factor = _line_factors(n_lines, n_genes, rng)
-    truth = [
-        _log_normalise(steady_state(network, basal, half_level, perturbation * factors)) for factors in line_factor
-    ]
+    truth = [log_normalise(steady_state(network, basal, half_level, perturbation * factors)) for factors in line_factor]
     sizes = [*[cells_per_condition] * len(conditions), n_controls]
     condition = np.tile(np.repeat(np.arange(len(conditions) + 1), sizes), n_lines)
     line = np.repeat(np.arange(n_lines), sum(sizes))
@@ -110,7 +108,7 @@ def simulate(
     counts = count_cells(steady_state(network, basal, half_level, rates), library_size, dropout, rng)
 
     names = ["+".join(genes[list(perturbed)]) for perturbed in conditions]
-    adata = AnnData(sparse.csr_matrix(_log_normalise(counts), dtype=np.float32))
+    adata = AnnData(sparse.csr_matrix(log_normalise(counts), dtype=np.float32))
     adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
     adata.var_names = genes
     adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
@@ -205,6 +203,6 @@ def count_cells(level: np.ndarray, library_size: float, dropout: float, rng: np.
     return counts
 
 
-def _log_normalise(level: np.ndarray) -> np.ndarray:
+def log_normalise(level: np.ndarray) -> np.ndarray:
     total = level.sum(axis=1, keepdims=True)
     return np.log1p(1e4 * level / np.maximum(total, 1e-12))

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.conditions import CONTROL, ConditionNames, perturbed_genes
 from kgnn.data.labels import canonical_labels
 from kgnn.data.lines import conditions_of_lines, draw, in_line, unseen_line
-from kgnn.data.screen import perturbed_genes
 from kgnn.errors import InputError
 from kgnn.files import as_adata, read_json, write_json
 from kgnn.names import listed
@@ -212,9 +211,10 @@ def _leave_one_out(names: list[str], rng: np.random.Generator, _: float, val: fl
 
 def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
     def hold_out(names: list[str], fraction: float) -> tuple[list[str], list[str]]:
-        _, held = draw([name for name in names if len(perturbed_genes(name)) == 1], fraction, rng)
-        rest = [name for name in names if name not in held and not set(perturbed_genes(name)) & set(held)]
-        return rest, held
+        alone = {name: perturbed_genes(name)[0] for name in names if len(perturbed_genes(name)) == 1}
+        genes = set(draw(sorted({*alone.values()}), fraction, rng)[1])  # at all their doses
+        rest = [name for name in names if not genes & set(perturbed_genes(name))]
+        return rest, [name for name, gene in alone.items() if gene in genes]
 
     rest, held = hold_out(names, test)
     train, validation = hold_out(rest, val)
@@ -226,9 +226,10 @@ def _unseen_combo(names: list[str], rng: np.random.Generator, test: float, val: 
     rest, held = draw(combos, test, rng)
     validation = draw(rest, val, rng)[1]
     train = [name for name in names if name not in held and name not in validation]
+    alone = {gene for name in train for gene in perturbed_genes(name) if len(perturbed_genes(name)) == 1}
     subgroups: dict[str, list[str]] = {}
     for name in held:
-        seen = sum(gene in train for gene in perturbed_genes(name))
+        seen = sum(gene in alone for gene in perturbed_genes(name))
         subgroups.setdefault(f"seen_{seen}", []).append(name)
     return {"train": train, "val": validation, "test": held, "subgroups": dict(sorted(subgroups.items()))}
 

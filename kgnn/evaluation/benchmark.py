@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import inspect
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -24,12 +20,14 @@ from threadpoolctl import threadpool_limits
 from kgnn.data.effects import is_effects, read_data
 from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import read_screen
-from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation, save_split, training_cells
+from kgnn.data.splits import Split, leave_one_out, load_split, merge_validation, training_cells
 from kgnn.data.splits import split as make_split
-from kgnn.errors import DataWarning
+from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.config import REFERENCES, read_config
 from kgnn.evaluation.metrics import crossed_scores, evaluate, reference_scores
-from kgnn.files import content_of, new_file, new_folder, read_json, write_json
+from kgnn.evaluation.runs import KIND, Task, all_scores, is_done, write_run
+from kgnn.files import check_target, content_of, file_name
+from kgnn.folders import check_folder
 from kgnn.graph import KnowledgeGraph, load_coexpression
 from kgnn.graph.coverage import SAYS_LITTLE
 from kgnn.graph.storage import read_manifest
@@ -37,28 +35,13 @@ from kgnn.models import PerturbationModel, make_model
 from kgnn.models.factory import line_of
 from kgnn.models.perturbation.graphs import COEXPRESSED
 from kgnn.models.perturbation.trained import Trained
-from kgnn.parts import name_of, options_of, search_too
+from kgnn.parts import options_of, search_too
 from kgnn.progress import silent, track
 
 logger = logging.getLogger("kgnn")
 
-RUN, PREDICTIONS, SCORES = "run.json", "predictions.h5ad", "scores.csv"
 NAMES, CHOSEN_BY = ("condition_key", "control", "group_key"), "pearson_centred"
 FIT_OPTIONS = set(options_of(Trained.fit)) - {"data", "seed"}  # of a grid; the others are the model's
-
-
-class Task(NamedTuple):
-    """One fit: its place in the folder and everything that its result depends on."""
-
-    folder: Path
-    dataset: dict[str, Any]
-    split: Split
-    model: dict[str, Any]  # empty for what anyone could predict
-    seed: int
-    budget: int
-    crossed: int
-    content: str
-    home: str  # where import strings are found
 
 
 def run_benchmark(
@@ -72,10 +55,11 @@ def run_benchmark(
     """Run what is not done yet, write the folder, return all scores.
 
     `out/runs/<dataset>/<split>/<model>/` holds `predictions.h5ad`, `scores.csv` and `run.json`, written whole or not at
-    all, so that a run that was killed goes on where it stopped; a run whose configuration or data changed is done
-    again. `references/` beside the models holds the scores of `kgnn.metrics.reference_scores`, rows of the result like
-    theirs. `pearson_crossed` and `pds_cosine` are of fits on halves of the control cells. `out/` holds `scores.csv`,
-    `summary.csv`, `paired.csv`, figures and `report.html`.
+    all, so that a run that was killed goes on where it stopped; a run whose configuration, data or kgnn changed, or
+    whose files are damaged, is done again. A run that fails leaves the others alone: it stands in `attrs["failures"]`
+    of the result, in a warning and on the page. `references/` beside the models holds the scores of
+    `kgnn.metrics.reference_scores`, rows of the result like theirs. `pearson_crossed` and `pds_cosine` are of fits on
+    halves of the control cells. `out/` holds `scores.csv`, `summary.csv`, `paired.csv`, figures and `report.html`.
 
     Args:
         config: the TOML file, or the same as a dictionary; see `read_config`.
@@ -86,18 +70,21 @@ def run_benchmark(
             `kgnn.benchmark.run_benchmark` brings `kgnn.plotting.report.write_report`.
 
     Raises:
-        InputError: an unusable configuration or data set.
+        InputError: an unusable configuration or data set; a folder that cannot be written; no run succeeds.
     """
     settings = read_config(config)
+    check_target(Path(out) / "scores.csv")
     out, say = Path(out), report or logger.info
     tasks = [task for dataset in settings["datasets"] for task in _tasks(dataset, settings, out)]
-    waiting = [task for task in tasks if not _is_done(task)]
+    waiting = [task for task in tasks if not is_done(task)]
     say(f"{len(tasks)} runs, {len(tasks) - len(waiting)} of them done before")
-    jobs = (delayed(_run)(task) for task in waiting)
+    jobs = (delayed(_try)(task) for task in waiting)
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(jobs)
-    for number, name in enumerate(track(done, "fitting", len(waiting)), 1):
-        say(f"{number} of {len(waiting)}: {name}")
-    scores = pd.concat([_read_scores(task) for task in tasks], ignore_index=True)
+    failures = []
+    for number, (name, wrong) in enumerate(track(done, "fitting", len(waiting)), 1):
+        say(f"{number} of {len(waiting)}: {name}{f' failed: {wrong}' if wrong else ''}")
+        failures += [{"run": name, "error": wrong}] if wrong else []
+    scores = all_scores(tasks, failures)
     if page is not None:
         page(scores, settings, out)
     return scores
@@ -120,9 +107,10 @@ def _tasks(dataset: dict[str, Any], settings: dict[str, Any], out: Path) -> list
                 parts = {row["name"]: make_split(adata, row["kind"], seed=seed, **options, **names)}
             for name, fold in parts.items():
                 for model in [*settings["models"], {}]:
-                    folder = out / "runs" / dataset["name"] / f"{name}-seed{seed}" / model.get("name", REFERENCES)
+                    called = dataset["name"], f"{name}-seed{seed}", model.get("name", REFERENCES)
+                    folder = out.joinpath("runs", *map(file_name, called))
                     numbers = seed, settings["tuning_budget"], settings["crossed"]
-                    tasks.append(Task(folder, dataset, fold, model, *numbers, content, str(Path.cwd())))
+                    tasks.append(Task(folder, called, dataset, fold, model, *numbers, content, str(Path.cwd())))
     return tasks
 
 
@@ -139,38 +127,25 @@ def _content(dataset: dict[str, Any]) -> str:
     return content_of(files)
 
 
-def _key(task: Task) -> str:
-    """What the result depends on: the task, the data's content and the graph's."""
-    parts = [task.content, task.dataset, task.split, task.model, task.seed, task.budget, task.crossed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_identity).encode()).hexdigest()
+def _try(task: Task) -> tuple[str, str | None]:
+    """Run a task; its name, and what was wrong where it fails."""
+    try:
+        _run(task)
+    except Exception as error:
+        logger.debug("%s", task.name, exc_info=True)
+        return task.name, str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return task.name, None
 
 
-def _identity(part: Any) -> list[str]:
-    """What tells one's own part from others: its name, and what an instance holds."""
-    return [name_of(part), "" if inspect.isclass(part) or inspect.isfunction(part) else joblib.hash(part)]
-
-
-def _is_done(task: Task) -> bool:
-    file = task.folder / RUN
-    return file.is_file() and read_json(file).get("key") == _key(task)
-
-
-def _run(task: Task) -> str:
+def _run(task: Task) -> None:
+    check_folder(task.folder, KIND)
     search_too(task.home)
     adata = _read(task.dataset)
     with threadpool_limits(1), warnings.catch_warnings(), silent(), _quiet():
         if task.model.get("graph", "none") != "true":
             warnings.filterwarnings("ignore", SAYS_LITTLE, DataWarning)
         prediction, scores, told = _references(task, adata) if not task.model else _fitted(task, adata)
-    with new_folder(task.folder, RUN) as folder:
-        if prediction is not None:
-            with new_file(folder / PREDICTIONS) as file:
-                prediction.write_h5ad(file)
-        with new_file(folder / SCORES) as file:
-            scores.to_csv(file)
-        save_split(task.split, folder / "split.json")
-        write_json(folder / RUN, {"key": _key(task), "seed": task.seed} | told)
-    return "/".join(task.folder.parts[-3:])
+    write_run(task, prediction, scores, told)
 
 
 def _references(task: Task, adata: AnnData) -> tuple[None, pd.DataFrame, dict[str, Any]]:
@@ -294,12 +269,3 @@ def _model(
 def _names(dataset: dict[str, Any], *keys: str) -> dict[str, Any]:
     """What the data set calls its columns, as far as it says."""
     return {key: dataset[key] for key in keys if key in dataset}
-
-
-def _read_scores(task: Task) -> pd.DataFrame:
-    scores = pd.read_csv(task.folder / SCORES, keep_default_na=True)
-    dataset, split, model = task.folder.parts[-3:]
-    kind = task.split["kind"] if "kind" in task.split else split.rsplit("-seed", 1)[0]
-    if task.model:
-        scores["model"] = model
-    return scores.assign(dataset=dataset, split=kind, seed=task.seed)

@@ -14,6 +14,7 @@ from anndata import AnnData
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from kgnn.data.conditions import perturbed_genes
 from kgnn.data.leaks import leaks_told, warn_of_leaks
 from kgnn.data.splits import Split, merge_validation, read_split
 from kgnn.errors import DataWarning, InputError
@@ -94,7 +95,7 @@ def ablate(
     adata, seeds, kinds = as_adata(adata), listed(seeds, "seeds"), listed(kinds, "kinds")
     folds = [read_split(fold) for fold in (splits if isinstance(splits, list | tuple) else [splits])]
     conditions = {name for fold in folds for part in ("train", "test") for name in fold[part]}
-    genes = {*adata.var_names, *(gene for name in conditions for gene in name.split("+"))}
+    genes = {*adata.var_names, *(gene for name in conditions for gene in perturbed_genes(name))}
     options, fit_options = dict(options or {}), dict(fit_options or {})
     settings = {"model": model, "prepare": prepare, "exclude_targets": exclude_targets}
     settings["home"] = str(Path.cwd())

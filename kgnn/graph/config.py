@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
+import logging
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kgnn.cache import cache_folder
 from kgnn.errors import InputError
-from kgnn.files import cache_folder, existing_file, read_h5ad
+from kgnn.files import existing_file, read_h5ad
+from kgnn.folders import check_folder
 from kgnn.graph import sources
+from kgnn.graph.description import FILES, FROM_CELLS, KINDS, SOURCE_KEYS, read_toml, root_of
 from kgnn.graph.identifiers import GeneNames
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.orthologs import Orthologs, join_species
-from kgnn.graph.storage import FORMAT_VERSION, read_manifest
+from kgnn.graph.storage import FORMAT_VERSION, KIND, read_manifest
 from kgnn.version import __version__
 
-KINDS: dict[str, Callable[..., KnowledgeGraph]] = {
-    "regulation": sources.load_regulation,
-    "gene_families": sources.load_gene_families,
-    "coexpression": sources.load_coexpression,
-    "gene_sets": sources.load_gene_sets,
-    "cell_ontology": sources.load_cell_ontology,
-    "interactions": sources.load_interactions,
-    "promoter_motifs": sources.load_promoter_motifs,
-    "promoter_sequences": sources.load_promoter_sequences,
-    "gene_embedding": sources.load_gene_embedding,
-    "markers": sources.load_markers,
-    "table": sources.load_table,
-    "kgx": sources.load_kgx,
-    "ntriples": sources.load_ntriples,
-}
-FROM_CELLS = ("coexpression", "markers")
-FILES = ("path", "table", "groups", "complete_set", "ontology", "names", "nodes", "edges", "genes")
-GRAPH_KEYS = ("root", "species", "namespace", "genes", "keep_unknown")
+log = logging.getLogger(__name__)
 Cells = Callable[[Any], Any]
 Progress = Callable[[str, int, int], None]
 
@@ -64,6 +49,8 @@ def build(
     kind = "regulation"              # the loader: load_regulation; all other keys are its arguments
     path = "dorothea_hs.tsv.gz"
     min_confidence = "C"
+    licence = "GPL-3.0"              # these two may stand with any source: see KnowledgeGraph.with_source
+    version = "2021-06"
 
     [[source]]
     kind = "coexpression"
@@ -87,74 +74,32 @@ def build(
         InputError: not TOML (line), an unknown kind or key, whatever a loader finds wrong.
     """
     path = existing_file(config)
-    settings = _read_toml(path)
-    key = _digest(_inputs(path, settings, cells_key))
-    if out is not None and _built(Path(out)) == key:
-        return KnowledgeGraph.load(out)
+    settings = read_toml(path)
+    if out is not None:
+        check_folder(out, KIND)
+    inputs = _inputs(path, settings, cells_key)
+    key = _digest(inputs)
+    if out is not None and (found := _built(Path(out), key)) is not None:
+        return found
     if "join" in settings:
         graph = _join(path, settings["join"], cells, cells_key, progress)
+        _check_unchanged(path, inputs, _inputs(path, settings, cells_key))
     else:
-        graph = _merge(path, settings, cells, cells_key, progress)
+        graph = _merge(path, settings, inputs, cells, cells_key, progress)
     if out is not None:
         graph.save(out, {"build": key})
     return graph
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
-    for name in settings:
-        if name not in ("graph", "source", "join"):
-            raise InputError(f"{path}: unknown table [{name}]; a graph has [graph], [[source]] or [join]")
-    if not settings.get("source") and not settings.get("join"):
-        raise InputError(f"{path}: no [[source]] and no [join]; say what the graph is made of")
-    if not isinstance(settings.get("source", []), list):
-        raise InputError(f"{path}: write [[source]] with two brackets; there may be several")
-    for name in ("graph", "join"):
-        _check_type(path, f"[{name}]", settings.get(name, {}), dict)
-    _check_type(path, "genes of [graph]", settings.get("graph", {}).get("genes", []), list)
-    _check_type(path, "graphs of [join]", settings.get("join", {}).get("graphs", {}), dict)
-    join = settings.get("join", {"orthologs": "", "graphs": {}})
-    if not {"orthologs", "graphs"} <= set(join) <= {"orthologs", "graphs", "one_to_many", "namespace"}:
-        has = ", ".join(join) or "nothing"
-        raise InputError(f"{path}: [join] has orthologs, graphs and perhaps one_to_many, namespace; not {has}")
-    for name in settings.get("graph", {}):
-        if name not in GRAPH_KEYS:
-            raise InputError(f"{path}: [graph] has no key {name!r}; it has {', '.join(GRAPH_KEYS)}")
-    for number, source in enumerate(settings.get("source", []), 1):
-        _check_source(path, number, source)
-    return settings
-
-
-def _check_type(path: Path, what: str, value: Any, wanted: type) -> None:
-    if not isinstance(value, wanted):
-        kind = "a list: [ … ]" if wanted is list else "a table: { name = value }"
-        raise InputError(f"{path}: {what} is {value!r}; it must be {kind}")
-
-
-def _check_source(path: Path, number: int, source: Mapping[str, Any]) -> None:
-    _check_type(path, f"source {number}", source, dict)
-    _check_type(path, f"obs of source {number}", source.get("obs", {}), dict)
-    kind = source.get("kind")
-    if kind not in KINDS:
-        raise InputError(f"{path}: source {number} has the kind {kind!r}; choose {', '.join(KINDS)}")
-    allowed = [name for name in inspect.signature(KINDS[kind]).parameters if name not in ("adata", "progress")]
-    allowed += ["path", "obs", "cells"] if kind in FROM_CELLS else []
-    for name in source:
-        if name != "kind" and name not in allowed:
-            raise InputError(f"{path}: source {number} ({kind}) has no option {name!r}; it has {', '.join(allowed)}")
-
-
-def _root(path: Path, settings: Mapping[str, Any]) -> Path:
-    return path.parent / Path(os.path.expandvars(settings.get("graph", {}).get("root", "."))).expanduser()
-
-
 def _merge(
-    path: Path, settings: Mapping[str, Any], cells: Cells | None, cells_key: str, progress: Progress | None
+    path: Path,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    cells: Cells | None,
+    cells_key: str,
+    progress: Progress | None,
 ) -> KnowledgeGraph:
-    graph, root = settings.get("graph", {}), _root(path, settings)
+    graph, root = settings.get("graph", {}), root_of(path, settings)
     tables = [root / table for table in graph.get("genes", [])]
     if graph.get("namespace") and not tables:
         raise InputError(f'{path}: namespace = {graph["namespace"]!r} needs tables of genes: genes = ["…"]')
@@ -168,27 +113,53 @@ def _merge(
     for number, source in enumerate(settings["source"]):
         if progress is not None:
             progress(f"{source['kind']} {Path(_first_file(source)).name}", number, len(settings["source"]))
-        key = _digest({"source": _source_inputs(root, source, cells_key), "graph": _graph_inputs(path, settings)})
-        folder = cache_folder() / key
-        try:
-            part = KnowledgeGraph.load(folder)
-        except InputError:
+        made_of = {"source": inputs["sources"][number], "graph": inputs["graph"]}
+        key = _digest(made_of)
+        part = _cached(key)
+        if part is None:
             part = _load_source(path, root, source, cells, gene_names)
+            if any(source.get(name) for name in SOURCE_KEYS):
+                part = part.with_source(licence=source.get("licence"), version=source.get("version"))
             if graph.get("namespace") and "gene" in part.node_types:
                 keep = graph.get("keep_unknown", False)
                 part = part.map_genes(gene_names(), graph["namespace"], keep_unknown=keep)
             elif graph.get("species") and "gene" in part.node_types:
                 part = part.with_node_column("species", graph["species"])
-            part.save(folder)
+            now = {"source": _source_inputs(root, source, cells_key), "graph": _graph_inputs(path, settings)}
+            _check_unchanged(path, made_of, now)
+            _keep(part, key)
         parts.append(part)
     return KnowledgeGraph.merge(parts)
+
+
+def _cached(key: str) -> KnowledgeGraph | None:
+    folder = cache_folder()
+    try:
+        return KnowledgeGraph.load(folder / key) if folder else None
+    except InputError:  # not there yet, or damaged
+        return None
+
+
+def _keep(part: KnowledgeGraph, key: str) -> None:
+    folder = cache_folder()
+    try:
+        if folder:
+            part.save(folder / key)
+    except (OSError, InputError) as error:  # a full disk, a folder damaged by hand
+        log.warning("a source is not kept in the cache: %s", error)
+
+
+def _check_unchanged(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise `InputError` when what was read is not what was hashed: it must not stand under that hash."""
+    if before != now:
+        raise InputError(f"{path}: a file that the graph is made of changed while it was read; build it again")
 
 
 def _load_source(
     path: Path, root: Path, source: Mapping[str, Any], cells: Cells | None, gene_names: Callable[[], GeneNames]
 ) -> KnowledgeGraph:
     kind = source["kind"]
-    options = {name: value for name, value in source.items() if name not in ("kind", "obs", "cells")}
+    options = {name: value for name, value in source.items() if name not in ("kind", "obs", "cells", *SOURCE_KEYS)}
     for name in FILES:
         if isinstance(options.get(name), str):
             options[name] = root / options[name]
@@ -243,19 +214,19 @@ def _inputs(path: Path, settings: Mapping[str, Any], cells_key: str) -> dict[str
     if "join" in settings:
         join = settings["join"]
         parts = {
-            species: _inputs(path.parent / part, _read_toml(existing_file(path.parent / part)), cells_key)
+            species: _inputs(path.parent / part, read_toml(existing_file(path.parent / part)), cells_key)
             for species, part in join.get("graphs", {}).items()
         }
         orthologs = path.parent / os.path.expandvars(join.get("orthologs", ""))
         return {"join": {**join, "orthologs": _hash_file(orthologs)}, "parts": parts}
-    root = _root(path, settings)
+    root = root_of(path, settings)
     inputs = [_source_inputs(root, source, cells_key) for source in settings["source"]]
     return {"sources": inputs, "graph": _graph_inputs(path, settings)}
 
 
 def _graph_inputs(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     graph = {name: value for name, value in settings.get("graph", {}).items() if name != "root"}
-    return graph | {"genes": [_hash_file(_root(path, settings) / table) for table in graph.get("genes", [])]}
+    return graph | {"genes": [_hash_file(root_of(path, settings) / table) for table in graph.get("genes", [])]}
 
 
 def _source_inputs(root: Path, source: Mapping[str, Any], cells_key: str) -> dict[str, Any]:
@@ -291,8 +262,9 @@ def _hash_of(pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _built(out: Path) -> str | None:
+def _built(out: Path, key: str) -> KnowledgeGraph | None:
+    """The graph of a folder, if it was built of the same."""
     try:
-        return read_manifest(out).get("build")
+        return KnowledgeGraph.load(out) if read_manifest(out).get("build") == key else None
     except InputError:
         return None

@@ -56,7 +56,7 @@ def embed_graph(
         InputError: unknown method, no relation, one that leaves the node type, fewer nodes with an edge than channels.
     """
     methods: dict[str, Callable[..., np.ndarray]] = {
-        "node2vec": _node2vec,
+        "node2vec": node2vec,
         "spectral": _spectral,
         "pagerank": _pagerank,
     }
@@ -126,7 +126,7 @@ def _pagerank(links: sparse.csr_array, dim: int, seed: int, alpha: float = 0.85)
     return _fix_signs((basis @ left)[:, :dim]) * np.sqrt(values[:dim])
 
 
-def _node2vec(
+def node2vec(
     links: sparse.csr_array,
     dim: int,
     seed: int,
@@ -138,9 +138,10 @@ def _node2vec(
     epochs: int = 3,
     batch: int = 4096,
 ) -> np.ndarray:
-    """Skip-gram with one negative sample a pair over biased random walks, trained with Adam.
+    """Vectors [nodes, dim] of undirected weights [nodes, nodes], each node linked (Grover & Leskovec, KDD 2016).
 
-    The loss is that of `torch_geometric.nn.Node2Vec`, whose own walks need pyg-lib, which is not on PyPI.
+    Skip-gram with one negative sample a pair over biased random walks, trained with Adam. The loss is that of
+    `torch_geometric.nn.Node2Vec`, whose own walks need pyg-lib, which is not on PyPI.
     """
     import torch
 

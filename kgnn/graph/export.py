@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kgnn.files import new_folder
+from kgnn.folders import new_folder
 from kgnn.graph.edges import Relation, sides, triple
 from kgnn.graph.tables import GraphTables
 
-KGX_MARKER = "edges.tsv"
+KGX_EDGES = "edges.tsv"
 KGX_COLUMNS = {"source": "subject", "target": "object", "origin": "knowledge_source"}
 
 
@@ -56,7 +56,7 @@ def to_kgx(graph: GraphTables, path: str | Path) -> None:
     def ids(kind: str, names: pd.Series | pd.Index) -> list[str]:
         return [f"{kind}:{name}" if name in shared else str(name) for name in names]
 
-    with new_folder(path, KGX_MARKER) as folder:
+    with new_folder(path, "KGX") as folder:
         nodes = []
         for kind, table in graph.nodes.items():
             category = "biolink:" + "".join(word.capitalize() for word in kind.split("_"))
@@ -73,4 +73,4 @@ def to_kgx(graph: GraphTables, path: str | Path) -> None:
             edges.append(table.rename(columns=KGX_COLUMNS))
         rows = pd.concat(edges) if edges else pd.DataFrame(columns=["subject", "predicate", "object"])
         rows.insert(0, "id", [f"e{number}" for number in range(len(rows))])
-        rows.to_csv(folder / KGX_MARKER, sep="\t", index=False)
+        rows.to_csv(folder / KGX_EDGES, sep="\t", index=False)

@@ -237,27 +237,32 @@ def map_genes(graph: GraphTables, genes: GeneNames, to: str = "symbol", *, keep_
     names = mapped["id"].to_numpy(object)
     if keep_unknown:
         names = np.where(known, names, table.index.to_numpy(object))
-    return rename_genes(graph, names, "map_genes", of=sources_of(graph), to=to, species=genes.species, **counts)
+    return rename_nodes(graph, "gene", names, "map_genes", of=sources_of(graph), to=to, species=genes.species, **counts)
 
 
 def sources_of(graph: GraphTables) -> str:
     return "|".join(dict.fromkeys(str(record["origin"]) for record in graph.account)) or "graph"
 
 
-def rename_genes(graph: GraphTables, names: np.ndarray, operation: str, **details: object) -> GraphTables:
-    """Give each gene a new name; None removes it, the same name twice makes one node (the first's columns stand).
+def rename_nodes(
+    graph: GraphTables, node_type: str, names: np.ndarray, operation: str, /, **details: object
+) -> GraphTables:
+    """Give each node of a type a new name; None removes it, the same name twice makes one node.
 
-    Of the details, which stand in the history, `species` also becomes a column of the genes.
+    Of nodes that become one the first's columns stand. Of the details, which stand in the history, `species` also
+    becomes a column of the nodes.
     """
-    table = graph.node_table("gene")
+    table = graph.node_table(node_type)
     has = pd.notna(names)
     codes, labels = pd.factorize(np.asarray(names, object)[has])
     new = np.full(len(table), -1, np.int32)
     new[has] = codes
     first = np.flatnonzero(has)[np.unique(codes, return_index=True)[1]]
-    nodes, features = graph.take_nodes({"gene": first})
-    index = pd.Index(labels, dtype=object, name="name")
-    nodes["gene"] = nodes["gene"].set_axis(index).assign(species=details["species"])
-    notes = {"genes": len(table), "removed": int((~has).sum()), "became one": int(has.sum()) - len(first)}
-    edges = recoded(graph, {"gene": new})
+    nodes, features = graph.take_nodes({node_type: first})
+    nodes[node_type] = nodes[node_type].set_axis(pd.Index(labels, dtype=object, name="name"))
+    if "species" in details:
+        nodes[node_type] = nodes[node_type].assign(species=details["species"])
+    counted = "genes" if node_type == "gene" else "nodes before"
+    notes = {counted: len(table), "removed": int((~has).sum()), "became one": int(has.sum()) - len(first)}
+    edges = recoded(graph, {node_type: new})
     return graph.derive(operation, nodes=nodes, edges=edges, features=features, **notes, **details)

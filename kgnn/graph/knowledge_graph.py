@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph import export, identifiers, operations, randomize, report, storage, structure
+from kgnn.graph import (
+    export,
+    identifiers,
+    licences,
+    mappings,
+    operations,
+    randomize,
+    report,
+    storage,
+    structure,
+    validate,
+)
 from kgnn.graph.edges import Relation
 from kgnn.graph.tables import GraphTables
 from kgnn.names import listed
@@ -123,6 +134,11 @@ class KnowledgeGraph:
         """Source → hashes of the names of the cells that it was made from, sorted uint64; see `with_cells`."""
         return dict(self.tables.cells)
 
+    @property
+    def provenance(self) -> dict[str, dict[str, str]]:
+        """Source → its `licence` and `version`, as far as they are told; see `with_source`."""
+        return {name: dict(known) for name, known in self.tables.provenance.items()}
+
     def nodes(self, node_type: str) -> pd.DataFrame:
         """Return a copy of the node table, indexed by node name."""
         return self.tables.node_table(node_type).copy()
@@ -146,6 +162,7 @@ class KnowledgeGraph:
 
     summary = _answer(report.summary)
     report = _answer(report.report)
+    validate = _answer(validate.validate)
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{kind}: {len(table)}" for kind, table in self.tables.nodes.items())
@@ -173,6 +190,8 @@ class KnowledgeGraph:
     filter = _operation(operations.filter)
     drop_source = _operation(operations.drop_source)
     only_sources = _operation(operations.only_sources)
+    with_source = _operation(licences.with_source)
+    only_licences = _operation(operations.only_licences)
     undirected = _operation(structure.undirected)
     reverse = _operation(structure.reverse)
     nearest = _operation(structure.nearest)
@@ -188,6 +207,7 @@ class KnowledgeGraph:
     permute_features = _operation(randomize.permute_features)
     randomize_features = _operation(randomize.randomize_features)
     map_genes = _operation(identifiers.map_genes)
+    map_nodes = _operation(mappings.map_nodes)
 
     # out
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, tidy_origins
+from kgnn.graph.licences import allowed_sources, merged
 from kgnn.graph.options import as_signs, check_measure, confidence_limit
 from kgnn.graph.tables import GraphTables, united
 from kgnn.names import as_names, listed
@@ -50,7 +51,8 @@ def merge(graphs: Sequence[GraphTables]) -> GraphTables:
     account = [record for graph in graphs for record in graph.account]
     history = [note for graph in graphs for note in graph.history]
     cells = united(graph.cells for graph in graphs)
-    return GraphTables.collapsed(nodes, edges, account, history, features, cells)
+    known = merged(graph.provenance for graph in graphs)
+    return GraphTables.collapsed(nodes, edges, account, history, features, cells, known)
 
 
 def _place(features: dict[str, np.ndarray], name: str, matrix: np.ndarray, rows: np.ndarray, n_nodes: int) -> None:
@@ -173,6 +175,24 @@ def only_sources(graph: GraphTables, *origins: str) -> GraphTables:
     """Keep only the edges that the named knowledge sources contributed; nodes stay."""
     _check_origins(graph, origins)
     return _keep_origins(graph, set(origins), "only_sources", origins)
+
+
+def only_licences(graph: GraphTables, licences: Iterable[str]) -> GraphTables:
+    """Keep only the edges and features of sources under these licences (see `with_source`); nodes stay.
+
+    A source that tells no licence goes, with a `DataWarning`; one that tells several stays where all are among these.
+    Names are compared whatever their case, blanks and hyphens.
+
+    Raises:
+        InputError: no source has one of these licences.
+    """
+    licences = listed(licences, "licences")
+    kept = allowed_sources(graph, as_names(licences))
+    features = {
+        kind: {name: matrix for name, matrix in matrices.items() if name in kept}
+        for kind, matrices in graph.features.items()
+    }
+    return _keep_origins(replace(graph, features=features), kept, "only_licences", licences)
 
 
 def _keep_origins(graph: GraphTables, kept: set[str], operation: str, named: Sequence[str]) -> GraphTables:

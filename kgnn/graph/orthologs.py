@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import COLUMNS, collapse, sides, table_of
-from kgnn.graph.identifiers import looks_like, rename_genes, sources_of
+from kgnn.graph.identifiers import looks_like, rename_nodes, sources_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import merge
 from kgnn.graph.reading import read_table
@@ -81,7 +81,7 @@ class Orthologs:
             )
         if not one_to_many:
             new = pairs.set_index(source)[to].reindex(index).to_numpy(object)
-            tables = rename_genes(graph.tables, new, "translate", of=sources_of(graph.tables), species=to)
+            tables = rename_nodes(graph.tables, "gene", new, "translate", of=sources_of(graph.tables), species=to)
         else:
             tables = _copy_genes(graph.tables, pairs[source], pairs[to], to)
         return KnowledgeGraph.of(tables)
@@ -144,7 +144,7 @@ def join_species(
         index = graph.nodes("gene").index
         names = np.array([f"{gene} ({species})" if gene in taken else gene for gene in index], object)
         shared = sum(gene in taken for gene in index)
-        parts.append(rename_genes(graph.tables, names, "join_species", species=species, shared=shared))
+        parts.append(rename_nodes(graph.tables, "gene", names, "join_species", species=species, shared=shared))
         taken |= dict.fromkeys(index, species)
         name_of[species] = dict(zip(index, names, strict=True))
     for species in orthologs.species:

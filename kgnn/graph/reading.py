@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from kgnn.errors import InputError
-from kgnn.files import existing_file
+from kgnn.files import check_width, existing_file
 
 MAX_LINE = 1 << 24  # bytes; the longest line of the public files is a gene set of 100 kB
 BLOCK = 1 << 23  # bytes of a table that are in memory at a time
@@ -96,9 +97,10 @@ def table_batches(
         raise InputError(
             f"{path}:{skip + 1}: {len(first)} fields where {len(names)} were expected ({', '.join(names)})"
         )
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}:{skip}: the column {name!r} stands twice; rename one")
+    check_width(path, len(names))
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}:{skip}: the column {twice!r} stands twice; rename one")
     for name in columns or []:
         if name not in names:
             raise InputError(f"{path}: no column {name!r}; the columns are {', '.join(names)}")

@@ -20,7 +20,7 @@ SHOWN = ["relation", "origin", "edges", "positive", "negative", "unsigned", "wei
 
 
 def summary(graph: GraphTables) -> pd.DataFrame:
-    """Return one row a relation and origin: edges, nodes, signs, weights, and what loading merged and dropped."""
+    """Return one row a relation and origin: edges, nodes, signs, weights, what loading merged and dropped, licence."""
     records: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in graph.account:
         records.setdefault((record["relation"], record["origin"]), []).append(record)
@@ -55,6 +55,8 @@ def summary(graph: GraphTables) -> pd.DataFrame:
                     "merged": sum(r.get("merged", 0) for r in read),
                     "self_loops": sum(r.get("self_loops", 0) for r in read),
                     "dropped": "; ".join(f"{reason}: {n}" for reason, n in dropped.items()),
+                    "licence": graph.provenance.get(origin, {}).get("licence"),
+                    "version": graph.provenance.get(origin, {}).get("version"),
                 }
             )
     return pd.DataFrame(rows)
@@ -98,6 +100,15 @@ class Report:
         """Return one line a record of the account: rows read, kept, merged, dropped and why."""
         return [_sentence(record) for record in self.account]
 
+    def _licences(self) -> list[str]:
+        if not len(self.sources) or self.sources[["licence", "version"]].isna().all(axis=None):
+            return []
+        told = self.sources[["origin", "licence", "version"]].drop_duplicates("origin")
+        return [
+            f"{origin}: {licence or 'no licence told'}{f', version {version}' if version else ''}"
+            for origin, licence, version in told.itertuples(index=False)
+        ]
+
     def _parts(self) -> list[tuple[str, Any]]:
         parts = [
             ("nodes", ", ".join(f"{n:,} {kind}" for kind, n in self.nodes.items())),
@@ -106,6 +117,7 @@ class Report:
             ("read", self.reading()),
             ("done since", [" ".join(f"{key}={value}" for key, value in note.items()) for note in self.history]),
             ("sources", self.sources[SHOWN] if len(self.sources) else []),
+            ("licences", self._licences()),
             ("degrees", self.degrees),
             ("overlap", self.overlap),
             ("coverage", self.coverage),

@@ -31,6 +31,7 @@ class GraphTables:
         history: the operations since, with the numbers of edges before and after.
         cells: source (an origin of edges, or a feature's name) → sorted uint64 hashes of the names of the cells that it
             was made from; they go with the source's last edge.
+        provenance: source → its `licence` and `version`, as far as they are known; they go with it too.
 
     Raises:
         InputError: a feature that is not `[nodes, channels]`; a node type that torch's modules cannot be named by.
@@ -42,6 +43,7 @@ class GraphTables:
     account: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
     cells: dict[str, np.ndarray] = field(default_factory=dict)
+    provenance: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind in self.nodes:
@@ -49,7 +51,8 @@ class GraphTables:
                 raise InputError(f"node type {kind!r}: give a text without '.', which torch's modules forbid: GO_term")
         object.__setattr__(self, "features", _check_features(self.nodes, self.features))
         there = self.sources
-        object.__setattr__(self, "cells", {name: seen for name, seen in self.cells.items() if name in there})
+        for part in ("cells", "provenance"):
+            object.__setattr__(self, part, {name: x for name, x in getattr(self, part).items() if name in there})
 
     @classmethod
     def collapsed(
@@ -60,6 +63,7 @@ class GraphTables:
         history: Records = (),
         features: Features | None = None,
         cells: Mapping[str, np.ndarray] | None = None,
+        provenance: Mapping[str, dict[str, str]] | None = None,
     ) -> GraphTables:
         """Merge the duplicates among encoded edges and drop self loops, both booked in the account.
 
@@ -73,7 +77,7 @@ class GraphTables:
         for record in records:
             record |= {"kept": 0, "merged": 0, "self_loops": 0, "dropped": {}} | record
         parts = dict(nodes), tables, features or {}, tuple(records), tuple(map(dict, history))
-        return cls(*parts, cells=dict(cells or {}))  # type: ignore[arg-type]
+        return cls(*parts, cells=dict(cells or {}), provenance=dict(provenance or {}))  # type: ignore[arg-type]
 
     @classmethod
     def encoded(
@@ -159,7 +163,7 @@ class GraphTables:
         return nodes, features
 
     def __eq__(self, other: object) -> bool:
-        """Whether nodes, edges and features are the same; account, history and cells, where they came from, aside."""
+        """Whether nodes, edges and features are the same; where they came from aside."""
         if not isinstance(other, GraphTables):
             return NotImplemented
         mine, theirs = self.features, other.features

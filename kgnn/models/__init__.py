@@ -5,6 +5,7 @@ from kgnn.models.cells.model import CellModel
 from kgnn.models.cells.training import CellTraining
 from kgnn.models.factory import load_model, make_model
 from kgnn.models.lightning import checkpoints
+from kgnn.models.links.model import LinkModel
 from kgnn.models.perturbation.model import PerturbationModel
 from kgnn.models.perturbation.predictor import Changes, Predictor, Start, Training
 from kgnn.models.perturbation.table import PREDICTORS
@@ -18,6 +19,7 @@ __all__ = [
     "CellModel",
     "CellTraining",
     "Changes",
+    "LinkModel",
     "PerturbationModel",
     "PerturbationTraining",
     "Predictor",

@@ -15,13 +15,15 @@ from torch import nn
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
+from kgnn.folders import read_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.cells.model import CellModel
+from kgnn.models.links.model import LinkModel
 from kgnn.models.perturbation.model import PerturbationModel
 from kgnn.models.perturbation.origin import cells_of
 from kgnn.models.perturbation.predictor import Predictor, as_prediction
 from kgnn.models.perturbation.table import PREDICTORS
-from kgnn.models.storage import load_config
+from kgnn.models.storage import KIND, load_config
 from kgnn.parts import check_call, check_options, options_of, resolve, taken
 
 NAMING = ("condition_key", "control", "group_key")
@@ -93,7 +95,7 @@ def make_model(model: Any, kg: KnowledgeGraph | None = None, **options: Any) -> 
     return OwnModel(found, kg, **options)
 
 
-def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | CellModel:
+def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | CellModel | LinkModel:
     """Read a saved model of any kind.
 
     Args:
@@ -102,9 +104,10 @@ def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | 
     Raises:
         InputError: a missing, foreign or damaged folder.
     """
-    return (
-        CellModel.load(path) if load_config(path)["model"] == "cell" else PerturbationModel.load(path, encoder=encoder)
-    )
+    kind = read_folder(path, KIND, load_config)["model"]
+    if kind == "links":
+        return LinkModel.load(path)
+    return CellModel.load(path) if kind == "cell" else PerturbationModel.load(path, encoder=encoder)
 
 
 def line_of(model: Any, split: Mapping[str, Any]) -> dict[str, Any]:

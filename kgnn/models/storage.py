@@ -13,10 +13,12 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from kgnn.errors import InputError
-from kgnn.files import as_path, read_json, write_json
+from kgnn.files import as_path, json_text, read_json
 from kgnn.graph import KnowledgeGraph
+from kgnn.schema import check_schema
 from kgnn.version import __version__
 
+KIND = "model"
 FORMAT = "kgnn.model"
 FORMAT_VERSION = 2  # 1 had neither groups, coverage nor origin
 CONFIG, ARRAYS, CONTROLS, VAR, GRAPH = (
@@ -50,10 +52,8 @@ def write_model(
         "torch": version("torch"),
         "torch_geometric": version("torch_geometric"),
     }
-    write_json(
-        folder / CONFIG,
-        {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions} | dict(config),
-    )
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions}
+    (folder / CONFIG).write_text(json_text(head | dict(config)), encoding="utf-8")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -70,11 +70,11 @@ def load_config(path: str | Path) -> dict[str, Any]:
             f"{path}: format version {version_there} is not readable, this kgnn reads {FORMAT_VERSION}; fit again, or "
             "take the kgnn that wrote it"
         )
-    return config
+    return check_schema(config, {"model": str}, str(path / CONFIG))
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], sparse.csr_matrix]:
-    """Read a model's arrays and its control cells."""
+    """Read a model's arrays, all of numbers, and its control cells."""
     loaded = []
     for name in (ARRAYS, CONTROLS):
         file = Path(path) / name
@@ -84,9 +84,57 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], sparse.csr_mat
             raise InputError(f"{file}: missing; the folder is incomplete, save the model again") from None
         except SafetensorError as error:
             raise InputError(f"{file}: damaged or cut short ({error}); save the model again") from None
+        for part, value in loaded[-1].items():
+            if value.dtype.kind == "f" and np.isnan(value).any():  # infinities may be a mask of one's own
+                raise InputError(f"{file}: {part} holds what is no number; fit the model again")
     arrays, cells = loaded
-    controls = sparse.csr_matrix((cells["data"], cells["indices"], cells["indptr"]), tuple(cells["shape"]))
-    return arrays, controls
+    shape = cells.get("shape", np.array([]))
+    if shape.shape != (2,) or shape.dtype.kind not in "iu":
+        raise InputError(f"{Path(path) / CONTROLS}: has no shape; save the model again")
+    return arrays, csr_of(cells, (int(shape[0]), int(shape[1])), f"{Path(path) / CONTROLS}")
+
+
+def csr_of(parts: Mapping[str, np.ndarray], shape: tuple[int, int], where: str, prefix: str = "") -> sparse.csr_matrix:
+    """The sparse matrix of `data`, `indices`, `indptr`, every place of which is inside it: SciPy trusts them.
+
+    Raises:
+        InputError: names the file.
+    """
+    names = [f"{prefix}{name}" for name in ("data", "indices", "indptr")]
+    lost = [name for name in names if name not in parts]
+    if lost:
+        raise InputError(f"{where}: lacks {lost[0]}; save the model again")
+    data, indices, indptr = (parts[name] for name in names)
+    fits = (
+        min(shape) >= 0
+        and data.shape == indices.shape
+        and data.ndim == 1
+        and indptr.shape == (shape[0] + 1,)
+        and all(part.dtype.kind in "iu" for part in (indices, indptr))
+        and indptr[0] == 0
+        and indptr[-1] == len(data)
+        and bool((np.diff(indptr.astype(np.int64)) >= 0).all())
+        and (not len(indices) or bool(0 <= indices.min() <= indices.max() < shape[1]))
+        and bool(np.isfinite(data).all())
+    )
+    if not fits:
+        raise InputError(f"{where}: is no sparse matrix of {shape[0]} × {shape[1]}; save the model again")
+    return sparse.csr_matrix((data, indices, indptr), shape)
+
+
+def check_array(
+    arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], where: str, kind: str = "f"
+) -> Any:
+    """Return the array `name`, finite, of a shape and a kind of numbers (`f` or `i`).
+
+    Raises:
+        InputError: missing, or another one.
+    """
+    found = arrays.get(name)
+    if found is None or found.shape != shape or found.dtype.kind != kind or not np.isfinite(found).all():
+        what = "none" if found is None else f"{found.dtype} {list(found.shape)}"
+        raise InputError(f"{where}: {name} must be finite numbers {list(shape)}, and is {what}; save the model again")
+    return found
 
 
 def load_var(path: str | Path, genes: pd.Index) -> pd.DataFrame:

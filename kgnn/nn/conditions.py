@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kgnn.ops import Adjacency
+from kgnn.ops import Adjacency, TypedAdjacency, sample_neighbours
 
 Relation = tuple[str, str, str]
+REVERSE = "rev_"
 
 
 class TypedGraph(nn.Module):
@@ -25,6 +26,9 @@ class TypedGraph(nn.Module):
         signs: relation → [edges] int8, in the order of the adjacency's edges: −1, 1, 0 where it is unknown.
         features: node type → name → [nodes, channels], NaN where a node has none.
         measured: [genes], which gene node each measured gene is.
+
+    Attributes:
+        numbers: of a part (`sample`): type → which node of the whole each of its nodes is.
     """
 
     measured: Tensor
@@ -40,8 +44,14 @@ class TypedGraph(nn.Module):
         super().__init__()
         self.nodes, self.relations, self.signs = dict(nodes), list(adjacencies), dict(signs)
         self._matrices = nn.ModuleList(adjacencies.values())
-        self._features = {kind: dict(tables) for kind, tables in features.items()}
+        self._features: dict[str, dict[str, str]] = {}  # what each table's buffer is called
+        for of_kind, (kind, tables) in enumerate(features.items()):
+            self._features[kind] = {name: f"features_{of_kind}_{number}" for number, name in enumerate(tables)}
+            for name, buffer in self._features[kind].items():
+                self.register_buffer(buffer, tables[name], persistent=False)
         self.register_buffer("measured", measured, persistent=False)
+        self.numbers: dict[str, Tensor] | None = None
+        self._typed: TypedAdjacency | None = None
 
     @property
     def n_nodes(self) -> dict[str, int]:
@@ -57,9 +67,48 @@ class TypedGraph(nn.Module):
         return dict(zip(self.relations, self._matrices, strict=True))  # type: ignore[arg-type]
 
     @property
+    def typed(self) -> TypedAdjacency:
+        """All relations and their reverses `rev_…`, for `kgnn.ops.typed_spmm`: weights of a relation into a node sum to
+        one in size and keep their signs. A symmetric relation is its own reverse."""
+        if self._typed is None:
+            pairs, weights = {}, {}
+            for relation, adjacency in self.adjacencies.items():
+                pairs[relation], weights[relation] = adjacency.edge_index, adjacency.edge_weight
+                back = relation[2], REVERSE + relation[1], relation[0]
+                if not (relation[1].startswith(REVERSE) or back in self.relations or _symmetric(adjacency)):
+                    pairs[back], weights[back] = pairs[relation].flip(0), weights[relation]
+            self._typed = TypedAdjacency(pairs, self.n_nodes, weights)
+        return self._typed
+
+    def sample(
+        self, seeds: Mapping[str, Tensor], fanout: Sequence[int], generator: torch.Generator | None = None
+    ) -> TypedGraph:
+        """Return the part around some nodes, by `kgnn.ops.sample_neighbours`.
+
+        Args:
+            seeds: type → numbers of nodes, which come first among the part's.
+            fanout: edges a relation and node, one number a layer.
+
+        Returns:
+            Nodes, features and drawn edges; `typed` holds the same relations as here, weights are its.
+        """
+        numbers, typed = sample_neighbours(self.typed, seeds, fanout, generator)
+        nodes = {kind: [self.nodes[kind][n] for n in part.tolist()] for kind, part in numbers.items()}
+        sizes, matrices, signs = typed.n_nodes, {}, {}
+        for relation, (pairs, weight) in typed.edge_lists().items():
+            if relation in self.relations:
+                matrices[relation] = Adjacency(pairs, weight, n_nodes=(sizes[relation[2]], sizes[relation[0]]))
+                signs[relation] = weight.sign().to(torch.int8)
+        found = self.features.items()
+        features = {kind: {name: x[numbers[kind]] for name, x in tables.items()} for kind, tables in found}
+        measured = torch.isin(numbers["gene"], self.measured).nonzero().ravel()
+        part = TypedGraph(nodes, matrices, signs, features, measured)
+        part.numbers, part._typed = numbers, typed
+        return part
+
+    @property
     def features(self) -> dict[str, dict[str, Tensor]]:
-        device = self.measured.device
-        return {kind: {name: x.to(device) for name, x in found.items()} for kind, found in self._features.items()}
+        return {kind: {name: getattr(self, of) for name, of in found.items()} for kind, found in self._features.items()}
 
     @cached_property
     def hetero(self) -> Any:
@@ -71,15 +120,22 @@ class TypedGraph(nn.Module):
         data.node_names = self.nodes
         for kind, number in self.n_nodes.items():
             data[kind].num_nodes = number
-            for name, matrix in self._features.get(kind, {}).items():
-                data[kind][name] = matrix.nan_to_num()
-            if self._features.get(kind):
-                data[kind].x = torch.cat([x.nan_to_num() for x in self._features[kind].values()], 1)
+            tables = {name: x.cpu().nan_to_num() for name, x in self.features.get(kind, {}).items()}
+            for name, matrix in tables.items():
+                data[kind][name] = matrix
+            if tables:
+                data[kind].x = torch.cat(list(tables.values()), 1)
         for relation, adjacency in self.adjacencies.items():
             data[relation].edge_index = adjacency.edge_index.cpu()
             data[relation].edge_weight = adjacency.edge_weight.cpu().abs()
             data[relation].edge_sign = self.signs[relation]
         return data
+
+
+def _symmetric(adjacency: Adjacency) -> bool:
+    """Whether every edge between nodes of one type is there in both directions, with one weight."""
+    pairs = ((adjacency.indptr, adjacency.t_indptr), (adjacency.indices, adjacency.t_indices))
+    return all(torch.equal(*pair) for pair in (*pairs, (adjacency.values, adjacency.t_values)))
 
 
 class ConditionBatch(NamedTuple):
@@ -88,7 +144,8 @@ class ConditionBatch(NamedTuple):
     nodes [entries]: perturbed gene nodes, conditions one after the other; offsets [conditions + 1]: where each
     condition begins, none perturbed for control; counts [conditions]: cells of each in the batch; strengths [entries]:
     −1 knock-out, between −1 and 0 knock-down, above 0 activation; state [conditions, genes]: mean control expression
-    that the change starts from; graph: the knowledge. The last three may be absent where no network asks for them.
+    that the change starts from; graph: the knowledge; doses [entries], above 0, infinite where none is told. The last
+    four may be absent where no network asks for them.
 
     A network returns the change [conditions, genes], or a pair of it and a log-variance of the same shape.
     """
@@ -99,6 +156,7 @@ class ConditionBatch(NamedTuple):
     strengths: Tensor = None  # type: ignore[assignment]
     state: Tensor = None  # type: ignore[assignment]
     graph: TypedGraph = None  # type: ignore[assignment]
+    doses: Tensor = None  # type: ignore[assignment]
 
     @property
     def condition(self) -> Tensor:

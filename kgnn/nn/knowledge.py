@@ -141,7 +141,7 @@ class KnowledgeNetwork(nn.Module):
 
     A perturbed gene that is measured changes by its strength × `own` instead. Buffers hold what training set: `beta`
     [features], `weights` [training samples, genes] and `inverse` of the head, `offset` [genes] that is added, `own`
-    [genes], `gene_scale` [genes].
+    [genes]; the variance is `widths`[0] × `gene_scale` [genes] × that of the kernel + `widths`[1] × the squared change.
 
     Args:
         controls: changes are against measured control cells, whose noise the kernel's κ holds: it is left out of
@@ -152,6 +152,7 @@ class KnowledgeNetwork(nn.Module):
     weights: Tensor
     inverse: Tensor
     gene_scale: Tensor
+    widths: Tensor
     own: Tensor
     offset: Tensor
     reference: Tensor
@@ -173,6 +174,7 @@ class KnowledgeNetwork(nn.Module):
             "reference": (n_genes,),
         }.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("widths", torch.tensor([1.0, 0.0], dtype=torch.float64))
         whole = {"bag_genes": n_entries, "bag_offsets": n_samples + 1, "bag_line": n_samples}
         for name, size in whole.items():
             self.register_buffer(name, torch.zeros(size, dtype=torch.int64))
@@ -200,9 +202,10 @@ class KnowledgeNetwork(nn.Module):
         strength = self.propagation.strengths(bags).double()
         change = torch.where(strength == 0, change, strength * self.own)
         own = self.kernel.variance(bags, reached) + self.kernel.noise
-        variance = (own - ((cross @ self.inverse) * cross).sum(1)).clamp_min(1e-9)
+        variance = (own - ((cross @ self.inverse) * cross).sum(1)).clamp_min(1e-9).unsqueeze(1) * self.gene_scale
+        variance = self.widths[0] * variance + self.widths[1] * (change - self.offset).square()
         perturbed = (bags.offsets.diff() > 0).unsqueeze(1)
-        return change * perturbed, variance.unsqueeze(1) * self.gene_scale * perturbed
+        return change * perturbed, variance * perturbed
 
 
 class LeftOut(NamedTuple):

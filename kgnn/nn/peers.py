@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kgnn.nn.conditions import ConditionBatch
-from kgnn.nn.conv import GATv2Conv
 from kgnn.ops import Adjacency, dot_attention, spmm
 
 HEADS, LAYERS = 4, 2
@@ -57,25 +56,6 @@ class CPA(_Peer):
     def forward(self, batch: ConditionBatch) -> Tensor:
         change: Tensor = self.decoder(self.basal(self.state) + self.summed(self.messages(), batch))
         return change * (batch.offsets.diff() > 0).unsqueeze(1)
-
-
-class TxPert(CPA):
-    """In the manner of TxPert (Wenkel et al. 2025): decoder(basal + Σ e_p), e from GATv2 layers over the graph.
-
-    Two layers with residual connections, four heads; the paper stacks four and learns from several graphs apart.
-    """
-
-    def __init__(
-        self, gene_graph: Adjacency, graph: Adjacency, state: Tensor, numbers: Tensor, channels: int = 64
-    ) -> None:
-        super().__init__(gene_graph, graph, state, numbers, channels)
-        self.layers = nn.ModuleList([GATv2Conv(channels, channels // HEADS, heads=HEADS) for _ in range(LAYERS)])
-
-    def messages(self) -> Tensor:
-        x: Tensor = self.embedding
-        for layer in self.layers:
-            x = x + F.elu(layer(x, self.perturbation_graph))
-        return x
 
 
 class Transformer(_Peer):
@@ -169,7 +149,6 @@ class _Layer(nn.Module):
 
 
 PEERS: dict[str, type[CPA] | type[Transformer]] = {
-    "txpert": TxPert,
     "transformer": Transformer,
     "graph_transformer": GraphTransformer,
     "cpa": CPA,

@@ -73,7 +73,7 @@ class Adjacency(nn.Module):
         self._signed: Adjacency | None = None
         if weight is None:
             weight = torch.ones(edge_index.shape[-1], device=edge_index.device)
-        _check(edge_index, weight, self.shape)
+        check_edges(edge_index, weight, self.shape)
         source, target = edge_index.long()
         weight = weight.detach()
         if self_loops:
@@ -155,14 +155,18 @@ class Adjacency(nn.Module):
         return f"{self.shape[0]} × {self.shape[1]}, {self.n_edges} edges"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Move, but hold the weights in float32 under half precisions: sums over neighbours are made there."""
         before = {"values": self.values, "t_values": self.t_values}
         super()._apply(fn, recurse)
-        for name, values in before.items():
-            moved = getattr(self, name)
-            if moved.dtype in (torch.float16, torch.bfloat16):
-                setattr(self, name, values.to(moved.device, torch.float32))
+        hold_weights(self, before)
         return self
+
+
+def hold_weights(module: nn.Module, before: dict[str, Tensor]) -> None:
+    """Bring weights that a module's move made half precision back: sums over neighbours are made in float32."""
+    for name, values in before.items():
+        moved = getattr(module, name)
+        if moved.dtype in (torch.float16, torch.bfloat16):
+            setattr(module, name, values.to(moved.device, torch.float32))
 
 
 def _indptr(rows: Tensor, n_rows: int) -> Tensor:
@@ -189,7 +193,7 @@ def _row_order(reorder: Reorder, row: Tensor, column: Tensor, shape: tuple[int, 
     return torch.from_numpy(order.astype(np.int32)).to(row.device)
 
 
-def _check(edge_index: Tensor, weight: Tensor, shape: tuple[int, ...]) -> None:
+def check_edges(edge_index: Tensor, weight: Tensor, shape: tuple[int, ...]) -> None:
     if edge_index.ndim != 2 or edge_index.shape[0] != 2:
         raise ValueError(f"edge_index must be [2, edges], not {list(edge_index.shape)}")
     if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:

@@ -9,9 +9,9 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from kgnn.data.conditions import ConditionNames
+from kgnn.data.conditions import ConditionNames, perturbed_genes
 from kgnn.data.differential import top_de_genes
-from kgnn.data.screen import perturbed_genes, read_screen
+from kgnn.data.screen import read_screen
 from kgnn.errors import InputError
 from kgnn.plotting.style import OBSERVED, PALE, PREDICTED, TARGET, new_axes, open_frame
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kgnn.evaluation.headline import HEADLINE, POINTS
 from kgnn.evaluation.report import SHOWN, is_baseline, paired_table, summaries, summary_table
-from kgnn.files import new_file
+from kgnn.files import file_name, new_file
 from kgnn.plotting.scores import model_scores
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#1a202c}
@@ -34,7 +34,7 @@ def write_report(scores: pd.DataFrame, settings: dict[str, Any], out: Path) -> N
     """Write `scores.csv`, `summary.csv`, `paired.csv`, one figure a data set and split, and `report.html`.
 
     Args:
-        scores: what `kgnn.benchmark.run_benchmark` returned.
+        scores: what `kgnn.benchmark.run_benchmark` returned; the runs that failed stand first on the page.
         settings: what `kgnn.benchmark.read_config` returned.
         out: the folder.
     """
@@ -43,13 +43,18 @@ def write_report(scores: pd.DataFrame, settings: dict[str, Any], out: Path) -> N
     for name, table in tables.items():
         with new_file(out / f"{name}.csv") as file:
             table.to_csv(file, index=False)
-    sections = []
+    sections = [_failures(scores.attrs.get("failures", []))]
     for dataset, split in scores[["dataset", "split"]].drop_duplicates().itertuples(index=False):
         here = {name: rows[(rows["dataset"] == dataset) & (rows["split"] == split)] for name, rows in tables.items()}
-        image = _figure(here["scores"], f"{dataset}, {split}", out / f"{dataset}-{split}.png")
+        image = _figure(here["scores"], f"{dataset}, {split}", out / file_name(f"{dataset}-{split}.png"))
         sections.append(_section(f"{dataset}, {split}", here["summary"], here["paired"], image))
     with new_file(out / "report.html") as file:
-        file.write_text(HEAD + NOTE + "".join(sections) + "</html>\n")
+        file.write_text(HEAD + NOTE + "".join(sections) + "</html>\n", encoding="utf-8")
+
+
+def _failures(failures: list[dict[str, str]]) -> str:
+    rows = "".join(f"<li>{html.escape(row['run'])}: {html.escape(row['error'])}</li>" for row in failures)
+    return f"<h2>Runs that failed</h2><ul>{rows}</ul>" if failures else ""
 
 
 def _figure(part: pd.DataFrame, title: str, path: Path) -> str:

@@ -46,6 +46,27 @@ def test_controls_come_from_the_cells_own_group(screen):
         assert (read.condition[controls] == "").all()
 
 
+def test_by_group_each_condition_has_the_state_of_its_group(screen):
+    """By hand: a row a pair of condition and group, and the mean control cell of the group."""
+    screen.obs["batch"] = np.tile(["x", "y", "z"], screen.n_obs)[: screen.n_obs]
+    read = read_screen(screen, group_key="batch")
+    options = (read, read.conditions, 32, 1, None)
+    rows = rows_of(training_batches(*options))
+    x, control = read.x.toarray(), read.condition == ""
+    for batch, (cells, _) in zip(training_batches(*options, True), rows, strict=True):
+        told = [(batch.conditions[n], batch.state[n].numpy()) for n in batch.condition]
+        for cell, (name, state) in zip(cells, told, strict=True):
+            assert name == read.condition[cell]
+            own = x[control & (read.group == read.group[cell])].mean(0)
+            np.testing.assert_allclose(state, own, rtol=1e-5)
+        pairs = {(read.condition[cell], read.group[cell]) for cell in cells}
+        assert len(batch.conditions) == len(batch.state) == len(pairs)
+    plain = [*training_batches(*options)]
+    assert all(batch.state is None for batch in plain)
+    one = training_batches(read_screen(screen), *options[1:], True)
+    assert all(batch.state is None for batch in one)
+
+
 @pytest.mark.parametrize(("size", "sizes"), [(1000, [198]), (99, [99, 99]), (98, [98, 98, 2]), (197, [197])])
 def test_a_last_batch_of_one_cell_is_left_out(screen, size, sizes):
     read = read_screen(screen)  # 198 cells

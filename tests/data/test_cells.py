@@ -1,5 +1,9 @@
 """Reading cells: what values are, what is refused, blocks from disk, several readers."""
 
+import json
+import pickle
+from pathlib import Path
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from kgnn.data import simulate_atlas
-from kgnn.data.cells import CellSource, ShuffledCells, usable_cells, what_values
+from kgnn.data.cells import CellSource, ShuffledCells, open_cells, usable_cells, what_values
 from kgnn.errors import DataWarning, InputError
 
 
@@ -173,3 +177,35 @@ def test_the_atlas_has_its_hierarchy_and_network():
         simulate_atlas(inner=2)
     with pytest.raises(InputError, match="at least"):
         simulate_atlas(branches=())
+
+
+class Shell:
+    """What a pickle does when it is read: here it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("decoy", [None, ".zarray", "zarr.json"])
+@pytest.mark.parametrize("spelt", ["pickle", "\\u0070ickle"])
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_a_zarr_store_that_holds_pickles_is_refused(tmp_path, decoy, spelt, consolidated):
+    store, ran = tmp_path / "cells.zarr", tmp_path / "ran"
+    AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
+    chunk = store / "layers" / "counts" / "0.0"
+    chunk.parent.mkdir(parents=True, exist_ok=True)
+    chunk.write_bytes(pickle.dumps(Shell(ran)))
+    array = {"zarr_format": 2, "shape": [3, 3], "chunks": [3, 3], "dtype": "|O", "order": "C", "fill_value": None}
+    text = json.dumps(array | {"compressor": None, "filters": [{"id": "pickle"}]}).replace("pickle", spelt)
+    (chunk.parent / ".zarray").write_text(text)
+    if consolidated:
+        (store / ".zmetadata").write_text('{"metadata": {"layers/counts/.zarray": ' + text + "}}")
+        (chunk.parent / ".zarray").unlink()
+    if decoy:
+        (store / "layers" / decoy).write_text("{}")
+    with pytest.raises(InputError, match="kept as pickles, which can run code"):
+        open_cells(store)
+    assert not ran.exists()

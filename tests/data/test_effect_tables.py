@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import kgnn
 from kgnn.cli.main import app
 from kgnn.data import effects, long_table
+from kgnn.data.effect_tables import read_file
 from kgnn.data.effects import read_data
 from kgnn.data.screen import read_screen
 from kgnn.errors import DataWarning, InputError
@@ -274,3 +275,10 @@ def test_other_real_tables():
     z = np.load(DATA / "replogle_affected/k562_affected.npz")
     bits = np.unpackbits(z["affected"], axis=1)[:, : len(z["genes"])]
     assert effects(pd.DataFrame(bits, z["perturbed"], z["genes"]), kind="binary").n_vars == len(z["genes"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    (tmp_path / "a.csv").write_bytes("\ufeffcondition,Gé1\nA,0.5\n".encode())
+    table, label = read_file(tmp_path / "a.csv")
+    assert list(table.columns) == ["condition", "Gé1"]
+    assert label == f"{tmp_path / 'a.csv'}: "

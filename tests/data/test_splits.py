@@ -149,3 +149,8 @@ def test_json_round_trip_and_foreign_files(tmp_path, screen):
 def test_a_split_that_cannot_be_made_says_what_would_work(names, options, message):
     with pytest.raises(InputError, match=message):
         split(names, **options)
+
+
+def test_a_byte_order_mark_before_a_split(tmp_path):
+    (tmp_path / "split.json").write_bytes(b'\xef\xbb\xbf{"train": ["G\xc3\xa91"], "val": [], "test": ["B"]}')
+    assert load_split(tmp_path / "split.json")["train"] == ["Gé1"]

@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 
 from kgnn import PerturbationModel
@@ -26,6 +27,7 @@ from kgnn.errors import InputError
 from kgnn.evaluation.metrics.truth import read_truth
 from kgnn.graph import load_table
 from kgnn.metrics import evaluate, explained_share, noise_ceiling
+from kgnn.models import PREDICTORS
 from tests.doors.conftest import told
 
 
@@ -311,3 +313,44 @@ def test_the_command_line_predicts_in_a_line_and_says_what_the_graph_knows(lines
         expected = model.predict(list(found.obs["condition"]), line="line2")
         np.testing.assert_allclose(found.X, expected.X, rtol=1e-6)
     run("evaluate", tmp_path / "p.h5ad", tmp_path / "s.h5ad", "--split", tmp_path / "m" / "split.json")
+
+
+class Watching(torch.nn.Module):
+    """Keeps the states that it is asked from."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.states = network, []
+
+    def forward(self, batch):
+        self.states.append(batch.state)
+        return self.network(batch)
+
+
+@pytest.mark.parametrize(("encoder", "matched"), [("txpert", True), ("txpert_exphormer", True), ("cpa", False)])
+def test_txpert_starts_from_control_cells_of_the_same_batch(batches, monkeypatch, encoder, matched):
+    """While it trains, in validation, and where a batch is named."""
+    kind, watching = PREDICTORS[encoder], []
+    build = kind.build
+
+    def watch(self, *arguments):
+        watching.append(Watching(build(self, *arguments)))
+        return watching[-1]
+
+    monkeypatch.setattr(kind, "build", watch)
+    parts = {"train": ["A", "B"], "val": ["C"], "test": []}
+    ring = pd.DataFrame({"source": batches.var_names, "target": np.roll(batches.var_names, 1)})
+    kg = load_table(ring, source="source", target="target", relation="acts")
+    model = PerturbationModel(kg, encoder=encoder, channels=8, group_key="batch")
+    model.fit(batches, parts, max_epochs=1, enable_progress_bar=False, accelerator="cpu", num_sanity_val_steps=0)
+    x, control = batches.X, (batches.obs["condition"] == "control").to_numpy()
+    means = [x[control & (batches.obs["batch"] == name).to_numpy()].mean(0) for name in ("0", "1")]
+    seen = {tuple(row) for state in watching[0].states for row in state.numpy().round(3).tolist()}
+    middle, of_c = x[control].mean(0), 0.1 * means[0] + 0.9 * means[1]
+    expected = [*means, of_c, middle] if matched else [middle]  # the last when fit asks for what was learned
+    assert len(seen) == len(expected)
+    for row in expected:
+        assert min(np.abs(np.array(one) - row).max() for one in seen) < 2e-3
+    if matched:
+        here, there = (model.predict("C", line=name).layers["delta"] for name in ("0", "1"))
+        assert np.abs(here - there).max() > 1e-4

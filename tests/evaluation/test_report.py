@@ -6,6 +6,7 @@ import pytest
 from kgnn.evaluation.metrics import METRICS
 from kgnn.evaluation.report import SHOWN, is_baseline, paired_table, summary_table
 from kgnn.models import BASELINES, KNOWLEDGE_BASELINES, LINE_BASELINES, PREDICTORS
+from tests.models.own import TRAINED
 
 
 def test_a_difference_of_ratios_is_that_of_ratios_of_sums():
@@ -51,4 +52,4 @@ def test_the_page_shows_scores_that_there_are():
 
 def test_all_baselines_are_known_as_such():
     assert {name for name in PREDICTORS if is_baseline(name)} == {*BASELINES, *KNOWLEDGE_BASELINES, *LINE_BASELINES}
-    assert not any(map(is_baseline, ("kg", "gears", "txpert", "transformer", "graph_transformer", "cpa")))
+    assert not any(map(is_baseline, ("kg", *TRAINED)))

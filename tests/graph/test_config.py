@@ -73,6 +73,68 @@ def _named(function, like):
     return function
 
 
+@pytest.mark.parametrize("file", ["edges.csv", "genes.tsv"])
+def test_a_file_that_changes_while_it_is_read_leaves_nothing_wrong_behind(folder, monkeypatch, file):
+    before = (folder / "data" / file).read_text()
+    whole = config.KINDS["table"]
+
+    def changed_first(**options):
+        (folder / "data" / file).write_text(before.replace("p53", "HDMX"))
+        return whole(**options)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(config.KINDS, "table", _named(changed_first, whole))
+        with pytest.raises(InputError, match="changed while it was read; build it again"):
+            build(folder / "graph.toml", out=folder / "kg")
+    assert not (folder / "kg").exists()
+    (folder / "data" / file).write_text(before)
+    edges = build(folder / "graph.toml", out=folder / "kg").edges(("gene", "binds", "gene"))
+    assert edges[["source", "target"]].to_numpy().tolist() == [["TP53", "MDM2"], ["TP53", "MYC"]]
+
+
+def test_orthologues_that_change_while_they_are_read(folder, monkeypatch):
+    (folder / "orthologs.tsv").write_text("human\tmouse\nTP53\tTrp53\n")
+    (folder / "both.toml").write_text('[join]\northologs = "orthologs.tsv"\ngraphs = { human = "graph.toml" }\n')
+
+    def changed_first(*_arguments):
+        (folder / "orthologs.tsv").write_text("human\tmouse\nMYC\tMyc\n")
+
+    monkeypatch.setattr(config, "Orthologs", changed_first)
+    monkeypatch.setattr(config, "join_species", lambda graphs, *_arguments, **_options: graphs["human"])
+    with pytest.raises(InputError, match="changed while it was read"):
+        build(folder / "both.toml", out=folder / "kg")
+    assert not (folder / "kg").exists()
+
+
+@pytest.mark.parametrize("mode", [0o777, None])
+def test_without_a_cache_the_graph_is_the_same(folder, mode):
+    if mode is None:
+        (folder / "cache").write_text("a file")
+    else:
+        (folder / "cache").mkdir()
+        (folder / "cache").chmod(mode)
+    kg = build(folder / "graph.toml", out=folder / "kg")
+    assert len(kg.edges(("gene", "binds", "gene"))) == 2
+    assert mode is None or not list((folder / "cache").iterdir())
+
+
+def test_a_disk_that_is_full_costs_the_cache_alone(folder, monkeypatch, caplog):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KnowledgeGraph, "save", full)
+        assert len(build(folder / "graph.toml").relations) == 2
+    assert "not kept in the cache: [Errno 28] No space left" in caplog.text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(folder):
+    plain = build(folder / "graph.toml")
+    for file in [folder / "graph.toml", *(folder / "data").iterdir()]:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert build(folder / "graph.toml") == plain
+
+
 def test_cells_must_be_chosen(folder):
     x = [[0.0, 0, 0.5], [0.5, 0.5, 0], [1, 1, 0.5], [1.5, 1.5, 0], [4.5, 0, 2.5]]
     obs = pd.DataFrame({"condition": ["control"] * 4 + ["A"]}, index=list("abcde"))
@@ -159,3 +221,12 @@ def test_the_descriptions_in_data_build_human_mouse_and_both(real_graphs):
         orthologs
     )
     assert both.to_hetero().validate()
+
+
+def test_a_cache_that_cannot_be_written_is_none_and_a_byte_order_mark_is_no_error(folder, monkeypatch, caplog):
+    (folder / "graph.toml").write_bytes(b"\xef\xbb\xbf" + (folder / "graph.toml").read_bytes())
+    expected = build(folder / "graph.toml")
+    (folder / "file").touch()
+    monkeypatch.setenv("KGNN_CACHE", str(folder / "file" / "cache"))
+    assert build(folder / "graph.toml") == expected
+    assert "no cache, the source is read again next time" in caplog.text

@@ -238,6 +238,8 @@ def test_a_relation_is_a_triple(call):
     "door",
     [
         g.load_table,
+        g.load_triples,
+        g.load_mappings,
         g.load_regulation,
         g.load_gene_sets,
         g.load_interactions,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_gene_sets
 from kgnn.graph.sources import gene_sets
 from kgnn.graph.sources.gene_set_files import read_gmt
@@ -227,13 +227,28 @@ def test_gaf_lines_without_gene_or_term_are_left_out(tmp_path, gene, term):
 def test_ancestors_by_the_true_path_rule(tmp_path):
     (tmp_path / "a.gaf").write_text(GAF)
     (tmp_path / "go.obo").write_text(GO)
-    kg = load_gene_sets(tmp_path / "a.gaf", relation="member_of", ontology=tmp_path / "go.obo")
+    with pytest.warns(DataWarning, match=r"^1 name 1 obsolete terms that nothing replaces and are dropped \(GO:8\);"):
+        kg = load_gene_sets(tmp_path / "a.gaf", relation="member_of", ontology=tmp_path / "go.obo")
     assert members(kg) == {"GO:3": {"A", "B"}, "GO:2": {"A", "B", "C"}, "GO:1": {"A", "B", "C"}, "GO:5": {"E"}}
     assert kg.nodes("gene_set").loc["GO:2", "label"] == "death"
     assert kg.account[0]["dropped"]["term unknown or obsolete in the ontology"] == 1
     named = write_gmt(tmp_path / "s.gmt", {"apoptosis (GO:3)": ["A"], "old (GO:8)": ["B"]})
-    kg = load_gene_sets(named, relation="member_of", ontology=tmp_path / "go.obo")
+    with pytest.warns(DataWarning, match="obsolete terms that nothing replaces"):
+        kg = load_gene_sets(named, relation="member_of", ontology=tmp_path / "go.obo")
     assert members(kg) == {"GO:3": {"A"}, "GO:2": {"A"}, "GO:1": {"A"}}
+
+
+def test_annotations_of_obsolete_terms_go_to_what_replaces_them(tmp_path):
+    (tmp_path / "a.gaf").write_text(GAF)
+    (tmp_path / "go.obo").write_text(GO + "replaced_by: GO:9\n")  # an alternative id of GO:2
+    with pytest.warns(DataWarning) as caught:
+        kg = load_gene_sets(tmp_path / "a.gaf", relation="member_of", ontology=tmp_path / "go.obo")
+    assert [str(warning.message) for warning in caught] == [
+        "1 annotations name 1 obsolete terms that are replaced (GO:8 by GO:2); take annotations and ontology of the "
+        "same release"
+    ]
+    assert members(kg)["GO:2"] == {"A", "B", "C"}
+    assert kg.account[0]["dropped"].get("term unknown or obsolete in the ontology") is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kgnn import KnowledgeGraph
 from kgnn.errors import InputError
+from tests.folders import sealed_again
 
 REGULATES = ("gene", "regulates", "gene")
 GENES = list("ABCDEFGH")
@@ -178,14 +179,18 @@ def test_a_save_that_fails_leaves_the_old_graph(small_kg, tmp_path, monkeypatch)
 
 
 def test_foreign_and_damaged_folders_are_refused(small_kg, tmp_path):
-    with pytest.raises(InputError, match="not a knowledge graph folder"):
+    with pytest.raises(InputError, match="not a graph folder"):
         KnowledgeGraph.load(tmp_path / "nothing")
     small_kg.save(tmp_path / "kg")
     manifest = tmp_path / "kg" / "manifest.json"
     good = manifest.read_text()
 
     def damage(**changes):
-        manifest.write_text(json.dumps(json.loads(good) | changes))
+        write(json.dumps(json.loads(good) | changes))
+
+    def write(text):
+        manifest.write_text(text)
+        sealed_again(tmp_path / "kg")
 
     damage(format="other")
     with pytest.raises(InputError, match="not the manifest"):
@@ -193,16 +198,19 @@ def test_foreign_and_damaged_folders_are_refused(small_kg, tmp_path):
     damage(format_version=99)
     with pytest.raises(InputError, match="build the graph again"):
         KnowledgeGraph.load(tmp_path / "kg")
-    manifest.write_text(good[:50])
+    write(good[:50])
     with pytest.raises(InputError, match=r"manifest.json:\d+:\d+: not JSON"):
         KnowledgeGraph.load(tmp_path / "kg")
-    manifest.write_text("{}")
+    write("{}")
     with pytest.raises(InputError, match="not the manifest"):
         KnowledgeGraph.load(tmp_path / "kg")
-    manifest.write_text(good)
+    write(good)
     table = tmp_path / "kg" / "edges_0.parquet"
     whole = table.read_bytes()
     table.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"edges_0.parquet: damaged, edited or cut short"):
+        KnowledgeGraph.load(tmp_path / "kg")
+    sealed_again(tmp_path / "kg")
     with pytest.raises(InputError, match=r"edges_0.parquet: damaged or cut short"):
         KnowledgeGraph.load(tmp_path / "kg")
     table.unlink()
@@ -210,9 +218,11 @@ def test_foreign_and_damaged_folders_are_refused(small_kg, tmp_path):
         KnowledgeGraph.load(tmp_path / "kg")
     table.write_bytes(whole)
     pd.read_parquet(table).iloc[:1].to_parquet(table, index=False)
+    sealed_again(tmp_path / "kg")
     with pytest.raises(InputError, match="1 rows where the manifest says 4"):
         KnowledgeGraph.load(tmp_path / "kg")
     pd.concat([pd.read_parquet(table).assign(target=77)] * 4).to_parquet(table, index=False)
+    sealed_again(tmp_path / "kg")
     with pytest.raises(InputError, match="outside the gene table"):
         KnowledgeGraph.load(tmp_path / "kg")
 

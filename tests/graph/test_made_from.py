@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kgnn import KnowledgeGraph
 from kgnn.errors import InputError
 from kgnn.graph import embed_graph, estimate_effects, load_coexpression, load_markers
+from tests.folders import sealed_again
 
 GENES = list("ABCDEF")
 REGULATES = ("gene", "regulates", "gene")
@@ -111,12 +112,15 @@ def test_cells_say_where_a_graph_comes_from_not_what_it_is():
         regulation().with_cells("a", "network")
 
 
-def test_folders_without_cells_are_read_and_cut_ones_refused(tmp_path):
+def test_folders_whose_cells_are_cut_or_lost_are_refused(tmp_path):
     regulation().with_cells(["a", "b"], "network").save(tmp_path / "kg")
     np.save(tmp_path / "kg/cells_0.npy", np.array([1], np.uint64))
+    sealed_again(tmp_path / "kg")
     with pytest.raises(InputError, match=r"cells_0.npy: shape \(1,\) where the manifest says 2"):
         KnowledgeGraph.load(tmp_path / "kg")
     manifest = json.loads((tmp_path / "kg/manifest.json").read_text())
     del manifest["cells"]
     (tmp_path / "kg/manifest.json").write_text(json.dumps(manifest))
-    assert told(KnowledgeGraph.load(tmp_path / "kg")) == {}
+    sealed_again(tmp_path / "kg")
+    with pytest.raises(InputError, match="has no 'cells'; save it again"):
+        KnowledgeGraph.load(tmp_path / "kg")

@@ -173,7 +173,9 @@ def test_the_real_ontologys_replacements_are_obonets(real_data):
 def test_gene_sets_of_obsolete_terms_go_to_their_replacement(write):
     ontology = write("t.obo", OBO)
     path = write("s.gmt", "x (T:91)\t\tA\ny (T:93)\t\tB\nT:2\t\tC\n")
-    kg = g.load_gene_sets(path, relation="member_of", ontology=ontology)
+    told = r"1 gene sets name 1 obsolete terms that are replaced \(T:91 by T:1\); 1 name 1 obsolete terms that nothing"
+    with pytest.warns(DataWarning, match=told):
+        kg = g.load_gene_sets(path, relation="member_of", ontology=ontology)
     edges = kg.edges(MEMBER)
     assert {(e.source, e.target) for e in edges.itertuples()} == {
         ("A", "T:1"),

@@ -1,4 +1,5 @@
 import gzip
+import time
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kgnn.data.effect_tables import read_file
 from kgnn.errors import InputError
 from kgnn.graph import load_table, reading
 from kgnn.graph.reading import numbers, read_table, table_batches, text_lines
@@ -118,3 +120,16 @@ def test_batches_of_edges_are_one_graph():
         if i % 10 != i % 7:
             expected[f"G{i % 10}", f"G{i % 7}"] = float(i)  # the largest is the last
     assert {(e.source, e.target): e.weight for e in kg.edges(kg.relations[0]).itertuples()} == expected
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv.gz"])
+def test_a_table_wider_than_any_is_refused_at_once(tmp_path, ending):
+    path = tmp_path / f"wide.{ending}"
+    line = ("\t" if "tsv" in ending else ",").join(f"c{number}" for number in range(200_000)) + "\n"
+    path.write_bytes(gzip.compress(line.encode()) if ending.endswith("gz") else line.encode())
+    start = time.process_time()
+    with pytest.raises(InputError, match=r"200,000 columns, where 100,000 are the most"):
+        read_table(path)
+    with pytest.raises(InputError, match=r"200,000 columns, where 100,000 are the most"):
+        read_file(path)
+    assert time.process_time() - start < 2

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from kgnn.models import Changes, Predictor
 
-TRAINED = ("gears", "txpert", "transformer", "graph_transformer", "cpa")
-SMALL = {name: {"channels": 8} for name in TRAINED}
+PEERS = ("txpert", "txpert_exphormer", "transformer", "graph_transformer", "cpa", "presage", "fusion")
+TRAINED = ("hetero", "gears", *PEERS)
+SMALL = {name: {"channels": 10 if name == "fusion" else 8} for name in TRAINED}
 QUICK = {"max_epochs": 2, "batch_size": 64, "learning_rate": 0.01, "enable_progress_bar": False, "accelerator": "cpu"}
 
 

@@ -5,7 +5,14 @@ import pandas as pd
 import torch
 
 from kgnn import KnowledgeGraph
-from kgnn.models.perturbation.graphs import channels, gene_relations, profiles, typed_graph
+from kgnn.models.perturbation.graphs import (
+    channels,
+    gene_relations,
+    heaviest_graph,
+    heaviest_graphs,
+    profiles,
+    typed_graph,
+)
 from kgnn.models.perturbation.knowledge import features
 from kgnn.ops import spmm
 
@@ -60,3 +67,26 @@ def test_features_stand_at_their_nodes():
     kg = KnowledgeGraph({"gene": ["B", "D"]}, {ACTS: edges}).with_features("told", told)
     found = typed_graph(kg, NODES, NODES[:1]).features["gene"]["told"]
     np.testing.assert_array_equal(found[:, 0], [np.nan, 2.0, np.nan, 1.0])
+
+
+def pairs(adjacency):
+    return sorted(map(tuple, adjacency.edge_index.T.tolist()))
+
+
+def test_the_heaviest_edges_into_each_gene_by_hand():
+    """A regulation passes both ways, a similarity as written; between equals the first source counts."""
+    alike = pd.DataFrame({"source": ["A", "B", "D"], "target": ["C", "C", "C"], "weight": [2.0, 5.0, 2.0]})
+    told = pd.DataFrame({"source": ["A"], "target": ["B"]})
+    relations = {("gene", "shares_gene_sets", "gene"): alike, ("gene", "coexpressed", "gene"): told}
+    kg = graph() | KnowledgeGraph({"gene": ["D", "C", "B", "A"]}, relations)
+    loops = [(n, n) for n in range(4)]
+    acts, alike = [(0, 2), (1, 2), (3, 1), (2, 0), (2, 1), (1, 3)], [(0, 2), (1, 2), (3, 2)]
+    every = heaviest_graphs(kg, NODES, 20)
+    assert [pairs(one) for one in every] == [sorted(acts + loops), sorted(alike + loops)]
+    one = heaviest_graphs(kg, NODES, 1)  # of 3 and 4 into C the second, of 2 and 4 into B as well
+    assert pairs(one[0]) == sorted([(1, 2), (2, 1), (2, 0), (1, 3), *loops])
+    assert pairs(heaviest_graphs(kg, NODES, 2)[1]) == sorted([(1, 2), (0, 2), *loops])
+    # together: into C 3 of A, 5 of B, 2 of D
+    assert pairs(heaviest_graph(kg, NODES, 1)) == sorted([(1, 2), (2, 1), (2, 0), (1, 3), *loops])
+    assert pairs(heaviest_graph(kg, NODES, 2)) == sorted([(0, 2), (1, 2), (3, 1), (2, 1), (2, 0), (1, 3), *loops])
+    assert [pairs(one) for one in heaviest_graphs(None, NODES, 20)] == [loops]

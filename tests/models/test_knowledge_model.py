@@ -15,6 +15,7 @@ from kgnn.graph.effects import EFFECT
 from kgnn.metrics import evaluate, explained_share
 from kgnn.models import Start, load_model, make_model
 from kgnn.models.perturbation.closed_form import read_samples
+from kgnn.models.perturbation.solving import _widths
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +223,24 @@ def test_bad_input_is_told(model, screen, kg):
         model.predict("G001", control_cells=empty)
     with pytest.raises(InputError, match="unknown model 'forest'"):
         make_model("forest")
+
+
+def test_variances_grow_with_the_change_as_left_out_errors_do():
+    rng = np.random.default_rng(0)
+    predicted = torch.from_numpy(rng.standard_t(3, (80, 200)))
+    variance = torch.from_numpy(rng.uniform(0.5, 2, (80, 200)))
+    told = torch.from_numpy(rng.random((80, 200)) < 0.8)
+    error = (0.7 * variance + 0.4 * predicted.square()).sqrt() * torch.from_numpy(rng.normal(size=(80, 200)))
+    error[~told] = 100.0  # was never measured
+    np.testing.assert_allclose(_widths(error, predicted, variance, told), [0.7, 0.4], rtol=0.1)
+    assert _widths(error * 0, predicted, variance * 0, told).tolist() == [1, 0]
+
+
+def test_intervals_hold_more_of_what_changes_than_with_one_width_a_gene(screen, kg):
+    fold = split(screen, kind="simulation", seed=0)
+    model = PerturbationModel(kg).fit(screen, split=fold)
+    found = evaluate(model.predict(fold["test"]), screen, fold, exclude_targets=True)
+    model.network_.widths = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    before = evaluate(model.predict(fold["test"]), screen, fold, exclude_targets=True)
+    assert found["coverage_90_changed"].mean() > before["coverage_90_changed"].mean() + 0.02
+    assert 0.8 < found["coverage_90"].mean() < 0.97

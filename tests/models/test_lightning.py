@@ -22,6 +22,7 @@ from kgnn.errors import InputError
 from kgnn.graph import load_coexpression, load_table
 from kgnn.models import checkpoints
 from kgnn.models.lightning import KeepBest
+from tests.models.own import SMALL, TRAINED
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "learning_rate": 0.01}
 PLAIN = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -292,9 +293,7 @@ def test_a_fit_in_another_thread_is_the_same(kg, screen, parts, handlers):
 # going on
 
 
-ENCODERS = {
-    name: {"encoder": name, "channels": 8} for name in ("gears", "txpert", "transformer", "graph_transformer", "cpa")
-} | {"own": {"encoder": Own}}
+ENCODERS = {name: {"encoder": name} | SMALL[name] for name in TRAINED} | {"own": {"encoder": Own}}
 
 
 @pytest.mark.parametrize("validation", [True, False])

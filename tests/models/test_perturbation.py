@@ -11,6 +11,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_coexpression, load_table
 from kgnn.models import load_model
 from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph
+from tests.folders import sealed_again
 
 QUICK = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
 
@@ -133,17 +134,23 @@ def test_damaged_and_foreign_model_folders_are_refused(model, tmp_path):
         ({"model": "cell"}, "use kgnn.models.load_model"),
     ):
         config.write_text(json.dumps(json.loads(good) | changes))
+        sealed_again(tmp_path / "m")
         with pytest.raises(InputError, match=message):
             PerturbationModel.load(tmp_path / "m")
     config.write_text(good)
     arrays = tmp_path / "m" / "arrays.safetensors"
     whole = arrays.read_bytes()
     arrays.write_bytes(whole[:-100])
+    with pytest.raises(InputError, match=r"arrays.safetensors: damaged, edited or cut short"):
+        load_model(tmp_path / "m")
+    sealed_again(tmp_path / "m")
     with pytest.raises(InputError, match=r"arrays.safetensors: damaged or cut short"):
         load_model(tmp_path / "m")
     arrays.unlink()
     with pytest.raises(InputError, match=r"arrays.safetensors: missing"):
         load_model(tmp_path / "m")
+    arrays.write_bytes(whole)
+    sealed_again(tmp_path / "m")
     with pytest.raises(InputError, match=r"use kgnn\.models\.load_model"):
         kgnn.CellModel.load(tmp_path / "m")
 

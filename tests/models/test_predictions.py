@@ -13,6 +13,7 @@ from kgnn import PerturbationModel
 from kgnn.errors import DataWarning, InputError
 from kgnn.models import Changes, Predictor, load_model
 from kgnn.models.perturbation.origin import Origin
+from tests.folders import sealed_again
 
 
 class Told(Predictor):
@@ -166,6 +167,7 @@ def test_predictions_tell_where_they_come_from(tmp_path, small_kg):
             sizes = {"train": 2, "val": 0, "test": 0}
             assert told["split"] == sizes | {"kind": "random_condition", "seed": 3, "sha256": of_text}
     (tmp_path / "m" / "var.parquet").write_bytes(b"PAR1")
+    sealed_again(tmp_path / "m")
     with pytest.raises(InputError, match=r"var.parquet: damaged or cut short"):
         load_model(tmp_path / "m")
     (tmp_path / "m" / "var.parquet").unlink()

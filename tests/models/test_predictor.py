@@ -144,12 +144,25 @@ def test_the_same_weights_say_something_else_along_another_graph(fitted, kg, nam
             ["G000", "G003+G007", "G009"], torch.ones(3), torch.from_numpy(model.control_mean_).float()
         )
         predictor.network.train(training)
+        torch.manual_seed(0)  # of dropout
         output = predictor.network(batch)
         found.append((output[0] if isinstance(output, tuple) else output).detach().numpy())
     true, again, rewired, none = found
     np.testing.assert_array_equal(true, again)
     for other in (rewired, none):
         assert (np.abs(true - other).max(1) > 1e-5).all()
+
+
+def test_several_graphs_matter_each_apart(fitted, kg):
+    """The weights of Exphormer along graphs of as many relations: the same, rewired, and one edge more."""
+    model, wanted = fitted("txpert_exphormer"), ["G000", "G003+G007", "G009"]
+    start = Start(model.control_mean_)
+    more = pd.DataFrame({"source": ["G020"], "target": ["G030"]})
+    other = kg | load_table(more, source="source", target="target", relation="regulates", origin="mine")
+    true, again, *others = (along(model, g).predict(wanted, start).change for g in (kg, kg, kg.rewire(0), other))
+    np.testing.assert_array_equal(true, again)
+    for found in others:
+        assert (np.abs(true - found).max(1) > 1e-6).all()
 
 
 def test_the_closed_form_says_something_else_along_another_graph(fitted):

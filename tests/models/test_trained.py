@@ -298,6 +298,7 @@ def test_training_batches_tell_conditions_counts_and_the_state(screen, network, 
 
 
 def test_the_strength_reaches_the_prediction(screen, parts):
+    torch.manual_seed(0)  # of weights that leave no prediction below zero, where it would be cut
     own = Sum(40, 40)
     knocked_out, halved, raised = (
         PerturbationModel(encoder=own, strength=strength).fit(screen, parts, **QUICK | {"learning_rate": 0.0})

@@ -36,7 +36,7 @@ def way(request, monkeypatch):
     """The compiled kernel, a width it leaves to PyTorch, PyTorch in blocks of so many rows → channels."""
     name, _, rows = request.param.partition(" ")
     if rows.isdigit():
-        monkeypatch.setattr(plain_dense, "BLOCK_ROWS", int(rows))
+        monkeypatch.setitem(plain_dense.BLOCK_ROWS, "cpu", int(rows))
     before = ops.set_backend(name.rstrip(","))
     yield 5 if rows == "odd width" else 16
     ops.set_backend(before)

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from kgnn import ops
-from kgnn.ops import Adjacency
+from kgnn.ops import Adjacency, TypedAdjacency, typed_spmm
 from kgnn.ops.backends import name_of
 from tests.ops import reference
 from tests.ops.conftest import odd_graph
 from tests.ops.test_backends import OPERATIONS, TOLERANCE, assert_close, features, run
+from tests.ops.test_typed import NODES, random_edges, random_weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -43,3 +44,18 @@ def test_triton_is_chosen_and_its_bits_do_not_change():
         first, *others = [run(ops, operation, graph, parts, torch.float32) for _ in range(3)]
         for other in others:
             assert all(a is b or torch.equal(a, b) for a, b in zip(first, other, strict=True)), operation
+
+
+@pytest.mark.parametrize("channels", [6, 64])
+def test_the_typed_product(channels):
+    edges, weights = random_edges(), random_weights()
+    graph = TypedAdjacency(edges, NODES, weights)
+    x = torch.randn(3, graph.n, channels, dtype=torch.float64)
+    shapes = (len(edges), channels, 8), (len(NODES), channels, 8), (len(NODES), 8)
+    parts = [x, *(torch.randn(shape, dtype=torch.float64) for shape in shapes)]
+    found = []
+    for device in ("cpu", "cuda"):
+        leaves = [part.to(device).requires_grad_() for part in parts]
+        out = typed_spmm(graph.to(device), *leaves)
+        found.append([part.cpu() for part in (out, *torch.autograd.grad(out.square().sum(), leaves))])
+    torch.testing.assert_close(found[1], found[0])

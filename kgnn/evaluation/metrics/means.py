@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL, ConditionNames
-from kgnn.data.screen import Screen, perturbed_genes
+from kgnn.data.conditions import CONTROL, ConditionNames, perturbed_genes
+from kgnn.data.screen import Screen
 from kgnn.errors import InputError
 from kgnn.expression import check_same_scale, warn_of_factor
 from kgnn.parts import did_you_mean

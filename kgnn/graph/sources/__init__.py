@@ -13,6 +13,7 @@ from kgnn.graph.sources.objects import from_edge_index, from_networkx, from_pyg,
 from kgnn.graph.sources.promoters import load_gene_embedding, load_promoter_motifs, load_promoter_sequences
 from kgnn.graph.sources.regulation import load_regulation
 from kgnn.graph.sources.tables import load_table
+from kgnn.graph.sources.triples import load_triples
 
 __all__ = [
     "from_edge_index",
@@ -33,4 +34,5 @@ __all__ = [
     "load_promoter_sequences",
     "load_regulation",
     "load_table",
+    "load_triples",
 ]

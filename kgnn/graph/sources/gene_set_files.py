@@ -133,10 +133,15 @@ def gaf_aliases(path: str | Path) -> pd.DataFrame:
 
 
 def propagate(read: GeneSets, ontology: str | Path) -> None:
-    """Give each term's genes to its ancestors too (is_a and part_of), in place."""
+    """Give each term's genes to its ancestors too (is_a and part_of), in place.
+
+    Obsolete terms are replaced where the ontology says by which one; a `DataWarning` counts them and those it leaves.
+    """
     terms = read_obo(ontology)
     living, main = living_terms(terms)
     replaced, _ = successors(terms)
+    old: dict[str, str] = {}
+    lost: dict[str, int] = {}
     parents: dict[str, list[str]] = {}
     for child, parent, kind in terms.edges(keys=True):
         if kind in ("is_a", "part_of", PART_OF) and parent in living:
@@ -147,7 +152,11 @@ def propagate(read: GeneSets, ontology: str | Path) -> None:
         term, size = main.get(ids[0]) or main.get(ids[1]), 1 if read.unit == "gene sets" else len(genes)
         if term is None and (term := replaced.get(ids[0]) or replaced.get(ids[1])):
             read.replaced += size
+            old[next(name for name in ids if name in replaced)] = term
         if term is None:
+            for name in ids:
+                if "name" in terms.nodes.get(name, {}):
+                    lost[name] = size
             read.count("term unknown or obsolete in the ontology", size)
             continue
         reached, stack = {term}, [term]
@@ -160,3 +169,19 @@ def propagate(read: GeneSets, ontology: str | Path) -> None:
             own |= {gene: max(weight, own.get(gene, 0)) for gene, weight in genes.items()}
     read.sets = members
     read.labels = {term: living[term]["name"] for term in read.sets}
+    _tell_obsolete(read, old, lost)
+
+
+def _tell_obsolete(read: GeneSets, old: dict[str, str], lost: dict[str, int]) -> None:
+    told = []
+    if old:
+        some = ", ".join(f"{name} by {term}" for name, term in list(old.items())[:5])
+        told.append(f"{read.replaced} {read.unit} name {len(old)} obsolete terms that are replaced ({some})")
+    if lost:
+        some = ", ".join(list(lost)[:5])
+        told.append(
+            f"{sum(lost.values())} name {len(lost)} obsolete terms that nothing replaces and are dropped ({some})"
+        )
+    if told:
+        told.append("take annotations and ontology of the same release")
+        warnings.warn("; ".join(told), DataWarning, stacklevel=4)

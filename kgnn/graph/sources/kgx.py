@@ -8,6 +8,7 @@ import pandas as pd
 
 from kgnn.errors import InputError
 from kgnn.files import existing_file
+from kgnn.graph.biolink import node_type
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import as_signs
 from kgnn.graph.reading import check_columns, numbers, origin_of, place, read_table
@@ -45,16 +46,16 @@ def load_kgx(
     if twice.any():
         row = int(np.argmax(twice))
         raise InputError(f"{node_label}:{row + 2}: the id {node_table['id'].iloc[row]!r} stands twice; remove one row")
-    kind = node_table["category"].str.split("|").str[0].map(_plain)
+    kind = node_table["category"].str.split("|").str[0].map(_node_type)
     name = node_table["id"]
     if use_names:
         check_columns(node_table, ["name"], node_label, "a KGX node table read with use_names")
         name = name.where((kind != "gene") | node_table["name"].isna(), node_table["name"])
     tables = {}
-    for node_type, part in node_table.groupby(kind, sort=False):
+    for kind_name, part in node_table.groupby(kind, sort=False):
         table = part.drop(columns="category").rename(columns={"name": "label"}).dropna(axis=1, how="all")
         table = table.set_index(pd.Index(name[part.index], dtype=object))
-        tables[str(node_type)] = table[~table.index.duplicated()].drop(columns=[] if use_names else "id")
+        tables[str(kind_name)] = table[~table.index.duplicated()].drop(columns=[] if use_names else "id")
 
     check_genes(tables["gene"].index if "gene" in tables else [], node_label)
     where = pd.Series(np.arange(len(node_table)), index=node_table["id"])
@@ -98,6 +99,6 @@ def _values(edges: pd.DataFrame, label: str, origin: str) -> pd.DataFrame:
     return values
 
 
-def _plain(category: str) -> str:
-    word = str(category).split(":")[-1]
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in word).strip("_") or "node"
+def _node_type(category: str) -> str:
+    text = str(category)
+    return node_type(text if ":" in text else f"biolink:{text}") or "node"

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import perturbed_genes
 from kgnn.errors import DataWarning, InputError
 from kgnn.models.baselines.plain import Baseline
 from kgnn.models.perturbation.predictor import Changes, Known, Start, Training
+from kgnn.models.storage import csr_of
 
 Features: TypeAlias = "np.ndarray | sparse.csr_array"
 
@@ -28,7 +29,7 @@ class FeatureBaseline(Baseline):
     [known genes, features], float64.
     """
 
-    uses_graph = True
+    uses_graph, by_dose = True, False
     lacks = "no neighbour in the graph"  # what a gene has that has no features
 
     known_: pd.Index
@@ -102,7 +103,7 @@ class FeatureBaseline(Baseline):
     def restore(self, known: Known, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         super().restore(known, config, arrays)
         self.known_, self.lacks = pd.Index(config["known"], dtype=object), config["lacks"]
-        self.rows_, self._told = unpack(arrays, len(self.known_)), set()
+        self.rows_, self._told = unpack(arrays, len(self.known_), known.path), set()
 
 
 def pack(rows: Features) -> dict[str, np.ndarray]:
@@ -113,9 +114,9 @@ def pack(rows: Features) -> dict[str, np.ndarray]:
     return {f"rows.{name}": value for name, value in parts.items()} | {"rows.width": np.array([rows.shape[1]])}
 
 
-def unpack(arrays: dict[str, np.ndarray], n_genes: int) -> Features:
-    """What `pack` gave."""
+def unpack(arrays: dict[str, np.ndarray], n_genes: int, path: str) -> Features:
+    """What `pack` gave; `path` is named where it is not."""
     if "rows" in arrays:
         return arrays["rows"]
-    parts = tuple(arrays[f"rows.{name}"] for name in ("data", "indices", "indptr"))
-    return sparse.csr_array(parts, shape=(n_genes, int(arrays["rows.width"][0])))
+    width = int(arrays["rows.width"][0])
+    return sparse.csr_array(csr_of(arrays, (n_genes, width), path, "rows."))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import SEPARATOR, perturbed_genes
 from kgnn.models.perturbation.predictor import Changes, Known, Predictor, Start, Training
 
 
@@ -73,15 +73,15 @@ class Mean(Baseline):
 class Additive(Baseline):
     """The sum of the changes of the singly perturbed genes (Ahlmann-Eltze, Huber, Anders, Nat Methods 2025).
 
-    A gene that was not perturbed alone in training counts with the mean change of those that were (of all
-    training conditions when none was).
+    A gene that was not perturbed alone (at the same dose) in training counts with the mean change of those that were
+    (of all training conditions when none was).
     """
 
     def _delta(self, condition: str) -> np.ndarray:
         single = [len(perturbed_genes(name)) == 1 for name in self.conditions_]
         singles = dict(zip(np.array(self.conditions_)[single], self.delta_[single], strict=True))
         unseen = self.delta_[single].mean(axis=0) if any(single) else self.delta_.mean(axis=0)
-        return np.sum([singles.get(gene, unseen) for gene in perturbed_genes(condition)], axis=0)
+        return np.sum([singles.get(part, unseen) for part in condition.split(SEPARATOR)], axis=0)
 
 
 class Linear(Baseline):
@@ -94,6 +94,7 @@ class Linear(Baseline):
     """
 
     learned = ("embedding", "centre", "map")
+    by_dose = False
     n_components, ridge = 10, 0.1
 
     def _learn(self, data: Training, seed: int) -> None:
@@ -117,7 +118,7 @@ class Linear(Baseline):
 
 
 class CompositionRidge(Baseline):
-    """Ridge regression from which genes are perturbed (0/1) to the change; the strongest plain baseline.
+    """Ridge regression from which genes are perturbed (0/1, a dose a column) to the change; the best plain baseline.
 
     With C [conditions, genes] the 0/1 matrix of perturbed genes and c the mean change that one perturbed gene
     brings, c = Σ Y / Σ C: W = argmin ‖Y − C(1cᵀ + W)‖² + 0.1 ‖W‖². An unseen gene brings c, a double starts at 2c.
@@ -133,7 +134,8 @@ class CompositionRidge(Baseline):
         self.weights_ = np.linalg.solve(c.T @ c + self.ridge * np.eye(c.shape[1]), c.T @ residual)
 
     def _compose(self, condition: str) -> np.ndarray:
-        return np.isin(self.perturbed_, perturbed_genes(condition)).astype(float)
+        parts = sorted({part for name in self.conditions_ for part in name.split(SEPARATOR)})
+        return np.isin(parts, condition.split(SEPARATOR)).astype(float)
 
     def _delta(self, condition: str) -> np.ndarray:
         return len(perturbed_genes(condition)) * self.per_gene_ + self._compose(condition) @ self.weights_

@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from kgnn.data.cells import open_cells
 from kgnn.errors import InputError
-from kgnn.files import new_folder
+from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cells import gene_networks, uses
@@ -26,7 +26,7 @@ from kgnn.models.cells.labels import back_off
 from kgnn.models.cells.storage import load_cells, write_cells
 from kgnn.models.cells.training import OBJECTIVES, Genes, Training
 from kgnn.models.lightning import stop_again
-from kgnn.models.storage import CONFIG
+from kgnn.models.storage import KIND
 from kgnn.nn.tokens import Value
 
 P = ParamSpec("P")
@@ -238,7 +238,7 @@ class CellModel:
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""
-        with new_folder(path, CONFIG) as folder:
+        with new_folder(path, KIND) as folder:
             self.write(folder)
 
     def write(self, folder: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kgnn.data.conditions import CONTROL
 from kgnn.data.screen import Screen
+from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.effects import EFFECT, ORIGIN, RIDGE, directed_pairs, effects_of
 from kgnn.models.perturbation.explain import conditions_told, edges_carried, source_weights
@@ -44,7 +45,7 @@ class ClosedForm(Predictor):
             one a gene; None: as `obs["perturbation_type"]` says, a knock-out where it says nothing.
     """
 
-    takes_missing = True
+    takes_missing, by_dose = True, False
     network: KnowledgeNetwork
     lines: list[str]
 
@@ -121,9 +122,25 @@ class ClosedForm(Predictor):
         self._graph, self.nodes, self.control_mean = known.kg, known.nodes, known.control_mean
         self.lines, self.strength, self.trained = config["lines"], config["strength"], config["trained"]
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
+        _check_bags(state, len(self.lines), len(self.nodes), known.path)
         sizes = len(state["weights"]), len(state["bag_genes"]), len(self.lines)
         self.network = build(known.kg, known.nodes, known.genes, *sizes, config["controls"])
         load_weights(self.network, state, known.path)
+
+
+def _check_bags(state: dict[str, Tensor], n_lines: int, n_nodes: int, path: str) -> None:
+    """A saved model's samples are of its lines, their perturbed genes among the nodes, their ends in order.
+
+    Raises:
+        InputError: they are not.
+    """
+    genes, offsets, line = (state[f"bag_{name}"] for name in ("genes", "offsets", "line"))
+    inside = [(genes, n_nodes), (line, n_lines), (offsets, len(genes) + 1)]
+    whole = all(part.dtype == torch.int64 and part.ndim == 1 and len(part) for part, _ in inside)
+    if not whole or any(int(part.min()) < 0 or int(part.max()) >= end for part, end in inside):
+        raise InputError(f"{path}: training samples of other genes or lines than the model's; save the model again")
+    if int(offsets[0]) or int(offsets[-1]) != len(genes) or int(offsets.diff().min()) < 0:
+        raise InputError(f"{path}: the ends of training samples are out of order; save the model again")
 
 
 def build(

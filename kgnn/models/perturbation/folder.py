@@ -8,13 +8,29 @@ from typing import Any
 import pandas as pd
 
 from kgnn.errors import InputError
+from kgnn.folders import read_folder
 from kgnn.graph.coverage import Coverage
 from kgnn.models.perturbation.origin import Origin, cells_of
-from kgnn.models.perturbation.predictor import Known
+from kgnn.models.perturbation.predictor import Known, Start, check_changes
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import PREDICTORS
-from kgnn.models.storage import load_arrays, load_config, load_graph, load_var, write_model
+from kgnn.models.storage import CONFIG, KIND, load_arrays, load_config, load_graph, load_var, write_model
 from kgnn.parts import name_of
+from kgnn.schema import check_schema
+
+SCHEMA = {
+    "encoder": str,
+    "options": {str: object},
+    "names": {"condition_key": str, "control": (None, str, [str]), "group_key": (None, str)},
+    "coverage": {str: [int]},
+    "genes": [str],
+    "perturbable": [str],
+    "conditions": [str],
+    "groups": [str],
+    "origin": {"kgnn": str, "encoder": str, "scale": (None, str), "graph": {str: object}, "split": {str: object}},
+    "history": [float],
+    "predictor": {str: object},
+}
 
 
 def write_fit(model: Any, folder: Path) -> None:
@@ -45,22 +61,32 @@ def read_fit(cls: type, path: str | Path, encoder: Any) -> Any:
     """Return a model of the class `cls` as `write_fit` found it.
 
     Raises:
-        InputError: another model, or one of an encoder that is to be given.
+        InputError: another model, or one of an encoder that is to be given; a damaged folder.
     """
+    return read_folder(path, KIND, lambda folder: _read(cls, folder, encoder))
+
+
+def _read(cls: type, path: Path, encoder: Any) -> Any:
     config = load_config(path)
     if config["model"] != "perturbation" or "predictor" not in config:
         raise InputError(
             f"{path}: holds a {config['model']!r} model, or an older one to fit again; use kgnn.models.load_model"
         )
+    check_schema(config, SCHEMA, str(path / CONFIG))
     if encoder is None and config["encoder"] not in PREDICTORS:
         raise InputError(f"{path}: was saved with {config['encoder']}, which is not kgnn's; give it as encoder=")
     kg = load_graph(path)
     model = cls(kg, encoder=encoder or config["encoder"], **config["names"], **config["options"])
     arrays, cells = load_arrays(path)
     genes, nodes = (pd.Index(config[name], dtype=object) for name in ("genes", "perturbable"))
-    controls, predictor = Controls.restored(cells, genes, config["groups"], arrays), model._blank
+    if not (genes.is_unique and nodes.is_unique):
+        raise InputError(f"{path / CONFIG}: a gene stands twice; save the model again")
+    controls = Controls.restored(cells, genes, config["groups"], arrays, str(path))
+    predictor = model._blank
     predictor.restore(Known(genes, nodes, kg, controls.mean, str(path)), config["predictor"], arrays)
     predictor.history = config["history"]
+    first = config["conditions"][:1]  # what was put together wrongly shows itself here
+    check_changes(predictor.predict(first, Start(controls.mean)), first, genes)
     vars(model).update(
         options=model.options | predictor.own_options(),
         uses_graph=predictor.uses_graph,

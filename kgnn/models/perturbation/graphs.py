@@ -42,11 +42,38 @@ def perturbation_graph(kg: KnowledgeGraph | None, perturbable: Sequence[str]) ->
     regulator that nothing regulates would hear of no other gene. Where a pair stands in several relations the
     largest weight counts; signs are not used, as in GEARS.
     """
-    relations = [] if kg is None else [r for r in kg.relations if r != COEXPRESSED and r[0] == r[2] == "gene"]
-    return _adjacency(kg, relations, perturbable)
+    return _adjacency(kg, _among_genes(kg), perturbable)
 
 
-def _adjacency(kg: KnowledgeGraph | None, relations: list[tuple[str, str, str]], genes: Sequence[str]) -> Adjacency:
+def heaviest_graph(kg: KnowledgeGraph | None, perturbable: Sequence[str], n: int) -> Adjacency:
+    """Return the `perturbation_graph` with the `n` heaviest edges into each gene, and self loops."""
+    return _heaviest(_edges(kg, _among_genes(kg), perturbable), len(perturbable), n)
+
+
+def heaviest_graphs(kg: KnowledgeGraph | None, perturbable: Sequence[str], n: int) -> list[Adjacency]:
+    """Return the same for each relation apart, one of self loops alone where there is none."""
+    return [
+        _heaviest(_edges(kg, relations, perturbable), len(perturbable), n)
+        for relations in [[relation] for relation in _among_genes(kg)] or [[]]
+    ]
+
+
+def _heaviest(edges: pd.DataFrame, n_nodes: int, n: int) -> Adjacency:
+    """Of edges equally heavy those from the first sources count."""
+    edges = edges.sort_values(["target", "weight", "source"], ascending=[True, False, True])
+    return _graph(edges.groupby("target").head(n), n_nodes)
+
+
+def _among_genes(kg: KnowledgeGraph | None) -> list[Relation]:
+    return [] if kg is None else [r for r in kg.relations if r != COEXPRESSED and r[0] == r[2] == "gene"]
+
+
+def _adjacency(kg: KnowledgeGraph | None, relations: list[Relation], genes: Sequence[str]) -> Adjacency:
+    return _graph(_edges(kg, relations, genes), len(genes))
+
+
+def _edges(kg: KnowledgeGraph | None, relations: list[Relation], genes: Sequence[str]) -> pd.DataFrame:
+    """Numbers of `source` and `target`, and the largest `weight`, of the pairs of genes in some relations."""
     index = pd.Index(genes, dtype=object)
     tables = [pd.DataFrame({"source": [], "target": [], "weight": []}, dtype=np.int64)]
     if kg is not None and relations:
@@ -64,11 +91,14 @@ def _adjacency(kg: KnowledgeGraph | None, relations: list[tuple[str, str, str]],
             tables.append(table)
             if relation[1] not in SIMILARITIES:
                 tables.append(table.rename(columns={"source": "target", "target": "source"}))
-    table = pd.concat(tables).groupby(["source", "target"], as_index=False)["weight"].max()
+    return pd.concat(tables).groupby(["source", "target"], as_index=False)["weight"].max()
+
+
+def _graph(table: pd.DataFrame, n_nodes: int) -> Adjacency:
     return Adjacency(
         torch.from_numpy(table[["source", "target"]].to_numpy(np.int64).T.copy()),
         torch.from_numpy(table["weight"].to_numpy(np.float32).copy()),
-        n_nodes=len(index),
+        n_nodes=n_nodes,
         normalization="symmetric",
         self_loops=True,
     )

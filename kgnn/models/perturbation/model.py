@@ -11,12 +11,12 @@ import pandas as pd
 from anndata import AnnData
 from torch import nn
 
-from kgnn.data.conditions import ConditionNames
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import ConditionNames, perturbed_genes
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
 from kgnn.expression import Scale
-from kgnn.files import as_adata, new_folder
+from kgnn.files import as_adata
+from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
 from kgnn.models.lightning import check_epochs, stop_again
@@ -24,10 +24,10 @@ from kgnn.models.perturbation.folder import read_fit, write_fit
 from kgnn.models.perturbation.origin import Origin
 from kgnn.models.perturbation.predictions import check_asked, check_known, read_conditions, to_anndata
 from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable
-from kgnn.models.perturbation.reading import read_training, warn_of_lonely
+from kgnn.models.perturbation.reading import read_training, warn_of_doses, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import make_predictor
-from kgnn.models.storage import CONFIG
+from kgnn.models.storage import KIND
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
 
@@ -42,14 +42,17 @@ class PerturbationModel:
         encoder: which model, by name, class, instance or import string `"package.module:Name"`.
             `"kg"`: signals along typed, signed edges and a kernel over conditions from the same graph, solved in closed
             form and trained through their leave-one-out error (`docs/model.md`). Trains in seconds, gives variances.
-            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"transformer"`,
-            `"graph_transformer"`, `"cpa"`: see `kgnn.nn.peers`; a baseline: `"mean"`, `"composition_ridge"`, ….
+            `"hetero"`: message passing over the whole typed graph; nodes of every type are perturbed, at doses.
+            `"gears"` (Roohani, Huang, Leskovec, Nat Biotechnol 2024); `"txpert"`, `"txpert_exphormer"`,
+            `"transformer"`, `"graph_transformer"`, `"cpa"`, `"presage"`, `"fusion"`: peers (`docs/model.md`); a
+            baseline: `"mean"`, `"composition_ridge"`, ….
             Or one's own (`docs/extend.md`): a `torch.nn.Module` with `forward(batch)`, or a `Predictor`.
         condition_key: column of obs with the condition of each cell, see `kgnn.data.ConditionNames`.
         control: the label or labels of control cells; by default found among the usual ones.
         group_key: column of obs (batch, cell line) within which control cells are paired; for `"kg"` the cell line,
             whose control cells give the state from which a change starts.
-        **options: of the encoder: `strength` of `"kg"`; `channels`, `uncertainty`, `direction_weight`,
+        **options: of the encoder: `strength` of `"kg"`; it, `layer`, `channels`, `layers`, `relation_dropout`,
+            `edge_dropout` of `"hetero"`; `channels`, `uncertainty`, `direction_weight`,
             `uncertainty_weight`, `soft_sign` of `"gears"`; `channels` of its peers; those of one's own class.
 
     Attributes set by `fit`: `genes_` (measured), `perturbable_`, `conditions_` (training), `predictor_`, `coverage_`
@@ -111,7 +114,8 @@ class PerturbationModel:
                 `conditions_per_batch`: let a batch hold cells of at most so many conditions. A step costs what its
                 distinct conditions cost: 256 cells of 16 conditions cost half of 32 cells of 32.
                 `loss` (GEARS' own, else `"mse"`), `optimizer` (`"adam"`), `schedule` (`"halve"`, the learning rate each
-                epoch), by name, class, instance or import string; `learning_rate` (1e-3), `weight_decay` (5e-4).
+                epoch), by name, class, instance or import string; `learning_rate` (1e-3), `weight_decay`
+                (5e-4); `"hetero"` takes `"adamw"` and 0.1.
                 `callbacks`, `logger` and whatever else `lightning.pytorch.Trainer` takes: accelerator, precision, ….
                 `ckpt_path`: go on from a checkpoint that `kgnn.models.checkpoints` wrote.
 
@@ -126,10 +130,12 @@ class PerturbationModel:
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
         adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
-        reads = {"types": types, "by_epochs": self.by_epochs, "takes_missing": self._blank.takes_missing}
-        data, coverage = read_training(adata, split, kg, **reads, **self._names)
+        reads = {name: getattr(self._blank, name) for name in ("by_epochs", "takes_missing", "any_node")}
+        data, coverage = read_training(adata, split, kg, types=types, **reads, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)
+        if not self._blank.by_dose:
+            warn_of_doses([*train, *data.validation], name_of(self.encoder))
         predictor = make_predictor(self.encoder, self.options)
         predictor.fit(data, seed=seed, **options)
         start = Start(screen.control_mean)
@@ -139,8 +145,7 @@ class PerturbationModel:
         lonely = predictor.unlinked()
         if predictor.by_epochs:
             known = {*screen.genes, *(() if kg is None else kg.nodes("gene").index)}  # others are told as labels
-            told = "their embeddings learn from their own conditions alone"
-            lonely -= warn_of_lonely(lonely & screen.perturbed & known, told)
+            lonely -= warn_of_lonely(lonely & screen.perturbed & known, predictor.alone)
         origin = Origin.of(adata.var, encoder=name_of(self.encoder), kg=kg, split=split, scale=screen.scale)
         vars(self).update(
             genes_=screen.genes,
@@ -168,7 +173,8 @@ class PerturbationModel:
         """Predict expression under conditions, seen or not.
 
         Args:
-            conditions: names such as `KLF1`, `KLF1+MAP2K6`; any number of genes.
+            conditions: names such as `KLF1`, `KLF1+MAP2K6`; any number of genes. With `"hetero"` nodes of other types
+                as well, at doses: `Dabrafenib@0.5`, `drug:Dabrafenib@0.5+KLF1`.
             n_cells: give so many cells a condition instead of the mean, each made of a control cell such that their
                 expected mean is the predicted one and zeros stay zeros or become rarer or more frequent (`CellDrawer`).
             seed: for drawing them.
@@ -185,15 +191,15 @@ class PerturbationModel:
             was made from, by which `evaluate` finds held-out ones.
 
         Raises:
-            InputError: a gene that is neither measured nor in the graph nor perturbed in the data; predictions that are
-                not finite.
+            InputError: a gene that is neither measured nor in the graph nor perturbed in the data; a name of two types
+                of nodes; predictions that are not finite.
         """
         self._check_fitted()
         check_number(seed, "seed", 0, whole=True)
         canonical = read_conditions(conditions, ConditionNames(self.control))
         check_asked(self.scale_, n_cells, control_cells, line)
         if self.uses_graph:
-            check_known(canonical, self.perturbable_)
+            check_known(canonical, self.predictor_.perturbable(self.perturbable_))
         asked, trained = (
             {g for name in names for g in perturbed_genes(name)} for names in (canonical, self.conditions_)
         )
@@ -272,7 +278,7 @@ class PerturbationModel:
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""
-        with new_folder(path, CONFIG) as folder:
+        with new_folder(path, KIND) as folder:
             self.write(folder)
 
     def write(self, folder: Path) -> None:

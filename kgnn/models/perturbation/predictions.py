@@ -8,8 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kgnn.data.conditions import ConditionNames
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import ConditionNames, perturbed_genes
 from kgnn.errors import InputError
 from kgnn.expression import Scale
 from kgnn.models.perturbation.drawing import CellDrawer

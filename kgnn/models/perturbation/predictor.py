@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -71,7 +71,10 @@ class Predictor(ABC):
         uses_graph: whether the knowledge enters at all.
         at_once: conditions predicted at a time.
         takes_missing: whether it learns from effects of which some are missing; else they count as the gene's mean.
+        any_node: whether nodes of all types of the graph can be perturbed; else whatever is perturbed counts as a gene.
+        by_dose: whether it tells doses apart.
         asks_strength: whether it wants to know from the data what a perturbation does (`Training.strength`).
+        alone: what `fit` says of perturbed genes of which the graph says nothing, where it is trained by epochs.
         history: validation score an epoch, or the loss a step.
         signal: number of the signal that ended training early.
     """
@@ -79,8 +82,11 @@ class Predictor(ABC):
     by_epochs: ClassVar[bool] = False
     uses_graph: bool = True
     takes_missing: ClassVar[bool] = False
+    any_node: ClassVar[bool] = False
+    by_dose: ClassVar[bool] = True
     at_once: int = 256
     asks_strength: bool = False
+    alone: ClassVar[str] = "their embeddings learn from their own conditions alone"
     history: Sequence[float] = ()
     signal: int | None = None
 
@@ -107,6 +113,10 @@ class Predictor(ABC):
     def own_options(self) -> dict[str, Any]:
         """Options of the constructor that are more than JSON can hold: `state` keeps and `restore` returns them."""
         return {}
+
+    def perturbable(self, genes: pd.Index) -> Collection[str]:
+        """What can be perturbed: `genes`, and nodes of other types."""
+        return genes
 
     def unlinked(self) -> set[str]:
         """Genes of which a graph with edges says nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL, ConditionNames
+from kgnn.data.conditions import CONTROL, ConditionNames, perturbed_genes, read_part
 from kgnn.data.effects import is_effects
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.lines import fitting_cells
@@ -19,6 +19,7 @@ from kgnn.data.splits import Split, check_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage, check_coverage
+from kgnn.models.perturbation.nodes import other_nodes
 from kgnn.models.perturbation.predictions import some
 from kgnn.models.perturbation.predictor import Strength, Training
 from kgnn.names import as_names
@@ -42,6 +43,7 @@ def read_training(
     types: bool = False,
     by_epochs: bool = False,
     takes_missing: bool = False,
+    any_node: bool = False,
     **names: Any,
 ) -> tuple[Training, dict[str, Coverage]]:
     """Read what a predictor learns from, and how many measured and perturbed genes the graph knows.
@@ -53,6 +55,7 @@ def read_training(
         types: whether what a perturbation does is read from `obs["perturbation_type"]`.
         takes_missing: whether it learns from effects of which some are missing.
         by_epochs: whether the predictor is trained by epochs, cell by cell.
+        any_node: whether nodes of all types can be perturbed; else whatever is perturbed counts as a gene.
         **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
 
     Cells of test conditions among those that the graph was made from are told, `kgnn.data.leaks.warn_of_leaks`.
@@ -71,22 +74,24 @@ def read_training(
     if split is not None:
         adata = fitting_cells(adata, split, names["condition_key"], names["control"])
     known = set() if kg is None else set(kg.nodes("gene").index)
-    screen = read_screen(adata, graph=known, **names)
+    others = other_nodes(kg) if any_node and kg is not None else set()
+    screen = read_screen(adata, graph=known | others, **names)
     parts = {"train": screen.conditions, "val": []}
     if split is not None:
         parts = check_split(split, screen.conditions, names["control"])
     screen = screen.filled(parts["train"], told=not takes_missing)
     measured = set(screen.genes)
-    if known and not known & (screen.perturbed | measured):
+    if known and not known & (screen.perturbed | measured) and not others & screen.perturbed:
         raise InputError(
             f"the graph shares no gene with the data: it has {some(known)}, the data {some(measured)}; "
             "check species and gene namespace"
         )
     sides = {"measured": measured, "perturbed": screen.perturbed} if known else {}
     coverage = {
-        side: check_coverage(genes, known, f"{side} genes", "the graph", none=False) for side, genes in sides.items()
+        side: check_coverage(genes, known | others, f"{side} genes", "the graph", none=False)
+        for side, genes in sides.items()
     }
-    nodes = pd.Index(sorted(known | screen.perturbed | measured), dtype=object)
+    nodes = pd.Index(sorted(known | measured | (screen.perturbed - others)), dtype=object)
     strength = read_types(adata, screen, names["condition_key"], names["control"]) if types else KNOCK_OUT
     return Training(screen, parts["train"], parts["val"], nodes, kg, strength), coverage
 
@@ -105,7 +110,7 @@ def read_types(adata: AnnData, screen: Screen, condition_key: str = "condition",
     unknown: Counter[str] = Counter()
     votes: dict[str, Counter[float]] = defaultdict(Counter)
     for (label, word), number in cells.items():
-        genes, parts = names.parts(label), (word or "").split("+")
+        genes, parts = [read_part(part).gene for part in names.parts(label)], (word or "").split("+")
         for gene, part in zip(genes, parts if len(parts) == len(genes) else [word or ""] * len(genes), strict=True):
             value = TYPES.get("".join(letter for letter in part.lower() if letter.isalnum()))
             if value is None:
@@ -143,3 +148,17 @@ def warn_of_lonely(genes: set[str], consequence: str) -> set[str]:
         message = f"{len(genes)} perturbed genes have no neighbour in the graph: {some(genes, 10)}; {consequence}"
         warnings.warn(message, DataWarning, stacklevel=3)
     return genes
+
+
+def warn_of_doses(conditions: list[str], encoder: str) -> None:
+    """Tell conditions that differ in their doses alone, of an encoder that takes none."""
+    alike = Counter(perturbed_genes(name) for name in conditions)
+    number = sum(count for count in alike.values() if count > 1)
+    if number:
+        first = next("+".join(genes) for genes, count in alike.items() if count > 1)
+        warnings.warn(
+            f"{number} of {len(conditions)} conditions differ in their doses alone (of {first}, …), which encoder="
+            f"{encoder!r} does not tell apart; take encoder='hetero'",
+            DataWarning,
+            stacklevel=3,
+        )

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgnn.data.screen import Screen, perturbed_genes
+from kgnn.data.conditions import perturbed_genes
+from kgnn.data.screen import Screen
 from kgnn.errors import InputError
 from kgnn.models.perturbation.predictor import Strength, strengths_of
 from kgnn.nn.condition_kernel import Bags

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import nnls
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
@@ -44,7 +45,8 @@ def solve(network: KnowledgeNetwork, bags: Bags, samples: Samples, seed: int = 0
     some = np.arange(n)
     if n > LEARN_ON:
         some = np.sort(np.random.default_rng(seed).choice(n, LEARN_ON, replace=False))
-    learned = _learn(network, bags.of(some), change[some], state[samples.line[some]], samples.of(some))
+    told = torch.ones(change.shape, dtype=torch.bool) if seen is None else seen
+    learned = _learn(network, bags.of(some), change[some], state[samples.line[some]], samples.of(some), told[some])
     with torch.no_grad():
         along = learned.along if n == len(some) else propagation.along(bags, state[samples.line], network.beta)
         rest = change - learned.share * along
@@ -69,7 +71,9 @@ def noise_levels(cells: np.ndarray, mean: float) -> Tensor:
     return torch.from_numpy((mean / cells).clip(0.25, 4.0))
 
 
-def _learn(network: KnowledgeNetwork, bags: Bags, change: Tensor, state: Tensor, samples: Samples) -> Learned:
+def _learn(
+    network: KnowledgeNetwork, bags: Bags, change: Tensor, state: Tensor, samples: Samples, told: Tensor
+) -> Learned:
     propagation, kernel = network.propagation, network.kernel
     propagation.set_scales(bags, state, change.std(0).float())
     network.beta, along = _solve_propagation(propagation, bags, state, change)
@@ -99,9 +103,26 @@ def _learn(network: KnowledgeNetwork, bags: Bags, change: Tensor, state: Tensor,
         rest, level = change - used * along, kernel.noise * noise
         k = kernel(bags, bags, reached, reached, similarities)
         error = rest - left_out_operator(k, level, blocks[0]) @ rest
-        variance = 1 / torch.linalg.inv(k + torch.diag(level)).diagonal()  # of a left-out row
-        network.gene_scale = (error.square() / variance.unsqueeze(1)).mean(0)
+        variance = (1 / torch.linalg.inv(k + torch.diag(level)).diagonal()).unsqueeze(1)  # of a left-out row
+        network.gene_scale = (error.square() / variance * told).sum(0) / told.sum(0).clamp_min(1)
+        network.widths = _widths(error, change - error, variance * network.gene_scale, told)
     return Learned(used, along, mean_cells, history)
+
+
+def _widths(error: Tensor, predicted: Tensor, variance: Tensor, told: Tensor) -> Tensor:
+    """w with w_0 × variance + w_1 × predicted² the squared error of left-out predictions, [2].
+
+    Least squares without negative numbers of the error in units of its variance: what changes much is missed by more.
+    All are [samples, genes], `told` bool: where the error is one.
+    """
+    told = told & (variance > 1e-12)
+    unit = variance[told]
+    if not len(unit):
+        return torch.tensor([1.0, 0.0], dtype=torch.float64)
+    bold = predicted[told].square() / unit
+    x, y = np.stack([np.ones(len(bold)), bold.numpy()]), (error[told].square() / unit).numpy()
+    weighted = x / np.square(1 + x[1])
+    return torch.from_numpy(nnls(weighted @ x.T, weighted @ y)[0])
 
 
 def _settle(network: KnowledgeNetwork, bags: Bags, rest: Tensor, noise: Tensor, seen: Tensor | None) -> None:

@@ -17,6 +17,7 @@ from kgnn.errors import InputError
 from kgnn.expression import expression_of, scale_of
 from kgnn.files import as_adata
 from kgnn.models.perturbation.predictor import Start
+from kgnn.models.storage import check_array
 from kgnn.names import names_in
 from kgnn.parts import did_you_mean
 
@@ -54,11 +55,26 @@ class Controls(NamedTuple):
 
     @classmethod
     def restored(
-        cls, cells: sparse.csr_matrix, genes: pd.Index, groups: list[str], arrays: dict[str, np.ndarray]
+        cls, cells: sparse.csr_matrix, genes: pd.Index, groups: list[str], arrays: dict[str, np.ndarray], path: str
     ) -> Controls:
-        """What `state` gave; its arrays are taken out of `arrays`."""
-        mean, group, means = (arrays.pop(name) for name in ("control_mean", "control_group", "group_means"))
-        return cls(cells, np.array(groups, dtype=object)[group], mean, pd.DataFrame(means, groups, genes))
+        """What `state` gave; its arrays are taken out of `arrays`.
+
+        Raises:
+            InputError: they are not of these cells, genes and groups; names the folder `path`.
+        """
+        n_genes, n_groups = len(genes), len(groups)
+        shapes = {"control_mean": (n_genes,), "group_means": (n_groups, n_genes), "control_group": (cells.shape[0],)}
+        found = {
+            name: check_array(arrays, name, shape, path, "i" if name == "control_group" else "f")
+            for name, shape in shapes.items()
+        }
+        group = found["control_group"]
+        if cells.shape[1] != n_genes or (len(group) and not 0 <= group.min() <= group.max() < n_groups):
+            raise InputError(f"{path}: control cells of other genes or groups than the model's; save the model again")
+        for name in shapes:
+            del arrays[name]
+        means = pd.DataFrame(found["group_means"], groups, genes)
+        return cls(cells, np.array(groups, dtype=object)[group], found["control_mean"], means)
 
     def line(self, name: str) -> tuple[sparse.csr_matrix, Start]:
         """The cells of a group, and their mean.

@@ -9,11 +9,13 @@ from torch import nn
 from kgnn.errors import InputError
 from kgnn.models.baselines import ALL_BASELINES
 from kgnn.models.perturbation.closed_form import ClosedForm
+from kgnn.models.perturbation.hetero import Hetero
+from kgnn.models.perturbation.peers import PEERS
 from kgnn.models.perturbation.predictor import Predictor
-from kgnn.models.perturbation.trained import PEERS, Gears, Trained
+from kgnn.models.perturbation.trained import Gears, Trained
 from kgnn.parts import check_options, name_of, options_of, resolve
 
-PREDICTORS: dict[str, type[Predictor]] = {"kg": ClosedForm, "gears": Gears, **PEERS, **ALL_BASELINES}
+PREDICTORS: dict[str, type[Predictor]] = {"kg": ClosedForm, "hetero": Hetero, "gears": Gears, **PEERS, **ALL_BASELINES}
 
 
 def make_predictor(encoder: Any, options: dict[str, Any]) -> Predictor:

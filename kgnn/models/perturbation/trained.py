@@ -1,4 +1,4 @@
-"""Networks trained cell by cell: GEARS, the peers, and a user's own `nn.Module`."""
+"""Networks trained cell by cell: GEARS, and a user's own `nn.Module`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kgnn.data.batches import training_batches
-from kgnn.data.screen import perturbed_genes
+from kgnn.data.conditions import Part, read_parts
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.lightning import run_trainer
@@ -36,7 +36,7 @@ from kgnn.models.perturbation.predictor import (
 )
 from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check_output
 from kgnn.models.storage import load_weights
-from kgnn.nn import GEARS, GearsEncoder, peers
+from kgnn.nn import GEARS, GearsEncoder
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
 from kgnn.parts import check_call, check_number, check_options, options_of
 
@@ -55,10 +55,14 @@ class Trained(Predictor):
 
     by_epochs = True
     loss: Any = "mse"
+    optimizer: Any = "adam"
+    weight_decay: float = 5e-4
     least_batch: ClassVar[int] = 1
+    by_group: ClassVar[bool] = False  # whether training states are those of each cell's own group
 
     network: nn.Module
     typed: TypedGraph
+    conditions: Sequence[str] = ()  # of training and validation, where it is fitted
 
     def __init__(self, encoder: Any, *, strength: Strength | None = None, **options: Any) -> None:
         self.encoder, self.options, self.asks_strength = encoder, options, strength is None
@@ -85,10 +89,10 @@ class Trained(Predictor):
         batch_size: int = 32,
         conditions_per_batch: int | None = None,
         learning_rate: float = 1e-3,
-        weight_decay: float = 5e-4,
+        weight_decay: float | None = None,
         patience: int = 5,
         loss: Any = None,
-        optimizer: Any = "adam",
+        optimizer: Any = None,
         schedule: Any = "halve",
         callbacks: Iterable[Callback] = (),
         ckpt_path: str | Path | None = None,
@@ -97,10 +101,12 @@ class Trained(Predictor):
         check_number(batch_size, "batch_size", self.least_batch, whole=True)
         check_number(patience, "patience", 1, whole=True)
         check_number(learning_rate, "learning_rate", 0, LARGEST)
+        weight_decay = self.weight_decay if weight_decay is None else weight_decay
         check_number(weight_decay, "weight_decay", 0, LARGEST)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
-        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch)
+        self.conditions = [*data.conditions, *data.validation]
+        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch, self.by_group)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._set(data.kg, data.nodes, data.screen.genes, data.screen.control_mean)
@@ -111,10 +117,11 @@ class Trained(Predictor):
                 data.conditions,
                 data.validation,
                 loss=loss,
-                optimizer=optimizer,
+                optimizer=self.optimizer if optimizer is None else optimizer,
                 schedule=schedule,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
+                by_group=self.by_group,
             )
             self.history, self.signal = run_trainer(
                 task,
@@ -143,15 +150,20 @@ class Trained(Predictor):
         self.typed.cpu()
 
     def inputs(self, conditions: Sequence[str], counts: Tensor, state: Tensor) -> ConditionBatch:
-        """What the network takes, on the device of `state` [genes]."""
-        genes = [perturbed_genes(name) for name in conditions]
-        flat = [gene for perturbed in genes for gene in perturbed]
-        offsets = np.cumsum([0, *map(len, genes)])
-        numbers = self.nodes.get_indexer(flat).astype(np.int64)
-        arrays = (numbers, offsets, strengths_of(flat, self.strength).astype(np.float32))
-        nodes, starts, strengths = (torch.from_numpy(array).to(state.device) for array in arrays)
+        """What the network takes, on the device of `state` [genes] or [conditions, genes]."""
+        parts = [read_parts(name) for name in conditions]
+        flat = [part for of_condition in parts for part in of_condition]
+        offsets = np.cumsum([0, *map(len, parts)])
+        strengths = strengths_of([part.gene for part in flat], self.strength)
+        doses = np.array([np.inf if part.dose is None else part.dose for part in flat])
+        arrays = (self.numbers(flat), offsets, strengths.astype(np.float32), doses.astype(np.float32))
+        nodes, starts, strength, dose = (torch.from_numpy(array).to(state.device) for array in arrays)
         states = state.expand(len(conditions), -1)
-        return ConditionBatch(nodes, starts, counts, strengths, states, self.typed.to(state.device))
+        return ConditionBatch(nodes, starts, counts, strength, states, self.typed.to(state.device), dose)
+
+    def numbers(self, parts: Sequence[Part]) -> np.ndarray:
+        """The node that each part of a condition perturbs, int64 [parts]."""
+        return self.nodes.get_indexer([part.gene for part in parts]).astype(np.int64)
 
     @torch.no_grad()
     def predict(self, conditions: list[str], start: Start) -> Changes:
@@ -185,6 +197,7 @@ class Gears(Trained):
     """
 
     least_batch = 2  # batch norm over the cells of a batch
+    by_dose = False
 
     def __init__(
         self,
@@ -206,25 +219,3 @@ class Gears(Trained):
     def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
         encoder = GearsEncoder(gene_graph(kg, genes), perturbation_graph(kg, self.nodes), self.channels)
         return GEARS(encoder, len(genes), channels=self.channels, uncertainty=self.uncertainty)
-
-
-class Peer(Trained):
-    """Published designs rebuilt on the same graph, inputs and training loop: `kgnn.nn.peers`."""
-
-    design: ClassVar[type[peers.CPA] | type[peers.Transformer]]
-
-    def __init__(self, *, channels: int = 64) -> None:
-        super().__init__(None, strength=-1.0)
-        check_number(channels, "channels", 1, whole=True)
-        self.channels = channels
-
-    def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
-        graphs = gene_graph(kg, genes), perturbation_graph(kg, self.nodes)
-        numbers = torch.from_numpy(self.nodes.get_indexer(genes).astype(np.int64))
-        return self.design(*graphs, torch.from_numpy(control_mean).float(), numbers, channels=self.channels)
-
-
-PEERS: dict[str, type[Peer]] = {
-    name: type(design.__name__, (Peer,), {"design": design, "__doc__": design.__doc__})
-    for name, design in peers.PEERS.items()
-}

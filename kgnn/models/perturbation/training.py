@@ -30,11 +30,12 @@ class PerturbationTraining(pl.LightningModule):
 
     Args:
         network: maps a `kgnn.nn.ConditionBatch` to the change [conditions, genes], or to a pair of it and a
-            log-variance of the same shape.
-        inputs: condition names, counts [conditions] and the state [genes] → `ConditionBatch`.
+            log-variance of the same shape. A method `extra_loss` of it, of the same batch, is added to the loss.
+        inputs: condition names, counts [conditions] and the state [(conditions,) genes] → `ConditionBatch`.
         screen: the cells; conditions, validation: canonical names.
         loss, optimizer, schedule: see `kgnn.models.perturbation.losses`.
         learning_rate, weight_decay: of the optimiser.
+        by_group: whether validation conditions start from control cells of their own groups, as `Batch.state` has it.
     """
 
     control_mean: Tensor
@@ -52,6 +53,7 @@ class PerturbationTraining(pl.LightningModule):
         schedule: Any = "halve",
         learning_rate: float = 1e-3,
         weight_decay: float = 5e-4,
+        by_group: bool = False,
     ) -> None:
         super().__init__()
         self.network, self.inputs, self.loss = network, inputs, loss
@@ -61,12 +63,11 @@ class PerturbationTraining(pl.LightningModule):
         expressed = screen.mean([CONTROL, *conditions]) > 0
         expressed.loc[CONTROL] = True
         self.expressed = {str(name): torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()}
-        self.validation = _targets(screen, validation) if validation else None
+        self.validation = _targets(screen, validation, by_group) if validation else None
 
-    def changes(self, conditions: list[str], counts: Tensor) -> tuple[Tensor, Tensor | None]:
+    def changes(self, batch: ConditionBatch) -> tuple[Tensor, Tensor | None]:
         """Change of each condition, checked, and log-variance."""
-        batch = self.inputs(conditions, counts, self.control_mean)
-        return check_output(self.network(batch), self.network, len(conditions), len(self.control_mean))
+        return check_output(self.network(batch), self.network, len(batch.counts), len(self.control_mean))
 
     def configure_optimizers(self) -> Any:
         fused = "mixed" not in str(self.trainer.precision)  # Lightning does not clip for a fused optimizer under AMP
@@ -77,7 +78,8 @@ class PerturbationTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         counts = torch.bincount(batch.condition, minlength=len(batch.conditions))
-        change, log_variance = self.changes(batch.conditions, counts)
+        inputs = self.inputs(batch.conditions, counts, self.control_mean if batch.state is None else batch.state)
+        change, log_variance = self.changes(inputs)
         cells = TrainingCells(
             batch.control,
             self.control_mean,
@@ -87,23 +89,29 @@ class PerturbationTraining(pl.LightningModule):
             None if log_variance is None else log_variance.index_select(0, batch.condition),
         )
         loss = self.loss(batch.control + change.index_select(0, batch.condition), batch.target, cells)
+        if hasattr(self.network, "extra_loss"):
+            loss = loss + self.network.extra_loss(inputs)  # type: ignore[operator]
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.condition))
         return loss
 
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
-        names, observed, top = self.validation
-        change, _log_variance = self.changes(names, torch.ones(len(names), device=self.device))
+        names, observed, top, state = self.validation
+        counts = torch.ones(len(names), device=self.device)
+        change, _log_variance = self.changes(self.inputs(names, counts, state.to(self.device)))
         error = (change - observed.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(SCORE, score, prog_bar=True, batch_size=len(names))
 
 
-def _targets(screen: Screen, validation: list[str]) -> tuple[list[str], Tensor, Tensor]:
-    """Names, mean change [conditions, genes], numbers of the top DE genes [conditions, n]."""
+def _targets(screen: Screen, validation: list[str], by_group: bool) -> tuple[list[str], Tensor, Tensor, Tensor]:
+    """Names, mean change [conditions, genes], numbers of the top DE genes [conditions, n], control state [(conditions,)
+    genes]."""
     top = top_de_genes(screen, validation)
     change = torch.from_numpy(screen.changes(validation).to_numpy()).float()
-    return validation, change, torch.from_numpy(np.stack([top[name] for name in validation]))
+    state = screen.reference(validation).to_numpy() if by_group else screen.control_mean
+    best = torch.from_numpy(np.stack([top[name] for name in validation]))
+    return validation, change, best, torch.from_numpy(np.array(state)).float()
 
 
 def check_output(found: Any, network: nn.Module, conditions: int, genes: int) -> tuple[Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgnn.ops.backends import gpu, native, plain, scatter
+from kgnn.ops.backends import gpu, native, plain, scatter, trial
 
 BACKENDS: dict[str, ModuleType] = {
     "native": native,  # C++, compiled for this processor at first use
@@ -61,26 +61,32 @@ def set_backend(name: str = AUTOMATIC) -> str:
 
 def choose(operation: str, features: Tensor) -> Callable[..., Any]:
     """Return the function that computes `operation` on such features."""
-    return getattr(BACKENDS[name_of(operation, features.device.type, features.dtype)], operation)
+    return getattr(BACKENDS[name_of(operation, features.device, features.dtype)], operation)
 
 
-def name_of(operation: str, device: str, dtype: torch.dtype) -> str:
-    """Return the name of the backend of an operation for features on a device, of a type."""
+def name_of(operation: str, device: str | torch.device, dtype: torch.dtype) -> str:
+    """Return the name of the backend of an operation for features on a device, of a type.
+
+    Triton's kernels are tried first, once a device and type (`trial.py`)."""
+    device = torch.device(device)
     if _asked == AUTOMATIC:
-        candidates = tuple(name for name in TABLE[operation] if (name, device) != ("triton", "cpu"))  # too slow unasked
+        candidates = tuple(
+            name for name in TABLE[operation] if (name, device.type) != ("triton", "cpu")
+        )  # too slow unasked
     else:
         _named(_asked)
         candidates = (_asked, "torch") if hasattr(BACKENDS[_asked], operation) else ("torch",)
-    return next(name for name in candidates if not BACKENDS[name].missing(device, dtype))
+    usable = (name for name in candidates if not BACKENDS[name].missing(device.type, dtype))
+    return next(name for name in usable if name != "triton" or not trial.fault(operation, device, dtype))
 
 
 def describe() -> str:
     """Return which backend computes what on this machine, and why the others do not.
 
-    Compiles the CPU kernels if that has not been done yet.
+    Compiles the CPU kernels, and tries the CUDA kernels, if that has not been done yet.
     """
     lines = [f"asked for: {_asked} (kgnn.ops.set_backend, KGNN_BACKEND)"]
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+    for device in ("cpu", f"cuda:{torch.cuda.current_device()}") if torch.cuda.is_available() else ("cpu",):
         for dtype in (torch.float32, torch.bfloat16):
             used = {operation: name_of(operation, device, dtype) for operation in TABLE}
             by_name = {name: [o for o in TABLE if used[o] == name] for name in dict.fromkeys(used.values())}
@@ -88,6 +94,7 @@ def describe() -> str:
             lines.append(f"{device}, {str(dtype).removeprefix('torch.')}: {'; '.join(parts)}")
     for name, module in BACKENDS.items():
         lines.append(f"{name}: {_unusable(name) or module.about()}")
+    lines += [f"replaced by torch: {line}" for line in trial.faults()]
     return "\n".join(lines)
 
 

@@ -8,11 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kgnn.errors import InputError
 from kgnn.ops.csr import Csr
 
 KINDS = {"gat": 0, "gatv2": 1, "dot": 2}
-EDGES = 8  # edges in flight a program
+EDGES = 8  # edges in flight a program, at most
+TILE = 2048  # bytes of edges × channels that attention keeps in flight: several such tiles, in one warp's registers
 MAX_BLOCK = 128  # channels a program
+GRID = 65_535  # programs that CUDA takes in the second and third dimension of a grid
+CELLS = 1 << 15  # cells a launch
 
 
 def missing(device: str, dtype: torch.dtype) -> str:
@@ -23,6 +27,8 @@ def missing(device: str, dtype: torch.dtype) -> str:
         return "Triton's kernels need CUDA (on the CPU: TRITON_INTERPRET=1, for tests)"
     if device == "cuda" and not torch.cuda.is_available():
         return "torch sees no CUDA device"
+    if device not in ("cpu", "cuda"):
+        return f"Triton's kernels are for CUDA, not for {device}"
     return "" if dtype.is_floating_point else f"features must be floating point, not {dtype}"
 
 
@@ -40,10 +46,10 @@ def spmm(csr: Csr, weight: Tensor, x: Tensor) -> Tensor:
     cells, _, channels = x.shape
     out = x.new_empty(cells, csr.n_rows, channels)
     block = _block(channels)
-    grid = (csr.n_rows, cells, -(-channels // block))
-    _kernels().spmm[grid](
-        csr.indptr, csr.indices, weight, x, out, csr.n_rows, channels, channels // heads, heads, w_cell,
-        x.stride(0), x.stride(1), ACC=_acc(x), EDGES=EDGES, BLOCK=block, num_warps=1,
+    _launch(
+        "spmm", (csr.n_rows, -(-channels // block), cells), csr.indptr, csr.indices, weight, x, out, csr.n_rows,
+        channels, channels // heads, heads, w_cell, x.stride(0), x.stride(1),
+        ACC=_acc(x), EDGES=_edges(x, block, 2 * TILE), BLOCK=block,
     )  # fmt: skip
     return out
 
@@ -54,10 +60,9 @@ def spmm_max(csr: Csr, weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     out = x.new_empty(cells, csr.n_rows, channels)
     arg = torch.empty(out.shape, dtype=torch.int32, device=x.device)
     block = _block(channels)
-    grid = (csr.n_rows, cells, -(-channels // block))
-    _kernels().spmm_max[grid](
-        csr.indptr, csr.indices, weight, x, out, arg, csr.n_rows, channels, channels // heads, heads, w_cell,
-        x.stride(0), x.stride(1), ACC=_acc(x), BLOCK=block, num_warps=1,
+    _launch(
+        "spmm_max", (csr.n_rows, -(-channels // block), cells), csr.indptr, csr.indices, weight, x, out, arg,
+        csr.n_rows, channels, channels // heads, heads, w_cell, x.stride(0), x.stride(1), ACC=_acc(x), BLOCK=block,
     )  # fmt: skip
     return out, arg
 
@@ -67,10 +72,10 @@ def spmm_max_backward(csr: Csr, t_csr: Csr, t_position: Tensor, weight: Tensor, 
     cells, _, channels = grad.shape
     out = grad.new_empty(cells, csr.n_columns, channels)
     block = _block(channels)
-    grid = (csr.n_columns, cells, -(-channels // block))
-    _kernels().spmm_max_backward[grid](
-        t_csr.indptr, t_csr.indices, t_position, weight, grad, arg, out, csr.n_columns, csr.n_rows, channels,
-        channels // heads, heads, w_cell, ACC=_acc(grad), BLOCK=block, num_warps=1,
+    _launch(
+        "spmm_max_backward", (csr.n_columns, -(-channels // block), cells), t_csr.indptr, t_csr.indices, t_position,
+        weight, grad, arg, out, csr.n_columns, csr.n_rows, channels, channels // heads, heads, w_cell,
+        ACC=_acc(grad), BLOCK=block,
     )  # fmt: skip
     return out
 
@@ -79,11 +84,10 @@ def sddmm(csr: Csr, a: Tensor, b: Tensor, heads: int, total: bool) -> Tensor:
     a, b = _rows_contiguous(a), _rows_contiguous(b)
     cells, _, channels = a.shape
     out = torch.empty(1 if total else cells, csr.n_entries, heads, dtype=_accumulator(a), device=a.device)
-    grid = (csr.n_rows, heads, len(out))
-    _kernels().sddmm[grid](
-        csr.indptr, csr.indices, a, b, out, cells, csr.n_entries, channels // heads, heads,
-        a.stride(0), a.stride(1), b.stride(0), b.stride(1),
-        ACC=_acc(a), TOTAL=total, EDGES=EDGES, BLOCK=_block(channels // heads), num_warps=1,
+    _launch(
+        "sddmm", (csr.n_rows, heads, len(out)), csr.indptr, csr.indices, a, b, out, cells, csr.n_entries,
+        channels // heads, heads, a.stride(0), a.stride(1), b.stride(0), b.stride(1),
+        ACC=_acc(a), TOTAL=total, EDGES=EDGES, BLOCK=_block(channels // heads),
     )  # fmt: skip
     return out
 
@@ -92,7 +96,7 @@ def edge_softmax(csr: Csr, scores: Tensor) -> Tensor:
     scores = scores.contiguous()
     cells, edges, heads = scores.shape
     out = torch.empty_like(scores)
-    _kernels().edge_softmax[(csr.n_rows, heads, cells)](csr.indptr, scores, out, edges, heads, EDGES=32, num_warps=1)
+    _launch("edge_softmax", (csr.n_rows, heads, cells), csr.indptr, scores, out, edges, heads, EDGES=32)
     return out
 
 
@@ -100,8 +104,7 @@ def edge_softmax_backward(csr: Csr, p: Tensor, grad: Tensor) -> Tensor:
     p, grad = p.contiguous(), grad.contiguous()
     cells, edges, heads = p.shape
     out = torch.empty_like(p)
-    grid = (csr.n_rows, heads, cells)
-    _kernels().edge_softmax_backward[grid](csr.indptr, p, grad, out, edges, heads, EDGES=32, num_warps=1)
+    _launch("edge_softmax_backward", (csr.n_rows, heads, cells), csr.indptr, p, grad, out, edges, heads, EDGES=32)
     return out
 
 
@@ -112,9 +115,9 @@ def attention(
     cells, _, channels = v.shape
     out = v.new_empty(cells, csr.n_rows, channels)
     lse = torch.empty(cells, csr.n_rows, heads, dtype=_accumulator(v), device=v.device)
-    _kernels().attention[(csr.n_rows, heads, cells)](
-        csr.indptr, csr.indices, q, k, v, v if a is None else a, out, lse, csr.n_rows, channels // heads, heads,
-        *_strides(q, k, v), **_shape(kind, v, heads, constant),
+    _launch(
+        "attention", (csr.n_rows, heads, cells), csr.indptr, csr.indices, q, k, v, v if a is None else a, out, lse,
+        csr.n_rows, channels // heads, heads, *_strides(q, k, v), **_shape(kind, v, heads, constant),
     )  # fmt: skip
     return out, lse
 
@@ -140,16 +143,30 @@ def attention_backward(
     # a's gradient is summed over targets and cells afterwards, in one order
     of_target = lse.new_empty(cells, csr.n_rows, channels) if a is not None else lse
     strides, shape, weights = _strides(q, k, v, grad), _shape(kind, v, heads, constant), v if a is None else a
-    _kernels().attention_targets[(csr.n_rows, heads, cells)](
-        csr.indptr, csr.indices, q, k, v, weights, grad, lse, grad_q, delta, of_target, csr.n_rows, width, heads,
-        *strides, **shape,
+    _launch(
+        "attention_targets", (csr.n_rows, heads, cells), csr.indptr, csr.indices, q, k, v, weights, grad, lse,
+        grad_q, delta, of_target, csr.n_rows, width, heads, *strides, **shape,
     )  # fmt: skip
-    _kernels().attention_sources[(csr.n_columns, heads, cells)](
-        t_csr.indptr, t_csr.indices, q, k, v, weights, grad, lse, delta, grad_k, grad_v, csr.n_columns, csr.n_rows,
-        width, heads, *strides, **shape,
+    _launch(
+        "attention_sources", (csr.n_columns, heads, cells), t_csr.indptr, t_csr.indices, q, k, v, weights, grad, lse,
+        delta, grad_k, grad_v, csr.n_columns, csr.n_rows, width, heads, *strides, **shape,
     )  # fmt: skip
     grad_a = None if a is None else of_target.sum((0, 1)).view_as(a)
     return grad_q, None if kind == "gatv2" else grad_k, grad_v, grad_a
+
+
+def _launch(kernel: str, grid: tuple[int, int, int], *arguments: Any, **constants: Any) -> None:
+    """Start a kernel, some cells at a time; the grid is (rows, heads or blocks of channels, cells)."""
+    rows, parts, cells = grid
+    if parts > GRID:
+        raise InputError(
+            f"{parts:,} heads or blocks of {MAX_BLOCK} channels: a CUDA launch takes {GRID:,}; give some of them at a "
+            "time, or compute in PyTorch with kgnn.ops.set_backend('torch')"
+        )
+    with torch.cuda.device_of(arguments[0]):
+        for first in range(0, cells, CELLS):
+            launch = getattr(_kernels(), kernel)[rows, parts, min(CELLS, cells - first)]
+            launch(first, *arguments, **{"num_warps": 1, **constants})
 
 
 @cache
@@ -167,7 +184,9 @@ def _acc(x: Tensor) -> Any:
 
 def _shape(kind: str, v: Tensor, heads: int, constant: float) -> dict[str, Any]:
     block = _power_of_two(v.shape[-1] // heads)
-    return {"CONSTANT": constant, "KIND": KINDS[kind], "ACC": _acc(v), "EDGES": EDGES, "BLOCK": block, "num_warps": 1}
+    warps = min(16, max(1, 2 * block * _accumulator(v).itemsize // TILE))
+    tile = {"EDGES": _edges(v, block, TILE), "BLOCK": block, "num_warps": warps}
+    return {"CONSTANT": constant, "KIND": KINDS[kind], "ACC": _acc(v), **tile}
 
 
 def _strides(*parts: Tensor) -> list[int]:
@@ -185,6 +204,10 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 
 def _accumulator(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _edges(x: Tensor, block: int, tile: int) -> int:
+    return min(EDGES, max(1, tile // (block * _accumulator(x).itemsize)))
 
 
 def _block(channels: int) -> int:

@@ -58,7 +58,7 @@ def missing(device: str, dtype: torch.dtype) -> str:
 
 
 def about() -> str:
-    compiler = " ".join(native_library.compiler())
+    compiler = " ".join(native_library.compiler()[0])
     return f"compiled for this processor by {compiler}, {torch.get_num_threads()} threads"
 
 

@@ -10,8 +10,9 @@ from kgnn.ops.csr import Csr
 
 Spmm = Callable[[Csr, Tensor, Tensor], Tensor]
 
-BLOCK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 30}  # messages at a time, by device
-BLOCK_ROWS = 4096  # rows gene × condition at a time: with 128 hidden channels 2 MB, one core's cache
+# by device; on CUDA some 100,000 rows: far more than it works on at a time, far less than all (not measured)
+BLOCK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 26}  # messages at a time
+BLOCK_ROWS = {"cpu": 1 << 12, "cuda": 1 << 17}  # rows gene × condition: with 128 hidden channels 2 MB, one core's cache
 
 
 def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, spmm: Spmm) -> Tensor:
@@ -28,6 +29,7 @@ def transform(csr: Csr, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor 
         messages = spmm(csr, values.view(1, -1, 1), x[part]).view(-1, len(flat))
         into = out[part].flatten(0, 1)
         torch.mm(messages, flat, out=into) if bias is None else torch.addmm(bias, messages, flat, out=into)
+        del messages  # before the next ones are made, here and below
     return out
 
 
@@ -45,6 +47,7 @@ def transform_backward(
             torch.mm(messages, back, out=grad_x[part].flatten(0, 1))
         if grad_weight is not None:
             grad_weight.addmm_(x[part].flatten(0, 1).T, messages)
+        del messages
     if grad_weight is not None:
         grad_weight = grad_weight.unflatten(1, (relations, out_channels)).transpose(0, 1)
     return grad_x, grad_weight
@@ -64,11 +67,13 @@ def _cell_blocks(x: Tensor, numbers_a_cell: int) -> list[slice]:
 def pair_moments(a: Tensor, b: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """E[h] [channels] and E[h hᵀ] [channels, channels] of rows that weigh share [conditions]."""
     first, second = torch.zeros_like(a[0]), a.new_zeros(a.shape[1], a.shape[1])
+    root = share.sqrt()
     for genes in _gene_blocks(a, b):
         h = _state(a[genes], b)
-        weighted = h * share.repeat(genes.stop - genes.start).unsqueeze(-1)
-        first += weighted.sum(0)
-        second.addmm_(weighted.T, h)
+        first += torch.matmul(share, h.unflatten(0, (-1, len(b)))).sum(0)
+        h.unflatten(0, (-1, len(b))).mul_(root.unsqueeze(-1))
+        second.addmm_(h.T, h)
+        del h
     return first, second
 
 
@@ -79,10 +84,10 @@ def pair_moments_backward(
     grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
     for genes in _gene_blocks(a, b):
         h = _state(a[genes], b)
-        grad = torch.addmm(grad_first, h, symmetric)
-        grad = torch.ops.aten.threshold_backward(grad, h, 0).unflatten(0, (-1, len(b)))
+        grad = _through_relu(torch.addmm(grad_first, h, symmetric), h).unflatten(0, (-1, len(b)))
         grad_a[genes] = torch.matmul(share, grad)
         grad_b += grad.sum(0)
+        del h, grad
     return grad_a, grad_b * share.unsqueeze(-1)
 
 
@@ -94,6 +99,7 @@ def pair_mlp(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tens
         hidden = torch.addmm(bias1, _state(a[genes], b), weight1.T).relu_()
         torch.mm(hidden, weight2.T, out=out[genes].flatten(0, 1))
         total += out[genes].sum(0)
+        del hidden
     return out, total
 
 
@@ -103,6 +109,7 @@ def pair_values(a: Tensor, b: Tensor, weight1: Tensor, bias1: Tensor, of_gene: T
     for genes in _gene_blocks(a, b):
         hidden = torch.addmm(bias1, _state(a[genes], b), weight1.T).relu_().unflatten(0, (-1, len(b)))
         out[genes] = torch.bmm(hidden, of_gene[genes].unsqueeze(-1)).squeeze(-1)
+        del hidden
     return out
 
 
@@ -132,18 +139,18 @@ def pair_mlp_backward(
         grad_out.addcmul_(grad[genes].unsqueeze(-1), scaled[genes].unsqueeze(1))
         grad_out = grad_out.flatten(0, 1)
         grad_weight2.addmm_(grad_out.T, hidden)
-        grad_hidden = torch.ops.aten.threshold_backward(torch.mm(grad_out, weight2), hidden, 0)
+        grad_hidden = _through_relu(torch.mm(grad_out, weight2), hidden)
         grad_weight1.addmm_(grad_hidden.T, h)
         grad_bias1 += grad_hidden.sum(0)
-        grad_h = torch.ops.aten.threshold_backward(torch.mm(grad_hidden, weight1), h, 0)
-        grad_h = grad_h.unflatten(0, (-1, len(b)))
+        grad_h = _through_relu(torch.mm(grad_hidden, weight1), h).unflatten(0, (-1, len(b)))
         grad_a[genes] = grad_h.sum(1)
         grad_b += grad_h.sum(0)
+        del h, hidden, grad_out, grad_hidden, grad_h
     return grad_a, grad_b, grad_weight1, grad_bias1, grad_weight2
 
 
 def _gene_blocks(a: Tensor, b: Tensor) -> Iterator[slice]:
-    size = len(a) if a.is_cuda else max(1, BLOCK_ROWS // len(b))
+    size = max(1, BLOCK_ROWS.get(a.device.type, BLOCK_ROWS["cuda"]) // len(b))
     for start in range(0, len(a), size):
         yield slice(start, min(start + size, len(a)))
 
@@ -151,3 +158,8 @@ def _gene_blocks(a: Tensor, b: Tensor) -> Iterator[slice]:
 def _state(a: Tensor, b: Tensor) -> Tensor:
     """ReLU(a[g] + b[c]) as rows [genes · conditions, channels]."""
     return (a.unsqueeze(1) + b).relu_().flatten(0, 1)
+
+
+def _through_relu(grad: Tensor, out: Tensor) -> Tensor:
+    """The gradient behind a ReLU of this output, in the same memory."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)

@@ -1,7 +1,8 @@
 """Triton kernels: one program a row of the graph and cell (and head), its edges a tile at a time.
 
 Every output has one writer and no kernel uses atomics, so results do not change from run to run. Programs of one cell
-follow one another: its features stay in the GPU's second-level cache. ACC is the type that sums are made in.
+follow one another: its features stay in the GPU's second-level cache. ACC is the type that sums are made in. A grid is
+(rows, heads or blocks of channels, cells from `first_cell` on); what a stride multiplies has 64 bits.
 """
 
 import triton
@@ -10,18 +11,19 @@ import triton.language as tl
 
 @triton.jit
 def spmm(
-    indptr, indices, weight, x, out, n_rows, channels, width, heads, w_cell, x_cell, x_node,
+    first_cell, indptr, indices, weight, x, out, n_rows, channels, width, heads, w_cell, x_cell, x_node,
     ACC: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, cell = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    c = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    row, cell = tl.program_id(0), first_cell + tl.program_id(2).to(tl.int64)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     start, end = tl.load(indptr + row), tl.load(indptr + row + 1)
     total = tl.zeros((EDGES, BLOCK), ACC)
     for first in range(start, end, EDGES):
         e = first + tl.arange(0, EDGES)
         there = (e < end)[:, None] & (c < channels)[None, :]
         source = tl.load(indices + e, mask=e < end, other=0).to(tl.int64)
-        w = tl.load(weight + cell * w_cell + e[:, None] * heads + (c // width)[None, :], mask=there, other=0.0)
+        of_tile = weight + cell * w_cell + tl.cast(first, tl.int64) * heads
+        w = tl.load(of_tile + tl.arange(0, EDGES)[:, None] * heads + (c // width)[None, :], mask=there, other=0.0)
         message = tl.load(x + cell * x_cell + source[:, None] * x_node + c[None, :], mask=there, other=0.0)
         total += w * message.to(ACC)
     tl.store(out + (cell * n_rows + row) * channels + c, tl.sum(total, 0), mask=c < channels)
@@ -29,17 +31,17 @@ def spmm(
 
 @triton.jit
 def spmm_max(
-    indptr, indices, weight, x, out, arg, n_rows, channels, width, heads, w_cell, x_cell, x_node,
+    first_cell, indptr, indices, weight, x, out, arg, n_rows, channels, width, heads, w_cell, x_cell, x_node,
     ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, cell = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    c = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    row, cell = tl.program_id(0), first_cell + tl.program_id(2).to(tl.int64)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     start, end = tl.load(indptr + row), tl.load(indptr + row + 1)
     best = tl.zeros((BLOCK,), ACC)
     which = tl.zeros((BLOCK,), tl.int32) - 1
     for e in range(start, end):
         source = tl.load(indices + e).to(tl.int64)
-        w = tl.load(weight + cell * w_cell + e * heads + c // width, mask=c < channels, other=0.0)
+        w = tl.load(weight + cell * w_cell + tl.cast(e, tl.int64) * heads + c // width, mask=c < channels, other=0.0)
         message = w * tl.load(x + cell * x_cell + source * x_node + c, mask=c < channels, other=0.0).to(ACC)
         better = (which < 0) | (message > best) | (message != message)
         best = tl.where(better, message, best)
@@ -51,38 +53,38 @@ def spmm_max(
 
 @triton.jit
 def spmm_max_backward(
-    indptr, indices, position, weight, grad, arg, out, n_rows, n_targets, channels, width, heads, w_cell,
+    first_cell, indptr, indices, position, weight, grad, arg, out, n_rows, n_targets, channels, width, heads, w_cell,
     ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # the transpose: a row a source, its edges the targets that may have taken it
-    row, cell = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    c = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    row, cell = tl.program_id(0), first_cell + tl.program_id(2).to(tl.int64)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), ACC)
     for e in range(tl.load(indptr + row), tl.load(indptr + row + 1)):
         number = tl.load(position + e)
         at = (cell * n_targets + tl.load(indices + e)) * channels + c
         taken = tl.load(arg + at, mask=c < channels, other=-1) == number
-        w = tl.load(weight + cell * w_cell + number * heads + c // width, mask=c < channels, other=0.0)
+        w = tl.load(weight + cell * w_cell + number.to(tl.int64) * heads + c // width, mask=c < channels, other=0.0)
         total += tl.where(taken, w * tl.load(grad + at, mask=c < channels, other=0.0).to(ACC), 0.0)
     tl.store(out + (cell * n_rows + row) * channels + c, total, mask=c < channels)
 
 
 @triton.jit
 def sddmm(
-    indptr, indices, a, b, out, cells, edges, width, heads, a_cell, a_node, b_cell, b_node,
+    first_cell, indptr, indices, a, b, out, cells, edges, width, heads, a_cell, a_node, b_cell, b_node,
     ACC: tl.constexpr, TOTAL: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, head, first_cell = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    row, head, own_cell = tl.program_id(0).to(tl.int64), tl.program_id(1), first_cell + tl.program_id(2).to(tl.int64)
     d = tl.arange(0, BLOCK)
     start, end = tl.load(indptr + row), tl.load(indptr + row + 1)
-    last_cell = first_cell + 1
+    last_cell = own_cell + 1
     if TOTAL:
-        last_cell = first_cell + cells
+        last_cell = own_cell + cells
     for first in range(start, end, EDGES):
         e = first + tl.arange(0, EDGES)
         source = tl.load(indices + e, mask=e < end, other=0).to(tl.int64)
         total = tl.zeros((EDGES,), ACC)
-        for cell in range(first_cell, last_cell):
+        for cell in range(own_cell, last_cell):
             for block in range(0, width, BLOCK):
                 c = head * width + block + d
                 inside = block + d < width
@@ -90,12 +92,12 @@ def sddmm(
                 there = (e < end)[:, None] & inside[None, :]
                 of = tl.load(b + cell * b_cell + source[:, None] * b_node + c[None, :], mask=there, other=0.0).to(ACC)
                 total += tl.sum(to[None, :] * of, 1)
-        tl.store(out + (first_cell * edges + e) * heads + head, total, mask=e < end)
+        tl.store(out + (own_cell * edges + e) * heads + head, total, mask=e < end)
 
 
 @triton.jit
-def edge_softmax(indptr, scores, out, edges, heads, EDGES: tl.constexpr):
-    row, head, cell = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+def edge_softmax(first_cell, indptr, scores, out, edges, heads, EDGES: tl.constexpr):
+    row, head, cell = tl.program_id(0), tl.program_id(1), first_cell + tl.program_id(2).to(tl.int64)
     start, end = tl.load(indptr + row), tl.load(indptr + row + 1)
     peak = tl.full((EDGES,), -float("inf"), scores.dtype.element_ty)
     for first in range(start, end, EDGES):
@@ -117,8 +119,8 @@ def edge_softmax(indptr, scores, out, edges, heads, EDGES: tl.constexpr):
 
 
 @triton.jit
-def edge_softmax_backward(indptr, p, grad, out, edges, heads, EDGES: tl.constexpr):
-    row, head, cell = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+def edge_softmax_backward(first_cell, indptr, p, grad, out, edges, heads, EDGES: tl.constexpr):
+    row, head, cell = tl.program_id(0), tl.program_id(1), first_cell + tl.program_id(2).to(tl.int64)
     start, end = tl.load(indptr + row), tl.load(indptr + row + 1)
     total = tl.zeros((EDGES,), p.dtype.element_ty)
     for first in range(start, end, EDGES):
@@ -176,11 +178,11 @@ def _scores(mine, others, a, constant, KIND: tl.constexpr):
 
 @triton.jit
 def attention(
-    indptr, indices, q, k, v, a, out, lse, n_rows, width, heads,
+    first_cell, indptr, indices, q, k, v, a, out, lse, n_rows, width, heads,
     q_cell, q_node, k_cell, k_node, v_cell, v_node,
     CONSTANT: tl.constexpr, KIND: tl.constexpr, ACC: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, head, cell = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    row, head, cell = tl.program_id(0).to(tl.int64), tl.program_id(1), first_cell + tl.program_id(2).to(tl.int64)
     d = tl.arange(0, BLOCK)
     size = width
     if KIND == 0:
@@ -214,11 +216,11 @@ def attention(
 
 @triton.jit
 def attention_targets(
-    indptr, indices, q, k, v, a, grad, lse, grad_q, delta, grad_a, n_rows, width, heads,
+    first_cell, indptr, indices, q, k, v, a, grad, lse, grad_q, delta, grad_a, n_rows, width, heads,
     q_cell, q_node, k_cell, k_node, v_cell, v_node, g_cell, g_node,
     CONSTANT: tl.constexpr, KIND: tl.constexpr, ACC: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, head, cell = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    row, head, cell = tl.program_id(0).to(tl.int64), tl.program_id(1), first_cell + tl.program_id(2).to(tl.int64)
     d = tl.arange(0, BLOCK)
     size = width
     if KIND == 0:
@@ -261,12 +263,12 @@ def attention_targets(
 
 @triton.jit
 def attention_sources(
-    indptr, indices, q, k, v, a, grad, lse, delta, grad_k, grad_v, n_rows, n_targets, width, heads,
+    first_cell, indptr, indices, q, k, v, a, grad, lse, delta, grad_k, grad_v, n_rows, n_targets, width, heads,
     q_cell, q_node, k_cell, k_node, v_cell, v_node, g_cell, g_node,
     CONSTANT: tl.constexpr, KIND: tl.constexpr, ACC: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # the transpose: a row a source, its edges the targets
-    row, head, cell = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    row, head, cell = tl.program_id(0).to(tl.int64), tl.program_id(1), first_cell + tl.program_id(2).to(tl.int64)
     d = tl.arange(0, BLOCK)
     size = width
     if KIND == 0:

@@ -1,0 +1,113 @@
+"""Do vectors of a graph's nodes that were trained on its edges help to predict perturbations?
+
+    python -m benchmarks.vectors --data ../shared/data
+
+Gene vectors of the human graph, 64 channels: of a `LinkModel` (ComplEx, negatives matched in degree), node2vec and
+spectral embeddings of the whole graph, and those of links dealt to other genes. As gene features beside the graph of
+the default model, and alone in `embedding_ridge`. Up-ranks by their random folds, PerturbQA's tasks by their split, as
+`benchmarks.upranks` and `benchmarks.perturbqa` score them. Resumable: a file a task, model and kind of vectors under
+benchmarks/results/vectors; prints a table and writes it to benchmarks/results/vectors.csv.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from benchmarks.human_graph import human_graph
+from benchmarks.perturbqa import predict, spread
+from benchmarks.upranks import fold_scores, folds, interval, scores_of
+from kgnn import KnowledgeGraph, LinkModel
+from kgnn.evaluation.metrics.gene_auc import gene_auc
+from kgnn.graph import embed_graph
+from kgnn.models import make_model
+
+OUT, WORK = Path("benchmarks/results/vectors"), Path("benchmarks/work/vectors")
+CHANNELS, EPOCHS = 64, 10
+TASKS = [("k562", "de"), ("k562", "dir"), ("hepg2", "de"), ("hepg2", "dir")]
+
+
+def vectors(kg: KnowledgeGraph) -> dict[str, pd.DataFrame | None]:
+    """Each kind of gene vectors, [genes, channels]; made once and kept."""
+    path = WORK / "links.parquet"
+    if not path.exists():
+        model = LinkModel(kg, negatives="degree", channels=CHANNELS).fit(max_epochs=EPOCHS, batch_size=4096)
+        table = model.embeddings()["gene"]
+        table.columns = table.columns.astype(str)
+        table.to_parquet(path)
+    links = pd.read_parquet(path)
+    found = {"none": None, "links": links}
+    for method in ("node2vec", "spectral"):
+        path = WORK / f"{method}.parquet"
+        if not path.exists():
+            table = embed_graph(kg, method, dim=CHANNELS, whole=True)
+            table.columns = table.columns.astype(str)
+            table.to_parquet(path)
+        found[method] = pd.read_parquet(path)
+    order = np.random.default_rng(0).permutation(len(links))
+    return found | {"links, dealt to other genes": links.iloc[order].set_axis(links.index)}
+
+
+def make(kg: KnowledgeGraph, model: str, table: pd.DataFrame | None, _held_out: object = None) -> object:
+    if model == "kg":
+        return make_model("kg", kg if table is None else kg.with_features("vectors", table))
+    return make_model(model, vectors=table)
+
+
+def upranks(path: Path, y: pd.DataFrame, fold: np.ndarray, maker: partial) -> None:
+    pd.concat([fold_scores(y, fold == one, maker) for one in np.unique(fold)]).loc[y.index].round(4).to_csv(path)
+
+
+def questions(path: Path, file: Path, maker: partial) -> None:
+    table = pd.read_csv(file)
+    test = table[table["split"] == "test"].reset_index(drop=True)
+    score, _ = predict(table[table["split"] == "train"], test, maker)
+    scored = test.assign(score=score)
+    low, high = spread(scored)
+    row = {"auc": gene_auc(scored)["auc"].mean(), "low": low, "high": high}
+    pd.DataFrame([row]).round(4).to_csv(path, index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    kg = human_graph(args.data / "kg")
+    jobs, rows = [], {}
+    for model in ("kg", "embedding_ridge"):
+        for kind, table in vectors(kg).items():
+            if table is None and model != "kg":
+                continue
+            maker, name = partial(make, kg, model, table), f"{model}-{kind.replace(' ', '_').replace(',', '')}.csv"
+            for line in ("k562", "rpe1"):
+                path = OUT / f"{line}-upranks-{name}"
+                rows[model, kind, f"up-ranks, {line.upper()}, centred"] = path
+                if not path.exists():
+                    y = scores_of(args.data / "replogle_upranks" / f"{line}_uprank.parquet")
+                    jobs.append(delayed(upranks)(path, y, folds("random", y.index, kg), maker))
+            for line, task in TASKS:
+                path = OUT / f"{line}-{task}-{name}"
+                rows[model, kind, f"{line.upper()}, {task.upper()}"] = path
+                if not path.exists():
+                    jobs.append(delayed(questions)(path, args.data / "perturbqa" / f"{line}-{task}.csv.gz", maker))
+    Parallel(args.processes, verbose=5)(jobs)
+    summary = pd.Series({key: _told(pd.read_csv(path)) for key, path in rows.items()}).unstack(sort=False)
+    summary = summary.rename_axis(["model", "vectors"]).reset_index()
+    summary.to_csv(OUT.with_suffix(".csv"), index=False)
+    print(summary.to_string(index=False))
+
+
+def _told(table: pd.DataFrame) -> str:
+    if "auc" in table:
+        return f"{table['auc'][0]:.3f} ({table['low'][0]:.3f}–{table['high'][0]:.3f})"
+    return interval(table["centred"].dropna().to_numpy())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Screens of drugs at several doses, with known targets and dose curves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kgnn.data.conditions import Part
+from kgnn.data.simulate import (
+    BASAL,
+    LEAK,
+    control_level,
+    count_cells,
+    log_normalise,
+    named_edges,
+    random_network,
+    steady_state,
+)
+from kgnn.errors import InputError
+
+DOSES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+HALF, HILL = (0.1, 3.0), (1.0, 3.0)  # dose of half the effect, log-uniform; Hill's coefficient, uniform: chosen here
+TARGETS = 3  # of a drug, at most
+
+
+def simulate_drugs(
+    *,
+    n_genes: int = 100,
+    n_drugs: int = 12,
+    doses: Sequence[float] = DOSES,
+    n_singles: int = 15,
+    cells_per_condition: int = 30,
+    n_controls: int = 200,
+    noise: float = 0.2,
+    library_size: float = 10_000.0,
+    seed: int = 0,
+) -> AnnData:
+    """Simulate cells under drugs on the network of `simulate`: a drug inhibits one to three regulators.
+
+    At the dose d the production of a drug's targets is multiplied by 1 − dʰ / (dʰ + kʰ) (Hill, J Physiol 1910), with
+    its own h and k.
+
+    Args:
+        n_genes: measured genes, G000, G001, …; a quarter may regulate others.
+        n_drugs: D00, D01, …; each is given at each of `doses`.
+        n_singles: genes knocked out, among those that regulate others.
+        cells_per_condition, n_controls, noise, library_size, seed: as `simulate`; there is no drop-out.
+
+    Returns:
+        AnnData as `simulate` makes it; `obs["condition"]` holds `D00@0.3`, `G001` and `control`; `uns["targets"]` is a
+        table `drug, gene`, `uns["curves"]` one `drug, k, h`.
+
+    Raises:
+        InputError: more knock-outs than regulators; a dose that is not above 0.
+    """
+    if min(doses) <= 0:
+        raise InputError(f"doses must be above 0, not {min(doses):g}")
+    rng = np.random.default_rng(seed)
+    genes = np.array([f"G{number:03d}" for number in range(n_genes)], dtype=object)
+    drugs = [f"D{number:02d}" for number in range(n_drugs)]
+    network = random_network(n_genes, n_genes // 4, 3.0, 0.3, rng)
+    basal = rng.uniform(*BASAL, n_genes) * np.where(np.isin(np.arange(n_genes), network["target"]), LEAK, 1)
+    regulators = np.unique(network["source"])
+    if n_singles > len(regulators):
+        raise InputError(f"{n_singles} knock-outs are too many: {len(regulators)} genes regulate others")
+    targets = [rng.choice(regulators, rng.integers(1, TARGETS + 1), replace=False) for _ in drugs]
+    half = np.exp(rng.uniform(np.log(HALF[0]), np.log(HALF[1]), n_drugs))
+    steepness = rng.uniform(*HILL, n_drugs)
+    knocked = np.sort(rng.choice(regulators, n_singles, replace=False))
+
+    production = np.ones((n_drugs * len(doses) + n_singles + 1, n_genes))  # last row: control
+    names = [str(Part(drug, dose)) for drug in drugs for dose in doses] + [*genes[knocked], "control"]
+    left = 1 / (1 + (np.array(doses) / half[:, None]) ** steepness[:, None])
+    for row, (drug, dose) in enumerate(np.ndindex(n_drugs, len(doses))):
+        production[row, targets[drug]] = left[drug, dose]
+    production[n_drugs * len(doses) + np.arange(n_singles), knocked] = 0
+    level = control_level(network, basal)
+    truth = log_normalise(steady_state(network, basal, level, production))
+    condition = np.repeat(np.arange(len(names)), [*[cells_per_condition] * (len(names) - 1), n_controls])
+    rates = production[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes)))
+    counts = count_cells(steady_state(network, basal, level, rates), library_size, 0.0, rng)
+
+    adata = AnnData(sparse.csr_matrix(log_normalise(counts), dtype=np.float32))
+    adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
+    adata.var_names = genes
+    adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
+    adata.obs["condition"] = pd.Categorical(np.array(names, dtype=object)[condition])
+    adata.varm["true_delta"] = pd.DataFrame((truth[:-1] - truth[-1]).T, index=genes, columns=names[:-1])
+    pairs = [(drug, genes[target]) for drug, of_drug in zip(drugs, targets, strict=True) for target in of_drug]
+    adata.uns["network"] = named_edges(network, genes)
+    adata.uns["targets"] = pd.DataFrame(pairs, columns=["drug", "gene"])
+    adata.uns["curves"] = pd.DataFrame({"drug": drugs, "k": half, "h": steepness})
+    return adata

@@ -1,0 +1,201 @@
+"""Splits of a graph's edges into those to learn from and those held out; which of the first give the second away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kgnn.errors import InputError
+from kgnn.graph.edges import Relation, pair_ends, pair_keys, triple
+from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.operations import keep_edges
+from kgnn.names import listed
+from kgnn.parts import check_number
+
+KINDS = ("random", "node", "source")
+IMPLIES = 0.8  # Akrami et al., SIGMOD 2020, call relations of which so large a share overlaps redundant
+LEAK_COLUMNS = ["relation", "through", "kind", "edges"]
+
+
+class EdgeSplit(NamedTuple):
+    """Three graphs over the same nodes: `train` to learn from, `val` to choose the epoch by, `test` to be scored on."""
+
+    train: KnowledgeGraph
+    val: KnowledgeGraph
+    test: KnowledgeGraph
+
+
+def split_edges(
+    kg: KnowledgeGraph,
+    kind: str = "random",
+    *,
+    relations: Iterable[Relation] | None = None,
+    held_out: str | Sequence[str] | None = None,
+    test_fraction: float = 0.1,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+) -> EdgeSplit:
+    """Hold out edges; a pair of nodes is held out with all its origins, and in both directions of a symmetric relation.
+
+    Training edges that give a held-out one away (`find_leaks`) are dropped; the last note of `split.train.history` says
+    how many. The same seed gives the same split.
+
+    Args:
+        kind: what is held out of each relation.
+            `random`: any edges.
+            `node`: all edges, of the relations named, of nodes drawn from each type; their other relations stay.
+            `source`: what the origins `held_out` say and no other does; validation edges are any of the others.
+        relations: those of which edges are held out; default all. The others belong to training.
+        held_out: origins, for `source`.
+        test_fraction, val_fraction: shares of the edges (of the nodes, for `node`; `source` takes the second alone).
+
+    Raises:
+        InputError: an unknown kind, relation or origin; nothing held out.
+    """
+    if kind not in KINDS:
+        raise InputError(f"unknown kind of split {kind!r}; choose one of {', '.join(KINDS)}")
+    for name, share in (("test_fraction", test_fraction), ("val_fraction", val_fraction)):
+        check_number(share, name, 0, 1)
+    if (kind == "source") != (held_out is not None):
+        raise InputError("a split by source needs held_out=, names of origins; other kinds take none")
+    if test_fraction + val_fraction >= 1:
+        raise InputError(
+            f"test_fraction + val_fraction = {test_fraction + val_fraction:g} leaves nothing to learn from"
+        )
+    chosen = kg.relations if relations is None else [triple(relation) for relation in listed(relations, "relations")]
+    origins = {held_out} if isinstance(held_out, str) else set(held_out or ())
+    if unknown := origins - set(kg.origins):
+        raise InputError(f"no source {min(unknown)!r} in the graph; it has {', '.join(kg.origins)}")
+    rng = np.random.default_rng(seed)
+    shares = test_fraction, val_fraction
+    tables = {relation: kg.tables.table(relation) for relation in chosen}
+    nodes = _draw_nodes(kg, tables, shares, rng) if kind == "node" else {}
+    part: dict[Relation, np.ndarray] = {}  # of each row: 0 train, 1 val, 2 test
+    for relation, table in tables.items():
+        if kind == "node":
+            ends = (
+                nodes[name][table[side].to_numpy()] for name, side in ((relation[0], "source"), (relation[2], "target"))
+            )
+            part[relation] = np.maximum(*ends)
+            continue
+        units = _units(relation, table)
+        other = ~table["origin"].isin(origins).to_numpy()
+        free = np.unique(units[other])
+        found = _draw(len(free), (0, val_fraction) if kind == "source" else shares, rng)
+        place = np.searchsorted(free, units).clip(max=max(len(free) - 1, 0))
+        part[relation] = np.where(np.isin(units, free), found[place] if len(free) else 2, 2)
+    if not any((rows == 2).any() for rows in part.values()):
+        raise InputError("no edge is held out; take a larger test_fraction, other relations or another source")
+    made = [_of_part(kg, part, number, kind, seed) for number in range(3)]
+    return EdgeSplit(_without_leaks(made[0], KnowledgeGraph.merge(made[1:])), *made[1:])
+
+
+def _draw(n: int, shares: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Put n things into part 2 (test), 1 (validation) and 0: [n] int8."""
+    test, val = (round(share * n) for share in shares)
+    return rng.permutation(np.repeat(np.array([2, 1, 0], np.int8), [test, val, n - test - val]))
+
+
+def _draw_nodes(
+    kg: KnowledgeGraph, tables: dict[Relation, pd.DataFrame], shares: tuple[float, float], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Node type → part of each node; those that no edge touches are not drawn."""
+    parts = {}
+    for kind in kg.node_types:
+        sides = [
+            t[side] for r, t in tables.items() for side, end in (("source", r[0]), ("target", r[2])) if end == kind
+        ]
+        touched = np.unique(np.concatenate(sides)) if sides else np.zeros(0, np.int64)
+        parts[kind] = np.zeros(len(kg.tables.nodes[kind]), np.int8)
+        parts[kind][touched] = _draw(len(touched), shares, rng)
+    return parts
+
+
+def _units(relation: Relation, table: pd.DataFrame) -> np.ndarray:
+    """A number a row that is equal for rows that must be held out together."""
+    keys = pair_keys(table)
+    if relation[0] == relation[2] and _share(_turned(keys), keys) >= IMPLIES:
+        keys = np.minimum(keys, _turned(keys))
+    return keys
+
+
+def _of_part(kg: KnowledgeGraph, part: dict[Relation, np.ndarray], number: int, kind: str, seed: int) -> KnowledgeGraph:
+    def choose(relation: Relation, table: pd.DataFrame) -> np.ndarray:
+        return part[relation] == number if relation in part else np.full(len(table), number == 0)
+
+    name = ("train", "val", "test")[number]
+    return KnowledgeGraph.of(keep_edges(kg.tables, choose, "split_edges", kind=kind, seed=seed, part=name))
+
+
+def _without_leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> KnowledgeGraph:
+    bad: dict[Relation, list[np.ndarray]] = {}
+    for leak in _leaks(train, held):
+        bad.setdefault(leak.through, []).append(leak.pairs)
+    if not bad:
+        return train
+
+    def choose(relation: Relation, table: pd.DataFrame) -> np.ndarray:
+        return (
+            ~np.isin(pair_keys(table), np.concatenate(bad[relation])) if relation in bad else np.ones(len(table), bool)
+        )
+
+    return KnowledgeGraph.of(keep_edges(train.tables, choose, "drop_leaks"))
+
+
+class _Leak(NamedTuple):
+    relation: Relation
+    through: Relation
+    kind: str
+    pairs: np.ndarray  # of `through`
+
+
+def find_leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> pd.DataFrame:
+    """Say which training edges give held-out ones away.
+
+    A relation gives another (or itself) away where at least 80 % of its pairs stand in the other too, turned round
+    (`inverse`; `symmetric` within one relation) or not (`duplicate`): the redundant relations of Akrami et al.
+    (SIGMOD 2020). The same pair in the same relation is a `duplicate` however few there are.
+
+    Returns:
+        A row a pair of relations: `relation` (held out), `through`, `kind`, `edges` (how many held-out ones).
+    """
+    rows = [("–".join(x.relation), "–".join(x.through), x.kind, len(x.pairs)) for x in _leaks(train, held)]
+    return pd.DataFrame(rows, columns=LEAK_COLUMNS)
+
+
+def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
+    learned = {relation: _pairs(train, relation) for relation in train.relations}
+    leaks = []
+    for relation in held.relations:
+        out = _pairs(held, relation)
+        whole = np.union1d(out, learned.get(relation, out))
+        for through, pairs in learned.items():
+            if through[::2] == relation[::2]:
+                same = through == relation
+                given = pairs[np.isin(pairs, out)]
+                if len(given) and (same or _share(pairs, whole) >= IMPLIES):
+                    leaks.append(_Leak(relation, through, "duplicate", given))
+            if through[::2] == relation[::-2]:
+                turned = _turned(pairs)
+                every = _turned(whole) if through == relation else turned
+                if (hit := np.isin(turned, out)).any() and _share(every, whole) >= IMPLIES:
+                    kind = "symmetric" if through == relation else "inverse"
+                    leaks.append(_Leak(relation, through, kind, pairs[hit]))
+    return leaks
+
+
+def _pairs(kg: KnowledgeGraph, relation: Relation) -> np.ndarray:
+    return np.unique(pair_keys(kg.tables.table(relation)))
+
+
+def _turned(keys: np.ndarray) -> np.ndarray:
+    source, target = pair_ends(keys)
+    return (target << 32) | source
+
+
+def _share(these: np.ndarray, of: np.ndarray) -> float:
+    """How many of `these` stand among `of`."""
+    return float(np.isin(these, of).mean()) if len(these) else 0.0

@@ -1,0 +1,320 @@
+"""A whole knowledge graph in one table: many relations and node types, a row an edge."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgnn.errors import DataWarning, InputError
+from kgnn.files import existing_file
+from kgnn.graph.edges import Relation, concat, table_of
+from kgnn.graph.knowledge_graph import KnowledgeGraph
+from kgnn.graph.reading import (
+    numbers,
+    origin_of,
+    parquet_batches,
+    read_table,
+    table_batches,
+    text_lines,
+    unique_columns,
+)
+from kgnn.graph.sources.collect import check_genes
+from kgnn.graph.sources.triple_layouts import Layout, Link, Node, named_columns, nodes_of, recognised
+from kgnn.graph.tables import GraphTables
+from kgnn.names import as_names
+
+LARGE = 1 << 20  # rows
+SEPARATOR = "\x1f"  # of the texts of several columns that are read as one
+USUAL = (("source", "relation", "target"), ("head", "relation", "tail"))
+KINDS = {"source": "source_type", "target": "target_type", "head": "head_type", "tail": "tail_type"}
+Batches = Callable[[list[str]], Iterator[tuple[int, Any]]]
+
+
+def load_triples(
+    table: str | Path | pd.DataFrame,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    relation: str | None = None,
+    source_type: str | None = None,
+    target_type: str | None = None,
+    weight: str | None = None,
+    origin: str | None = None,
+    nodes: str | Path | pd.DataFrame | None = None,
+) -> KnowledgeGraph:
+    """Read a table of triples with many relations and node types. Files are read in pieces: 12 bytes a row are kept.
+
+    Read without naming columns: PrimeKG's `kg.csv` (Chandak et al., Sci Data 2023), or its `edges.csv` with `nodes`;
+    OptimusKG's `edges.parquet`; Hetionet's `edges.sif.gz` (Himmelstein et al., eLife 2017); DRKG's `drkg.tsv`;
+    OpenBioLink's `edges.csv` and samples (Breit et al., Bioinformatics 2020); and columns called `source, relation,
+    target` or `head, relation, tail`, perhaps with `source_type, target_type`. Edges run as written; PrimeKG holds
+    each one in both directions.
+
+    Node types and relations are written in lower case with `_` for blanks; `gene/protein`, `Gene`, `biolink:Gene` are
+    all `gene`. Genes are called by their symbols where the table or `nodes` has them (their ids stay in the column
+    `id`), else by their ids; other nodes by their ids with the name of the database (`MONDO:0005044`), and their names
+    are in the column `label`. DRKG's and OpenBioLink's rows tell their origins.
+
+    Args:
+        table: CSV, TSV or SIF, also .gz, Parquet, or a DataFrame.
+        source, target, relation: columns of names and of relations, where the layout is none of these.
+        source_type, target_type: columns of node types; without them all nodes are genes.
+        weight: column of finite numbers; by default `weight` where there is one, else 1. Of a negative one the size is
+            the weight, and its sign the edge's sign.
+        origin: name of this source in the graph, or the column that tells each row's; by default the layout's name, or
+            the file's without its ending.
+        nodes: table of nodes: Hetionet's `nodes.tsv` (id, name, kind), OptimusKG's `nodes.parquet` (id, label,
+            properties), PrimeKG's and OpenBioLink's `nodes.csv`, or one with `id`, `kind` and `name`.
+
+    Returns:
+        A graph of all node types and relations. Rows without an end or a relation, and OpenBioLink's negative samples,
+        are dropped; all are counted in `summary()`, and the relations' own names stand in `account`.
+
+    Raises:
+        InputError: missing file or column, an unknown layout, a weight that is not a finite number (file and line), no
+            edge left. Several ids of one symbol are a `DataWarning`.
+    """
+    columns, batches, label = _opened(table)
+    given = {"source": source, "target": target, "relation": relation}
+    layout = None if any(given.values()) else recognised(columns)
+    if layout is None:
+        layout = _named(columns, label, given, (source_type, target_type), origin)
+    header = layout.header or columns
+    weight = weight or ("weight" if "weight" in header and not layout.name else None)
+    wanted = [*layout.source, *layout.target, *layout.relation, *filter(None, (weight, layout.negative))]
+    for column in wanted:
+        if column not in header:
+            raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(header[:12])}")
+    gathered = _Gathered(layout, {} if nodes is None else _known(nodes))
+    for first, batch in batches(list(dict.fromkeys(wanted)), layout.header):
+        gathered.add(batch, weight, label, first)
+    name = layout.name if origin is None or origin in layout.relation else origin
+    return gathered.graph(name or origin_of(table), label)
+
+
+def _named(
+    columns: Sequence[str],
+    label: str,
+    given: Mapping[str, str | None],
+    kinds: tuple[str | None, str | None],
+    origin: str | None,
+) -> Layout:
+    usual = next((names for names in USUAL if set(names) <= set(columns)), None)
+    if usual is None and not all(given.values()):
+        raise InputError(
+            f"{label}: none of the layouts that are known; name the columns of names and relations: source=, "
+            f"relation=, target= (and source_type=, target_type=); the columns are {', '.join(columns[:12])}"
+        )
+    ends = usual or ("", "", "")
+    source, relation, target = (given[name] or ends[i] for i, name in enumerate(("source", "relation", "target")))
+    found = [kind or (KINDS.get(end) if KINDS.get(end) in columns else None)
+             for kind, end in zip(kinds, (source, target), strict=True)]  # fmt: skip
+    return named_columns(source, target, relation, found[0], found[1], origin if origin in columns else None)
+
+
+def _opened(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
+    """Return the names of the columns (or the first row), what yields (first line, batch) of columns, and a label."""
+    if isinstance(table, pd.DataFrame):
+        names = [str(name) for name in unique_columns(table).columns]
+        frame = table.set_axis(names, axis=1)
+        return names, lambda wanted, header: [(0, frame[wanted].reset_index(drop=True))], "table"
+    path = existing_file(table)
+    if path.name.lower().endswith((".parquet", ".pq")):
+        names = next((batch.schema.names for _, batch in parquet_batches(path)), [])
+        return names, lambda wanted, header: _large(parquet_batches(path, wanted)), str(path)
+    line = next((line for _, line in text_lines(path)), "")
+    separator = "\t" if "\t" in line else ","
+    names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+
+    def batches(wanted: list[str], header: list[str] | None) -> Iterator[tuple[int, Any]]:
+        return _large(table_batches(path, separator=separator, header=header, columns=wanted))
+
+    return names, batches, str(path)
+
+
+def _large(batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[tuple[int, pa.Table]]:
+    """Put batches together: each brings most of the nodes, which are looked up once a batch."""
+    held: list[tuple[int, pa.RecordBatch]] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(part) for _, part in held) >= LARGE:
+            yield held[0][0], pa.Table.from_batches([part for _, part in held])
+            held = []
+    if held:
+        yield held[0][0], pa.Table.from_batches([part for _, part in held])
+
+
+def _known(nodes: str | Path | pd.DataFrame) -> Mapping[str, Node]:
+    if isinstance(nodes, pd.DataFrame):
+        return nodes_of(*read_table(nodes))
+    path = existing_file(nodes)
+    if path.name.lower().endswith((".parquet", ".pq")):
+        return nodes_of(*read_table(path))
+    line = next((line for _, line in text_lines(path)), "")
+    fields = line.split("\t")
+    if len(fields) == 2 and ":" in fields[0]:  # OpenBioLink's has no header line
+        return nodes_of(*read_table(path, separator="\t", header=["id", "kind"]))
+    return nodes_of(*read_table(path, separator="\t" if len(fields) > 1 else ","))
+
+
+class _Gathered:
+    """The rows read so far as numbers, and what their numbers stand for."""
+
+    def __init__(self, layout: Layout, known: Mapping[str, Node]) -> None:
+        self.layout = layout
+        self.known = known
+        self.nodes: dict[tuple[str, str], int] = {}  # (type, name)
+        self.told: list[Node] = []
+        self.links: dict[Link, int] = {}
+        self.written: dict[str, dict[str, None]] = {}  # relation → what the table calls it
+        self.shared: dict[str, None] = {}
+        self.dropped: dict[str, int] = {}
+        self._ends: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        self._relations: dict[str, int] = {}
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, batch: Any, weight: str | None, label: str, first: int) -> None:
+        """Take the rows of a batch."""
+        layout = self.layout
+        if layout.negative is not None:
+            keep = pc.fill_null(pc.not_equal(batch[layout.negative], "0"), True)
+            self._count("negative sample", len(batch) - pc.sum(keep).as_py() if len(batch) else 0)
+            batch = batch.filter(keep)
+        source = _codes(batch, layout.source, self._ends[0], lambda text: self._node(text, 0))
+        target = _codes(batch, layout.target, self._ends[1], lambda text: self._node(text, 1))
+        link = _codes(batch, layout.relation, self._relations, self._link)
+        rows = [source, target, link]
+        if weight is not None:
+            column = batch[weight] if isinstance(batch, pd.DataFrame) else batch[weight].to_pandas()
+            rows.append(numbers(pd.DataFrame({weight: column}), weight, label, first=first).astype(np.float32))
+        ends = (source >= 0) & (target >= 0)
+        self._count("no source or target", int((~ends).sum()))
+        self._count("no relation", int((ends & (link < 0)).sum()))
+        keep = ends & (link >= 0)
+        self._parts.append(tuple(rows) if keep.all() else tuple(column[keep] for column in rows))
+
+    def _count(self, reason: str, n: int) -> None:
+        if n:
+            self.dropped[reason] = self.dropped.get(reason, 0) + n
+
+    def _node(self, text: str, side: int) -> int:
+        columns = self.layout.source if side == 0 else self.layout.target
+        parts = [part.strip() for part in text.split(SEPARATOR, len(columns) - 1)]
+        node = self.known.get(parts[-1]) or self.layout.node(parts, side)
+        if not node.name or not node.kind:
+            return -1
+        number = self.nodes.setdefault((node.kind, node.name), len(self.nodes))
+        if number == len(self.told):
+            self.told.append(node)
+        elif node.id and node.id != self.told[number].id:
+            self.shared[node.name] = None
+        return number
+
+    def _link(self, text: str) -> int:
+        parts = [part.strip() for part in text.split(SEPARATOR, len(self.layout.relation) - 1)]
+        link = self.layout.link(parts)
+        if not link.relation:
+            return -1
+        self.written.setdefault(link.relation, {})[parts[0]] = None
+        return self.links.setdefault(link, len(self.links))
+
+    def graph(self, origin: str, label: str) -> KnowledgeGraph:
+        """Return the graph of all rows; nodes in alphabetical order."""
+        columns = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+        self._parts = []
+        if not columns or not len(columns[0]):
+            reasons = "; ".join(f"{reason}: {n}" for reason, n in self.dropped.items()) or "no rows"
+            raise InputError(f"{label}: no edge left to load ({reasons}); check the file and the columns")
+        if self.shared:
+            some = ", ".join(list(self.shared)[:5])
+            text = f"{label}: {len(self.shared)} gene symbols belong to several ids, which are one node now ({some})"
+            warnings.warn(f"{text}; give the genes as ids if they must stay apart", DataWarning, stacklevel=3)
+        kinds, kind, row, nodes = self._numbered()
+        for name, frame in nodes.items():
+            if name == "gene":
+                check_genes(frame.index, label)
+        edges, account = self._grouped(columns, kinds, kind, row, origin, label)
+        if self.dropped:
+            record = {
+                "origin": origin,
+                "relation": "other rows",
+                "path": label,
+                "rows_read": sum(self.dropped.values()),
+            }
+            account.append(record | {"kept": 0, "dropped": self.dropped})
+        return KnowledgeGraph.of(GraphTables.collapsed(nodes, edges, account))
+
+    def _numbered(self) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, pd.DataFrame]]:
+        """Return the types, each node's type, its row in that type's table, and the tables."""
+        codes, found = pd.factorize(np.array([node.kind for node in self.told], object))
+        row = np.empty(len(codes), np.int32)
+        nodes = {}
+        for number, name in enumerate(found):
+            own = np.flatnonzero(codes == number)
+            own = own[np.argsort(np.array([self.told[i].name for i in own], object), kind="stable")]
+            row[own] = np.arange(len(own), dtype=np.int32)
+            told = [self.told[i] for i in own]
+            frame = pd.DataFrame(index=pd.Index([node.name for node in told], dtype=object, name="name"))
+            for column in ("label", "id"):
+                values = [getattr(node, column) or None for node in told]
+                if any(values) and values != frame.index.tolist():
+                    frame[column] = values
+            nodes[str(name)] = frame
+        return [str(name) for name in found], codes, row, nodes
+
+    def _grouped(
+        self, columns: list[np.ndarray], kinds: list[str], kind: np.ndarray, row: np.ndarray, origin: str, label: str
+    ) -> tuple[dict[Relation, pd.DataFrame], list[dict[str, Any]]]:
+        """Part the rows by relation and origin."""
+        source, target, link = columns[:3]
+        group = (kind[source] * len(self.links) + link) * len(kinds) + kind[target]
+        order = np.argsort(group, kind="stable")
+        group = group[order]
+        starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+        parts: dict[Relation, list[pd.DataFrame]] = {}
+        account = []
+        links = list(self.links)
+        for start, rows in zip(starts, np.split(order, starts[1:]), strict=True):
+            rest, b = divmod(int(group[start]), len(kinds))
+            a, number = divmod(rest, len(links))
+            relation = (kinds[a], links[number].relation, kinds[b])
+            named = links[number].origin or origin
+            weight = columns[3][rows] if len(columns) > 3 else np.ones(1, np.float32)
+            sign = np.where(weight < 0, -1, 0)
+            table = table_of(row[source[rows]], row[target[rows]], named, np.abs(weight), sign)
+            parts.setdefault(relation, []).append(table)
+            record = {"origin": named, "relation": "–".join(relation), "path": label, "rows_read": len(rows)}
+            account.append(record | {"called": "|".join(self.written[links[number].relation])})
+        return {relation: concat(tables) for relation, tables in parts.items()}, account
+
+
+def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Callable[[str], int]) -> np.ndarray:
+    """Number the rows of a batch by the texts of some columns; each text is looked at once."""
+    texts = [_text(batch[column]) for column in columns]
+    joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, SEPARATOR, null_handling="replace")
+    encoded = pc.fill_null(joined, "").dictionary_encode()
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    words = encoded.dictionary.to_pylist()
+    codes = np.array(
+        [known[word] if word in known else known.setdefault(word, number(word)) for word in words], np.int32
+    )
+    return codes[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _text(column: Any) -> Any:
+    """Return a column (Arrow or pandas) as Arrow text; numbers as `as_name` writes them."""
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        return pa.array(as_names(column), pa.string())
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        return pa.array(as_names(column.to_pylist()), pa.string())
+    return column.cast(pa.string())

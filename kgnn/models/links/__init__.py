@@ -1,0 +1,1 @@
+"""Links: missing edges of the whole typed graph."""

@@ -1,0 +1,207 @@
+"""`LinkModel`: the whole typed graph, its embeddings, its missing edges."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pandas as pd
+import torch
+from torch import nn
+
+from kgnn.errors import DataWarning, InputError
+from kgnn.folders import new_folder
+from kgnn.graph import KnowledgeGraph
+from kgnn.graph.edge_splits import EdgeSplit, find_leaks
+from kgnn.models.links import fitted, paths
+from kgnn.models.links.fitted import FittedLinks, check_split, known_edges, validation_score
+from kgnn.models.links.negatives import NEGATIVES
+from kgnn.models.links.storage import load_links, write_links
+from kgnn.models.links.training import Recipe, train
+from kgnn.models.links.triples import Triples
+from kgnn.models.perturbation.graphs import typed_graph
+from kgnn.models.storage import KIND
+from kgnn.nn.link_network import LinkNetwork
+from kgnn.nn.links import DECODERS
+from kgnn.parts import check_call, check_number, expect, resolve
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _use(function: Callable[Concatenate[FittedLinks, P], T]) -> Callable[Concatenate[LinkModel, P], T]:
+    """Make a method of a function of what fit made."""
+
+    @wraps(function)
+    def method(self: LinkModel, *args: P.args, **options: P.kwargs) -> T:
+        return function(self._need_fit(), *args, **options)
+
+    return method
+
+
+class LinkModel:
+    """Learn the nodes and relations of a typed graph, and predict its missing edges.
+
+    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used. A
+    score is log(1 + edges of the candidate at that end of that relation) + the decoder's, which so learns what
+    popularity does not tell.
+
+    Args:
+        kg: the graph.
+        decoder: how an edge is scored, see `kgnn.nn.links`: `complex`, `distmult`, `rotate`, `transe`, or a class
+            called with the number of relations and channels, or an instance.
+        encoder: None, an embedding a node; or what maps a `kgnn.nn.TypedGraph` of the training edges to a dict, node
+            type → [nodes, channels]: a module, or a class called with that graph and `channels`.
+        channels: of a node's state (for complex numbers, real and imaginary parts together).
+        inverses: each relation gets an inverse of its own to ask for sources by (Lacroix et al., ICML 2018), which
+            doubles their number; else sources are asked for against the relation.
+        negatives: what an edge's end competes with in training. `all`: all nodes of the type (1-vs-all; a question is
+            scored once for all its answers). `uniform`, `bernoulli`, `degree`: `n_negatives` drawn for a batch of one
+            relation and end, see `kgnn.models.links.negatives.Sampler`; quicker in graphs of many thousand nodes.
+        dropout: share of a state's channels that are left out in a training step.
+
+    Attributes set by `fit`: `fitted_` (states, decoder, the graph learned from), `history_` (a record an epoch).
+
+    Example:
+        >>> model = kgnn.LinkModel(kg).fit()                                                     # doctest: +SKIP
+        >>> model.predict(("gene", "regulates", "gene"), source="MYC", k=20)                     # doctest: +SKIP
+    """
+
+    fitted_: FittedLinks
+
+    def __init__(
+        self,
+        kg: KnowledgeGraph,
+        *,
+        decoder: Any = "complex",
+        encoder: Any = None,
+        channels: int = 64,
+        inverses: bool = False,
+        negatives: str = "all",
+        n_negatives: int = 256,
+        dropout: float = 0.2,
+    ) -> None:
+        expect(kg, KnowledgeGraph, "kg")
+        if negatives not in NEGATIVES:
+            raise InputError(f"unknown negatives {negatives!r}; choose one of {', '.join(NEGATIVES)}")
+        check_number(channels, "channels", 1, whole=True)
+        check_number(n_negatives, "n_negatives", 1, whole=True)
+        check_number(dropout, "dropout", 0, 1)
+        resolve(decoder, DECODERS, "decoder")
+        self.kg, self.decoder, self.encoder = kg, decoder, encoder
+        self.channels, self.inverses, self.dropout = channels, inverses, dropout
+        self.negatives, self.n_negatives = negatives, n_negatives
+
+    def fit(
+        self,
+        split: EdgeSplit | None = None,
+        *,
+        max_epochs: int = 100,
+        learning_rate: float = 0.01,
+        batch_size: int = 256,
+        patience: int | None = 10,
+        seed: int = 0,
+    ) -> LinkModel:
+        """Learn from the graph's edges; with a split from its training edges alone.
+
+        Args:
+            split: of `kgnn.graph.split_edges`; the epoch with the best MRR of its validation edges is kept.
+            max_epochs: passes over the edges. learning_rate: of Adam. batch_size: questions a step.
+            patience: stop after so many epochs without a better one; None: never.
+            seed: same seed, same result on the same machine.
+
+        Raises:
+            InputError: no edges, a split of another graph, training that diverged. The model is as before then.
+        """
+        check_number(max_epochs, "max_epochs", 1, whole=True)
+        check_number(batch_size, "batch_size", 1, whole=True)
+        graph = self.kg if split is None else check_split(split, self.kg).train
+        learned = Triples.of(graph)
+        if not len(learned):
+            raise InputError("the graph has no edges to learn from")
+        score = None
+        recipe = Recipe(self.negatives, self.n_negatives, max_epochs, batch_size, learning_rate, patience, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self._network(graph, learned)
+            if split is not None:
+                _warn_of_split(split, learned)
+                val, known = Triples.of(split.val, learned.relations), known_edges(split, learned)
+                score = partial(validation_score, network, learned, val, known) if len(val) else None
+            history = train(network, learned, recipe, score)
+        with torch.no_grad():
+            states = network.states().detach().clone()
+        self.fitted_ = FittedLinks(graph, states, network.decoder.requires_grad_(False), self.inverses, history)
+        return self
+
+    def _network(self, graph: KnowledgeGraph, learned: Triples) -> LinkNetwork:
+        found = resolve(self.decoder, DECODERS, "decoder")
+        n, made = len(learned.relations), copy.deepcopy(found)
+        if not isinstance(found, nn.Module):
+            sizes = (2 if self.inverses else 1) * n, self.channels
+            check_call(found, *sizes)
+            made = found(*sizes)
+        if self.encoder is None:
+            return LinkNetwork(learned.sizes, n, self.channels, made, self.inverses, dropout=self.dropout)
+        typed = typed_graph(graph, graph.tables.nodes.get("gene", pd.DataFrame()).index, pd.Index([], dtype=object))
+        encoder: Any = copy.deepcopy(resolve(self.encoder, {}, "encoder"))
+        if not isinstance(encoder, nn.Module):
+            check_call(encoder, typed, channels=self.channels)
+            encoder = encoder(typed, channels=self.channels)
+        parts = learned.sizes, n, self.channels, made, self.inverses, encoder, typed
+        return LinkNetwork(*parts, dropout=self.dropout)
+
+    evaluate = _use(fitted.evaluate)
+    predict = _use(fitted.predict)
+    embeddings = _use(fitted.embeddings)
+    explain = _use(paths.explain)
+
+    @property
+    def history_(self) -> list[dict[str, float]]:
+        return self._need_fit().history
+
+    def save(self, path: str | Path) -> None:
+        """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet.
+
+        States of nodes are kept, an encoder is not: the loaded model predicts and explains; to fit it again give the
+        encoder anew.
+        """
+        links = self._need_fit()
+        names = ("decoder", "channels", "inverses", "negatives", "n_negatives", "dropout")
+        with new_folder(path, KIND) as folder:
+            write_links(links, {name: getattr(self, name) for name in names}, folder)
+
+    @classmethod
+    def load(cls, path: str | Path, *, decoder: nn.Module | None = None) -> LinkModel:
+        """Read a folder that `save` wrote; raises `InputError` for a missing, foreign or damaged one.
+
+        Args:
+            decoder: an instance like the one that was fitted, where it is not made of two numbers.
+        """
+        links, options = load_links(path, decoder)
+        model = cls(links.graph, **options | ({} if decoder is None else {"decoder": decoder}))
+        model.fitted_ = links
+        return model
+
+    def _need_fit(self) -> FittedLinks:
+        if not hasattr(self, "fitted_"):
+            raise InputError("the model is not fitted; call fit first, or load a saved one")
+        return self.fitted_
+
+
+def _warn_of_split(split: EdgeSplit, learned: Triples) -> None:
+    """Say in one warning what makes held-out edges too easy, or impossible."""
+    leaks = find_leaks(split.train, KnowledgeGraph.merge([split.val, split.test]))
+    if len(leaks):
+        told = "; ".join(
+            f"{row.edges} of {row.relation} by {row.kind} edges of {row.through}" for row in leaks.itertuples()
+        )
+        warnings.warn(
+            f"training edges give held-out ones away: {told}; kgnn.graph.split_edges leaves such edges out",
+            DataWarning,
+            stacklevel=3,
+        )

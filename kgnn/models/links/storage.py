@@ -1,0 +1,54 @@
+"""A `FittedLinks` on disk: node states and the decoder's weights; an encoder has done its work and is not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kgnn.errors import InputError
+from kgnn.folders import read_folder
+from kgnn.models.links.fitted import FittedLinks
+from kgnn.models.storage import CONFIG, KIND, load_arrays, load_config, load_graph, load_weights, write_model
+from kgnn.nn.links import DECODERS
+from kgnn.parts import name_of, resolve
+from kgnn.schema import check_schema
+
+OPTIONS = {"decoder": str, "channels": int, "inverses": bool, "negatives": str, "n_negatives": int, "dropout": float}
+SCHEMA = {"options": OPTIONS, "inverses": bool, "history": [{str: (float, None)}]}
+
+
+def write_links(links: FittedLinks, options: dict[str, Any], folder: Path) -> None:
+    """Write configuration, weights and the graph that was learned from."""
+    config = {
+        "model": "links",
+        "options": options | {"decoder": name_of(options["decoder"])},
+        "inverses": links.inverses,
+        "history": links.history,
+    }
+    arrays = {f"decoder.{name}": value.numpy() for name, value in links.decoder.state_dict().items()}
+    write_model(folder, config, arrays | {"states": links.states.numpy()}, None, links.graph)
+
+
+def load_links(path: str | Path, decoder: nn.Module | None) -> tuple[FittedLinks, dict[str, Any]]:
+    """Read what `write_links` wrote, and the model's options."""
+    return read_folder(path, KIND, lambda folder: _read(folder, decoder))
+
+
+def _read(path: Path, decoder: nn.Module | None) -> tuple[FittedLinks, dict[str, Any]]:
+    config = load_config(path)
+    if config["model"] != "links":
+        raise InputError(f"{path}: holds a {config['model']!r} model; use kgnn.models.load_model")
+    check_schema(config, SCHEMA, str(path / CONFIG))
+    graph, (arrays, _) = load_graph(path), load_arrays(path)
+    if graph is None or "states" not in arrays or len(arrays["states"]) != sum(map(len, graph.tables.nodes.values())):
+        raise InputError(f"{path}: graph and node states do not fit; the folder is incomplete, save the model again")
+    states = torch.from_numpy(arrays["states"])
+    if decoder is None:
+        made = resolve(config["options"]["decoder"], DECODERS, "decoder")
+        decoder = made((2 if config["inverses"] else 1) * len(graph.relations), states.shape[1])
+    weights = {name.removeprefix("decoder."): torch.from_numpy(x) for name, x in arrays.items() if name != "states"}
+    load_weights(decoder, weights, path)
+    return FittedLinks(graph, states, decoder, config["inverses"], config["history"]), config["options"]

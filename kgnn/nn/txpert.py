@@ -1,0 +1,146 @@
+"""TxPert (Wenkel et al. 2026) from its formulas: a basal state and vectors of perturbed genes, added and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kgnn.nn.conditions import ConditionBatch
+from kgnn.nn.conv import GATv2Conv
+from kgnn.nn.norm import CountedBatchNorm
+from kgnn.ops import Adjacency, edge_softmax, sddmm, spmm
+
+HEADS, LAYERS = 2, 4
+LATENT, HIDDEN, DROPOUT = 64, 512, 0.2
+CYCLES, CLIP = 3, 5.0
+
+
+class TxPert(nn.Module):
+    """ŷ = g(s + Σ_p z_p), s = MLP(x) of the control state x.
+
+    g = Linear 64 → 512, BatchNorm, LeakyReLU, dropout 0.2, Linear → genes. Without a basal encoder ŷ = x + g(Σ_p z_p).
+    Gives the change ŷ − x, none where nothing is perturbed. With a basal encoder the last bias begins at the control
+    mean, so that training begins near it. A batch's statistics count each condition's cells.
+
+    Args:
+        encoder: gives z [genes, 64], see `GATEncoder`, `Exphormer`.
+        state: [genes], mean control expression of training.
+        basal: with the basal encoder.
+    """
+
+    def __init__(self, encoder: nn.Module, state: Tensor, basal: bool = True) -> None:
+        super().__init__()
+        self.encoder, n = encoder, len(state)
+        self.basal = nn.Sequential(nn.Linear(n, HIDDEN), nn.LeakyReLU(), nn.Linear(HIDDEN, LATENT)) if basal else None
+        self.hidden, self.norm, self.out = nn.Linear(LATENT, HIDDEN), CountedBatchNorm(HIDDEN), nn.Linear(HIDDEN, n)
+        self.dropout = nn.Dropout(DROPOUT)
+        if basal:
+            self.out.bias.data.copy_(state)
+
+    def forward(self, batch: ConditionBatch) -> Tensor:
+        z: Tensor = self.encoder()
+        x = F.embedding_bag(batch.nodes, z, batch.offsets, mode="sum", include_last_offset=True)
+        if self.basal is not None:
+            x = x + self.basal(batch.state)
+        x = F.leaky_relu(self.norm(self.hidden(x), batch.counts.to(x.dtype)))
+        change: Tensor = self.out(self.dropout(x))
+        if self.basal is not None:
+            change = change - batch.state
+        return change * (batch.offsets.diff() > 0).unsqueeze(1)
+
+
+class GATEncoder(nn.Module):
+    """z = W [x₀; x₁; …; x₄], x_{l+1} = ELU(GATv2(x_l)), 2 heads, x₀ a learned vector a gene; weights play no part."""
+
+    def __init__(self, graph: Adjacency, channels: int = 128) -> None:
+        super().__init__()
+        self.graph = graph
+        self.embedding = nn.Parameter(0.1 * torch.randn(graph.shape[0], channels))
+        self.layers = nn.ModuleList(GATv2Conv(channels, channels // HEADS, heads=HEADS) for _ in range(LAYERS))
+        self.out = nn.Linear((LAYERS + 1) * channels, LATENT)
+
+    def forward(self) -> Tensor:
+        found: list[Tensor] = [self.embedding]
+        for layer in self.layers:
+            found.append(F.elu(layer(found[-1], self.graph)))
+        z: Tensor = self.out(torch.cat(found, -1))
+        return z
+
+
+class Exphormer(nn.Module):
+    """z = W x₄, four `ExphormerLayer`s along several graphs, see `exphormer_edges`; x₀ a learned vector a gene."""
+
+    def __init__(self, graphs: Sequence[Adjacency], channels: int = 128) -> None:
+        super().__init__()
+        self.first = graphs[0]
+        self.edges, kinds = exphormer_edges(graphs)
+        self.register_buffer("kinds", kinds, persistent=False)
+        self.embedding = nn.Parameter(0.1 * torch.randn(graphs[0].shape[0], channels))
+        self.layers = nn.ModuleList(ExphormerLayer(channels, kinds.shape[1]) for _ in range(LAYERS))
+        self.out = nn.Linear(channels, LATENT)
+
+    def forward(self) -> Tensor:
+        x: Tensor = self.embedding
+        for layer in self.layers:
+            x = layer(x, self.edges, self.kinds, self.first)
+        z: Tensor = self.out(x)
+        return z
+
+
+class ExphormerLayer(nn.Module):
+    """h = Norm(x + GATv2(x)) + Norm(x + Attention(x)), x ← Norm(h + MLP(h)) (Shirzad et al., ICML 2023).
+
+    Attention of v over the edges (u, v): Σ_u a_uv V_u / Σ_u a_uv, a_uv = exp(clip(Σ K_u ⊙ Q_v ⊙ E / √d + b, ±5)) with
+    E = m W_E and b = m w_b of the edge's kinds m, a head each of width d. The GATv2 goes along the first graph.
+
+    Shapes: x [genes, channels], kinds [edges, kinds] 0/1 in the order of the edges → as x.
+    """
+
+    def __init__(self, channels: int, n_kinds: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(channels, channels) for _ in range(3))
+        self.kind = nn.Parameter(torch.randn(n_kinds, channels))
+        self.kind_bias = nn.Parameter(torch.zeros(n_kinds, HEADS))
+        self.mix = nn.Linear(channels, channels)
+        self.local = GATv2Conv(channels, channels // HEADS, heads=HEADS)
+        self.local_norm, self.wide_norm, self.norm = (nn.LayerNorm(channels) for _ in range(3))
+        self.feed = nn.Sequential(nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, channels))
+
+    def forward(self, x: Tensor, edges: Adjacency, kinds: Tensor, first: Adjacency) -> Tensor:
+        wide = self.mix(spmm(edges, self.value(x), self.shares(x, edges, kinds)))
+        h = self.local_norm(x + self.local(x, first)) + self.wide_norm(x + wide)
+        out: Tensor = self.norm(h + self.feed(h))
+        return out
+
+    def shares(self, x: Tensor, edges: Adjacency, kinds: Tensor) -> Tensor:
+        """What each edge counts, [edges, heads]; E is linear in the kinds, so that no array holds it an edge."""
+        query, key = self.query(x), self.key(x)
+        by_kind = [
+            has.unsqueeze(1) * sddmm(edges, query * kind, key, heads=HEADS)
+            for has, kind in zip(kinds.T, self.kind, strict=True)
+        ]
+        score = torch.stack(by_kind).sum(0) / (x.shape[-1] // HEADS) ** 0.5 + kinds @ self.kind_bias
+        return edge_softmax(edges, score.clamp(-CLIP, CLIP))
+
+
+def exphormer_edges(graphs: Sequence[Adjacency]) -> tuple[Adjacency, Tensor]:
+    """The union of graphs over the same genes and its edges' kinds, [edges, graphs + 3] 0/1.
+
+    A kind a graph, then self loops, edges that are the reverse of another, and three random Hamiltonian cycles, both
+    ways and the same for every seed.
+    """
+    n = graphs[0].shape[0]
+    loops = torch.arange(n).expand(2, -1)
+    of_graphs = [graph.edge_index[:, graph.edge_index[0] != graph.edge_index[1]] for graph in graphs]
+    rng = torch.Generator().manual_seed(0)
+    rounds = [torch.randperm(n, generator=rng) for _ in range(CYCLES if n > 1 else 0)]
+    ways = [torch.stack([order.roll(step), order]) for order in rounds for step in (1, -1)]
+    parts = [*of_graphs, loops, torch.cat(of_graphs, 1).flip(0), torch.cat([loops[:, :0], *ways], 1)]
+    pairs, place = torch.unique(torch.cat(parts, 1), dim=1, return_inverse=True)
+    kind = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.shape[1] for part in parts]))
+    kinds = torch.zeros(pairs.shape[1], len(parts))
+    kinds[place, kind] = 1.0
+    return Adjacency(pairs, n_nodes=n), kinds
