@@ -178,7 +178,7 @@ PARSERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "toml": ("g.toml", b'[graph]\nspecies = "human"\n[[source]]\nkind = "gene_sets"\npath = "other_s.gmt"\nk = 3\n',
              with_file("s.gmt", GMT, lambda a, b: config.build(a))),
     "saved graph": ("manifest.json", b'{"format": "kgnn.KnowledgeGraph", "format_version": 2, "nodes": [], "edges": [], '
-                    b'"features": [], "cells": [], "account": [], "history": []}', lambda path: sealed_graph(path.parent)),
+                    b'"features": [], "cells": [], "provenance": {}, "account": [], "history": []}', lambda path: sealed_graph(path.parent)),
 }  # fmt: skip
 
 

@@ -229,4 +229,4 @@ def test_a_cache_that_cannot_be_written_is_none_and_a_byte_order_mark_is_no_erro
     (folder / "file").touch()
     monkeypatch.setenv("KGNN_CACHE", str(folder / "file" / "cache"))
     assert build(folder / "graph.toml") == expected
-    assert "no cache, the source is read again next time" in caplog.text
+    assert "nothing is kept in a cache" in caplog.text
