@@ -15,7 +15,7 @@ from kgnn.models.perturbation.predictor import Predictor
 from kgnn.models.perturbation.trained import Gears, Trained
 from kgnn.parts import check_options, name_of, options_of, resolve
 
-PREDICTORS: dict[str, type[Predictor]] = {"kg": ClosedForm, "hetero": Hetero, "gears": Gears, **PEERS, **ALL_BASELINES}
+PREDICTORS: dict[str, type[Predictor]] = {"kg": ClosedForm, "gears": Gears, "hetero": Hetero, **PEERS, **ALL_BASELINES}
 
 
 def make_predictor(encoder: Any, options: dict[str, Any]) -> Predictor:
