@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.mutants import LEAVE, ROOT, Mutant, examine, report, unmutated_seconds
 
 MODELS, ROOM = "kgnn/models", "kgnn/models/perturbation"
+HETERO = "tests/models/test_hetero_model.py"
 SOURCES = "tests/models/test_knowledge_sources.py"
 PREDICTOR, GEARS, LIGHTNING = (
     "tests/models/test_predictor.py tests/models/test_trained.py",
@@ -36,6 +37,16 @@ PLACES = [  # what it does; file; text; what takes its place; tests
      "F.embedding_bag(batch.nodes, embedding", "F.embedding_bag(batch.nodes * 0, embedding", PREDICTOR),
     ("txpert ignores the graph", "kgnn/nn/txpert.py",
      "found.append(F.elu(layer(found[-1], self.graph)))", "found.append(F.elu(layer.lin_l(found[-1])))", PREDICTOR),
+    ("hetero ignores the graph", "kgnn/nn/perturbed.py",
+     "self.encoder.propagate(self.encoder.inputs(graph), graph)", "self.encoder.inputs(graph)", HETERO),
+    ("hetero ignores what is perturbed", "kgnn/nn/perturbed.py",
+     "states[graph.measured], states[batch.nodes]", "states[graph.measured], states[0 * batch.nodes]", HETERO),
+    ("hetero ignores doses", "kgnn/nn/perturbed.py",
+     "told = doses.isfinite()", "told = doses.isnan()", HETERO),
+    ("hetero takes drugs for other nodes", f"{ROOM}/nodes.py",
+     "_typed(kind, name)] = number", "_typed(kind, name)] = max(number - 1, 0)", HETERO),
+    ("a drug is held out at one dose alone", "kgnn/data/splits.py",
+     "if not genes & set(perturbed_genes(name))]", "if not genes & {name}]", HETERO),
     ("pooled sources are of another gene", "kgnn/nn/pooling.py",
      "self.pooled(self.vectors[:, genes]", "self.pooled(self.vectors[:, 0 * genes]", PREDICTOR),
     ("the default model ignores the graph", f"{ROOM}/closed_form.py",

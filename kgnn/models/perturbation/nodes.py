@@ -16,10 +16,10 @@ class NodeNames(Collection[str]):
     def __init__(self, nodes: Mapping[str, Sequence[str]]) -> None:
         self.kinds: dict[str, list[str]] = {}
         self._numbers: dict[str, int] = {}
-        for kind, names in nodes.items():
-            for name in names:
-                self.kinds.setdefault(name, []).append(kind)
-                self._numbers[_typed(kind, name)] = len(self._numbers)
+        every = [(kind, name) for kind, names in nodes.items() for name in names]
+        for number, (kind, name) in enumerate(every):
+            self.kinds.setdefault(name, []).append(kind)
+            self._numbers[_typed(kind, name)] = number
 
     def __contains__(self, name: object) -> bool:
         return name in self.kinds or name in self._numbers
