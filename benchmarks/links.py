@@ -100,7 +100,7 @@ def parity(split: EdgeSplit) -> dict[str, float]:
     model = LinkModel(split.train, channels=CHANNELS).fit(split, max_epochs=5)
     learned = model.fitted_.learned
     val, held = (Triples.of(part, learned.relations) for part in split[1:])
-    mine = np.sort(ranks(model.fitted_.score, held, known_edges(split, learned)).rank)
+    mine = np.sort(ranks(model.fitted_.score, held, known_edges(learned, split.val, split.test)).rank)
     theirs = np.sort(pykeen_ranks(model.fitted_.score, learned, held, val))
     apart = float(np.abs(mine - theirs).max())
     return {
