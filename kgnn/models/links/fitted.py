@@ -76,9 +76,9 @@ def validation_score(network: LinkNetwork, learned: Triples, val: Triples, known
     return mean_reciprocal(ranks(scorer(network, learned, states), val, known))
 
 
-def known_edges(split: EdgeSplit, learned: Triples) -> Questions:
-    """The questions that training, validation and test edges answer."""
-    parts = [learned, *(Triples.of(kg, learned.relations) for kg in split[1:])]
+def known_edges(learned: Triples, *more: KnowledgeGraph) -> Questions:
+    """The questions that the training edges and those of other graphs answer."""
+    parts = [learned, *(Triples.of(kg, learned.relations) for kg in more)]
     ends = (np.concatenate([getattr(part, name) for part in parts]) for name in ("source", "relation", "target"))
     return Triples(learned.start, learned.sizes, learned.relations, *ends).questions
 
@@ -110,7 +110,7 @@ def evaluate(
     check_split(split, links.graph)
     if split.train != links.graph:
         raise InputError("the model was fitted on other edges than split.train; give the split that fit was given")
-    held, known = Triples.of(split.test, links.learned.relations), known_edges(split, links.learned)
+    held, known = Triples.of(split.test, links.learned.relations), known_edges(links.learned, split.val, split.test)
     drawn = None if candidates == "all" else matched(held, links.learned, n_candidates, seed)
     own = links.score if drawn is None else links.affinity
     scorers = {"links": own} | baselines(links.learned)

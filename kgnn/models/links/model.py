@@ -131,7 +131,7 @@ class LinkModel:
             network = self._network(graph, learned)
             if split is not None:
                 _warn_of_split(split, learned, self.encoder is None)
-                val, known = Triples.of(split.val, learned.relations), known_edges(split, learned)
+                val, known = Triples.of(split.val, learned.relations), known_edges(learned, split.val)
                 score = partial(validation_score, network, learned, val, known) if len(val) else None
             history = train(network, learned, recipe, score)
         with torch.no_grad():
