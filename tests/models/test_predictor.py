@@ -515,7 +515,7 @@ def test_models_that_are_solved_take_max_epochs_and_need_none(screen, fitted, pa
     [
         ("gears", {"strength": -1}, "encoder 'gears' has no option 'strength'.*it takes channels, uncertainty"),
         ("cpa", {"uncertainty": True}, "encoder 'cpa' has no option 'uncertainty'.*it takes channels"),
-        ("gearz", {}, "unknown encoder 'gearz'; did you mean gears.; choose kg, hetero, gears"),
+        ("gearz", {}, "unknown encoder 'gearz'; did you mean gears.; choose kg, gears"),
         ("GEARS", {}, "unknown encoder 'GEARS'; did you mean gears"),
         ("kg", {"strength": {"G001": -1.0, "G002": float("nan")}}, "strength nan of G002"),
         ("kg", {"strength": "strong"}, "strength"),
