@@ -194,6 +194,17 @@ def test_an_encoder_of_the_graph(split, tmp_path):
         LinkModel(blocks(), channels=16, encoder=lambda graph, channels: nn.Identity()).fit(split)
 
 
+def test_an_encoder_hears_training_edges_alone(split):
+    seen = []
+
+    def looks(graph, channels):
+        seen.append(graph.adjacencies[REGULATES].edge_index.shape[1])
+        return OfSets(graph, channels)
+
+    LinkModel(blocks(), channels=8, encoder=looks).fit(split, max_epochs=1)
+    assert seen == [len(split.train.edges(REGULATES))]
+
+
 def test_by_node_an_encoder_knows_what_embeddings_cannot():
     cold = split_edges(blocks(), "node", relations=[REGULATES], test_fraction=0.2, val_fraction=0.1)
     options = {"channels": 16, "negatives": "all"}
