@@ -115,6 +115,7 @@ def csr_of(parts: Mapping[str, np.ndarray], shape: tuple[int, int], where: str, 
         and indptr[-1] == len(data)
         and bool((np.diff(indptr.astype(np.int64)) >= 0).all())
         and (not len(indices) or bool(0 <= indices.min() <= indices.max() < shape[1]))
+        and data.dtype in (np.float32, np.float64)  # SciPy has no 16 bits, and says so only when the matrix is cut
         and bool(np.isfinite(data).all())
     )
     if not fits:

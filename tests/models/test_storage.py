@@ -39,6 +39,8 @@ def test_a_sparse_matrix_comes_back():
         ({"indptr": np.array([0, 1, 2])}, (2, 3)),
         ({"data": np.array([1.0, np.nan, 2.0])}, (2, 3)),
         ({"data": np.array([1.0, 2.0])}, (2, 3)),
+        ({"data": np.array([1.0, 2.0, 3.0], np.float16)}, (2, 3)),
+        ({"data": np.array([1, 2, 3])}, (2, 3)),
         ({}, (3, 3)),
         ({}, (2, 2)),
         ({}, (-1, 3)),
