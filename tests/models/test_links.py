@@ -1,6 +1,7 @@
 """`LinkModel` on a graph whose missing edges follow from the others."""
 
 import itertools
+import json
 
 import networkx as nx
 import numpy as np
@@ -17,6 +18,7 @@ from kgnn.models.links import training
 from kgnn.models.links.baselines import baselines
 from kgnn.models.links.negatives import Sampler
 from kgnn.models.links.triples import Triples
+from tests.folders import sealed_again
 
 REGULATES, IN, RELATED = ("gene", "regulates", "gene"), ("gene", "in", "set"), ("set", "related", "set")
 GENES, SETS = [f"G{i}" for i in range(60)], [f"S{i}" for i in range(6)]
@@ -339,3 +341,16 @@ def test_negatives_are_drawn_as_described():
 def test_what_cannot_be_is_told(model, use, message):
     with pytest.raises(InputError, match=message):
         use(model)
+
+
+def test_nothing_that_a_folder_names_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "unasked_decoder.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    LinkModel(blocks(), channels=4).fit(max_epochs=1).save(tmp_path / "m")
+    config = tmp_path / "m" / "config.json"
+    saved = json.loads(config.read_text(encoding="utf-8"))
+    saved["options"]["decoder"] = "unasked_decoder:Own"
+    config.write_text(json.dumps(saved), encoding="utf-8")
+    sealed_again(tmp_path / "m")
+    with pytest.raises(InputError, match="unasked_decoder:Own, which is not kgnn's; give an instance"):
+        kgnn.load_model(tmp_path / "m")

@@ -19,7 +19,7 @@ from kgnn.evaluation.runs import KIND, RUN, SCORES
 from kgnn.files import read_json
 from kgnn.folders import read_folder
 from kgnn.graph import KnowledgeGraph, load_table
-from kgnn.models import CellModel, PerturbationModel, load_model
+from kgnn.models import CellModel, LinkModel, PerturbationModel, load_model
 
 ASKED = ["G001", "G003+G004"]
 Answer = Callable[[Path], bytes]
@@ -68,6 +68,12 @@ def of_cells(path: Path) -> bytes:
     return digest(found.to_numpy().tolist(), model.gene_embeddings().to_numpy().tobytes())
 
 
+def of_links(path: Path) -> bytes:
+    model = LinkModel.load(path)
+    found = model.predict(("gene", "regulates", "gene"), source="G001", k=10)
+    return digest(found.to_numpy().tolist(), json.dumps(model.fitted_.history))
+
+
 def of_run(path: Path) -> bytes:
     return read_folder(path, KIND, lambda run: digest((run / SCORES).read_bytes(), read_json(run / RUN)))
 
@@ -88,6 +94,8 @@ def make(folder: Path) -> dict[str, tuple[Path, Answer]]:
     fit = {"max_epochs": 1, "enable_progress_bar": False}
     CellModel(classes=["cell_type"], channels=8, heads=2).fit(atlas, **fit).save(folder / "cells")
     made["cells"] = folder / "cells", of_cells
+    LinkModel(kg, channels=4).fit(max_epochs=2).save(folder / "links")
+    made["links"] = folder / "links", of_links
     adata.write_h5ad(folder / "screen.h5ad")
     benchmark(folder, "screen.h5ad", folder / "out", "random_condition")
     made["run"] = next((folder / "out" / "runs").glob("*/*/mean")), of_run

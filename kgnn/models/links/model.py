@@ -181,7 +181,8 @@ class LinkModel:
         """Read a folder that `save` wrote; raises `InputError` for a missing, foreign or damaged one.
 
         Args:
-            decoder: an instance like the one that was fitted, where it is not made of two numbers.
+            decoder: for a model that was made with a class of one's own, an instance like the one that was fitted.
+                Nothing that a folder names is imported.
         """
         links, options = load_links(path, decoder)
         model = cls(links.graph, **options | ({} if decoder is None else {"decoder": decoder}))

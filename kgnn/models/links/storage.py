@@ -11,9 +11,18 @@ from torch import nn
 from kgnn.errors import InputError
 from kgnn.folders import read_folder
 from kgnn.models.links.fitted import FittedLinks
-from kgnn.models.storage import CONFIG, KIND, load_arrays, load_config, load_graph, load_weights, write_model
+from kgnn.models.storage import (
+    CONFIG,
+    KIND,
+    check_array,
+    load_arrays,
+    load_config,
+    load_graph,
+    load_weights,
+    write_model,
+)
 from kgnn.nn.links import DECODERS
-from kgnn.parts import name_of, resolve
+from kgnn.parts import name_of
 from kgnn.schema import check_schema
 
 OPTIONS = {"decoder": str, "channels": int, "inverses": bool, "negatives": str, "n_negatives": int, "dropout": float}
@@ -42,13 +51,16 @@ def _read(path: Path, decoder: nn.Module | None) -> tuple[FittedLinks, dict[str,
     if config["model"] != "links":
         raise InputError(f"{path}: holds a {config['model']!r} model; use kgnn.models.load_model")
     check_schema(config, SCHEMA, str(path / CONFIG))
+    named = config["options"]["decoder"]
+    if decoder is None and named not in DECODERS:
+        raise InputError(f"{path}: was saved with {named}, which is not kgnn's; give an instance of it as decoder=")
     graph, (arrays, _) = load_graph(path), load_arrays(path)
-    if graph is None or "states" not in arrays or len(arrays["states"]) != sum(map(len, graph.tables.nodes.values())):
-        raise InputError(f"{path}: graph and node states do not fit; the folder is incomplete, save the model again")
-    states = torch.from_numpy(arrays["states"])
+    if graph is None or "states" not in arrays:
+        raise InputError(f"{path}: has no graph or no node states; the folder is incomplete, save the model again")
+    shape = sum(map(len, graph.tables.nodes.values())), arrays["states"].shape[-1] if arrays["states"].ndim else 0
+    states = torch.from_numpy(check_array(arrays, "states", shape, str(path))).float()
     if decoder is None:
-        made = resolve(config["options"]["decoder"], DECODERS, "decoder")
-        decoder = made((2 if config["inverses"] else 1) * len(graph.relations), states.shape[1])
+        decoder = DECODERS[named]((2 if config["inverses"] else 1) * len(graph.relations), states.shape[1])
     weights = {name.removeprefix("decoder."): torch.from_numpy(x) for name, x in arrays.items() if name != "states"}
     load_weights(decoder, weights, path)
     return FittedLinks(graph, states, decoder, config["inverses"], config["history"]), config["options"]
