@@ -230,3 +230,12 @@ def test_a_screen_that_lacks_what_is_predicted_does_not_harm():
     assert without > 0.5
     assert unseen > without - 0.03
     assert score(graph.with_features("other", other)) > without + 0.05
+
+
+def test_features_that_no_walk_reaches_complete_nothing(kg):
+    table = pd.DataFrame(np.eye(2), index=["E", "F"])  # in no edge
+    nodes = pd.Index(list("ABCDEF"), dtype=object)
+    both = (kg | KnowledgeGraph({"gene": ["E", "F"]}, {})).with_features("screen", table)
+    (screen,) = (source for source in sources(both, nodes) if source.name == "screen")
+    assert screen.known.tolist() == [False] * 4 + [True] * 2
+    assert not screen.rows(np.arange(4)).nnz

@@ -180,7 +180,9 @@ class Completed:
 
     def __init__(self, features: Rows, walks: Walks) -> None:
         self.name, self.labels = features.name, features.labels
-        self.has, self.known = features.known, features.known | walks.known
+        self.has = self.known = features.known
+        if (self.has & walks.known).any():
+            self.known = self.has | walks.known
         self._features, self._walks = features, walks
 
     @cached_property
@@ -196,7 +198,7 @@ class Completed:
     def rows(self, genes: np.ndarray) -> sparse.csr_array:
         """[genes, features]"""
         found, lacking = self._features.rows(genes), ~self.has[genes]
-        if not (lacking & self._walks.known[genes]).any():
+        if not (lacking & self.known[genes]).any():
             return found
         teachers, solved = self._solved
         alike = (self._walks.rows(genes[lacking]) @ self._walks.rows(teachers).T).toarray()

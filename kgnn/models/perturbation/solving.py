@@ -34,9 +34,9 @@ def solve(network: KnowledgeNetwork, bags: Bags, samples: Samples, seed: int = 0
     propagation = network.propagation
     strength = propagation.strengths(bags).double()
     network.own = _own_effects(strength, change, samples.states, samples.line)
-    seen = None
+    told, seen = strength == 0, None
     if samples.seen is not None:
-        seen = torch.from_numpy(samples.seen) & (strength == 0)
+        told = seen = torch.from_numpy(samples.seen) & told
         network.offset = gene_means(change, seen)
         change = (change - network.offset).masked_fill_(~seen, 0.0)
     change = change.masked_fill_(strength != 0, 0.0)  # what happens at the perturbed gene itself is no message
@@ -45,7 +45,6 @@ def solve(network: KnowledgeNetwork, bags: Bags, samples: Samples, seed: int = 0
     some = np.arange(n)
     if n > LEARN_ON:
         some = np.sort(np.random.default_rng(seed).choice(n, LEARN_ON, replace=False))
-    told = torch.ones(change.shape, dtype=torch.bool) if seen is None else seen
     learned = _learn(network, bags.of(some), change[some], state[samples.line[some]], samples.of(some), told[some])
     with torch.no_grad():
         along = learned.along if n == len(some) else propagation.along(bags, state[samples.line], network.beta)
