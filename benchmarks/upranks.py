@@ -111,25 +111,27 @@ def fold_scores(y: pd.DataFrame, test: np.ndarray, make: Callable) -> pd.DataFra
 def makers(kg: KnowledgeGraph, vectors: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, Callable]:
     """Each model of the table, made of the names of the held-out knock-downs."""
     graphs = {"kg": kg, "kg, nodes permuted": kg.permute(0), "kg, rewired": kg.rewire(0), "kg, no graph": None}
-    found: dict[str, Callable] = {name: partial(_plain, "kg", graph) for name, graph in graphs.items()}
-    found |= {name: partial(_plain, name, None) for name in ("mean",)}
-    found |= {"set_kernel_ridge": partial(_plain, "set_kernel_ridge", kg)}
-    found |= {name: partial(_plain, name, None, vectors=vectors) for name in VECTORS}
+    found: dict[str, Callable] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
+    found |= {"mean": partial(plain_model, "mean", None)}
+    found |= {"set_kernel_ridge": partial(plain_model, "set_kernel_ridge", kg)}
+    found |= {name: partial(plain_model, name, None, vectors=vectors) for name in VECTORS}
     if other is not None:
         centred = other - other.mean()
-        found |= {"kg and K562's screen": partial(_with_screen, kg, centred, False)}
-        found |= {"kg and K562's screen, unseen there too": partial(_with_screen, kg, centred, True)}
-        found |= {"embedding_ridge on K562's screen": partial(_plain, "embedding_ridge", None, vectors=centred)}
+        found |= {"kg and K562's screen": partial(with_screen, kg, "K562", centred, False)}
+        found |= {"kg and K562's screen, unseen there too": partial(with_screen, kg, "K562", centred, True)}
+        found |= {"embedding_ridge on K562's screen": partial(plain_model, "embedding_ridge", None, vectors=centred)}
     return found
 
 
-def _plain(name: str, kg: KnowledgeGraph | None, held_out: set[str], **options: object) -> object:
+def plain_model(name: str, kg: KnowledgeGraph | None, held_out: set[str], **options: object) -> object:
+    """The same model, whatever is held out."""
     return make_model(name, kg, **options)
 
 
-def _with_screen(kg: KnowledgeGraph, other: pd.DataFrame, unseen: bool, held_out: set[str]) -> object:
+def with_screen(kg: KnowledgeGraph, name: str, other: pd.DataFrame, unseen: bool, held_out: set[str]) -> object:
+    """The default model with another screen's effects as gene features; `unseen`: without what is held out."""
     table = other.drop(index=list(held_out), errors="ignore") if unseen else other
-    return make_model("kg", kg.with_features("K562", table))
+    return make_model("kg", kg.with_features(name, table))
 
 
 def main() -> None:

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from benchmarks.upranks import fold_scores, interval
+from benchmarks.upranks import fold_scores, interval, plain_model, with_screen
 from kgnn import KnowledgeGraph
 from kgnn.graph import load_table
-from kgnn.models import make_model
 
 FILES = {
     "deletion": "deletion_kemmeren2014.tsv.gz",
@@ -57,21 +56,12 @@ def makers(kg: KnowledgeGraph, other: pd.DataFrame) -> dict[str, object]:
         "kg, rewired": kg.rewire(0),
         "kg, no graph": None,
     }
-    found: dict[str, object] = {name: partial(_plain, "kg", graph) for name, graph in graphs.items()}
-    found["mean"] = partial(_plain, "mean", None)
-    found["kg and the other screen"] = partial(_with_screen, kg, other, False)
-    found["kg and the other screen, unseen there too"] = partial(_with_screen, kg, other, True)
-    found["embedding_ridge on the other screen"] = partial(_plain, "embedding_ridge", None, vectors=other)
+    found: dict[str, object] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
+    found["mean"] = partial(plain_model, "mean", None)
+    found["kg and the other screen"] = partial(with_screen, kg, "the other screen", other, False)
+    found["kg and the other screen, unseen there too"] = partial(with_screen, kg, "the other screen", other, True)
+    found["embedding_ridge on the other screen"] = partial(plain_model, "embedding_ridge", None, vectors=other)
     return found
-
-
-def _plain(name: str, kg: KnowledgeGraph | None, held_out: set[str], **options: object) -> object:
-    return make_model(name, kg, **options)
-
-
-def _with_screen(kg: KnowledgeGraph, other: pd.DataFrame, unseen: bool, held_out: set[str]) -> object:
-    table = other.drop(index=list(held_out)) if unseen else other
-    return make_model("kg", kg.with_features("the other screen", table))
 
 
 def main() -> None:
