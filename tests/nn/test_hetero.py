@@ -50,6 +50,13 @@ def test_all_relations_both_ways_a_symmetric_one_once(graph):
     assert len(lopsided.typed.relations) == 2, "other weights the other way are no symmetric relation"
 
 
+def test_a_symmetric_matrix_between_two_types_is_no_symmetric_relation():
+    binds, nodes = ("ligand", "binds", "receptor"), {"gene": [], "ligand": ["l1", "l2"], "receptor": ["r1", "r2"]}
+    each_its_own = Adjacency(torch.tensor([[0, 1], [0, 1]]), n_nodes=2)
+    graph = TypedGraph(nodes, {binds: each_its_own}, {}, {}, torch.arange(0))
+    assert graph.typed.relations == [binds, ("receptor", "rev_binds", "ligand")]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("jumping", [True, False])
 def test_every_type_has_states_and_every_parameter_a_gradient(graph, kind, jumping):
