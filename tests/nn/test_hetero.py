@@ -152,6 +152,23 @@ def test_dropout_is_for_training_falls_both_ways_and_keeps_the_expectation(graph
     torch.testing.assert_close(encoder()["gene"], first, rtol=0, atol=0)
 
 
+def test_dropout_takes_a_reverse_that_stands_before_its_relation(graph):
+    back = Adjacency(torch.tensor([[0, 0], [0, 2]]), n_nodes=(4, 2))
+    given = TypedGraph(graph.nodes, {REV_MEMBER: back, MEMBER: graph.adjacencies[MEMBER]}, {}, {}, torch.arange(4))
+    assert given.typed.relations == [REV_MEMBER, MEMBER]
+    torch.manual_seed(0)
+    encoder = HeteroEncoder(given, "sage", channels=8, layers=1, edge_dropout=0.5, jumping=False)
+    whole = encoder.eval()()["set"]
+    drawn = torch.stack([encoder.train()()["set"] for _ in range(20)])
+    assert ((drawn - whole).abs().amax((1, 2)) > 1e-3).any()
+
+
+def test_dropout_has_nothing_to_do_without_relations(graph):
+    alone = TypedGraph(graph.nodes, {}, {}, {}, torch.arange(4))
+    encoder = HeteroEncoder(alone, "sage", channels=8, edge_dropout=0.5)
+    torch.testing.assert_close(encoder.train()(), encoder.eval()())
+
+
 @pytest.mark.parametrize(("relations", "edges"), [(0.5, 0.0), (0.0, 0.5), (0.4, 0.4)])
 def test_what_falls(graph, relations, edges):
     from kgnn.nn.hetero import _dropped
