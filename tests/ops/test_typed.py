@@ -211,6 +211,9 @@ def test_it_moves_with_its_model_and_keeps_its_weights_in_float32():
     torch.testing.assert_close(low.float(), typed_spmm(graph, x, matrices), rtol=0.05, atol=0.05)
     with torch.autocast("cpu", torch.bfloat16):
         assert typed_spmm(graph, x, matrices).dtype == torch.bfloat16
+    weighted = TypedAdjacency(random_edges(), NODES, random_weights()).float()
+    totals = weighted.totals
+    torch.testing.assert_close(weighted.to(torch.bfloat16).float().totals, totals)
     assert graph.to("meta").indices.device.type == "meta"
 
 
@@ -221,6 +224,8 @@ def test_what_does_not_fit_is_refused():
         TypedAdjacency(edges, {"gene": 12, "set": 5})
     with pytest.raises(ValueError, match="source numbers must lie in \\[0, 4\\)"):
         TypedAdjacency({("set", "holds", "gene"): torch.tensor([[4], [0]])}, {"gene": 12, "set": 4})
+    with pytest.raises(ValueError, match=r"weights of .*'regulate', 'gene'.*no such relation"):
+        TypedAdjacency(edges, NODES, {("gene", "regulate", "gene"): torch.ones(40)})
     with pytest.raises(ValueError, match="none or row, not 'mean'"):
         TypedAdjacency(edges, NODES, normalization="mean")
     with pytest.raises(ValueError, match="27 nodes"):
