@@ -30,6 +30,10 @@ def random_weights(counts=COUNTS, seed=1):
     return {r: torch.randn(n, generator=generator, dtype=torch.float64) for r, n in counts.items()}
 
 
+def ones(edges):
+    return {relation: torch.ones(pair.shape[1], dtype=torch.float64) for relation, pair in edges.items()}
+
+
 def dense(edges, nodes, weights, normalization, x, matrices):
     """Each relation as a dense matrix, its rows divided by the sum of their sizes for the mean."""
     out = dict.fromkeys(nodes, 0)
@@ -101,7 +105,7 @@ def union(edges, graph):
 @pytest.mark.parametrize("bases", [None, 2])
 def test_it_is_pygs_rgcn_on_the_union(make, bases):
     edges = random_edges()
-    graph = TypedAdjacency(edges, NODES)
+    graph = TypedAdjacency(edges, NODES, ones(edges))
     theirs = make(8, 16, len(edges), num_bases=bases, bias=False, root_weight=False).double()
     x = torch.randn(graph.n, 8, dtype=torch.float64, requires_grad=True)
     expected = theirs(x, *union(edges, graph))
@@ -118,7 +122,7 @@ def test_it_is_pygs_hetero_conv_of_sage():
     edges = {relation: pair for relation, pair in random_edges().items() if pair.shape[1]}
     layers = {r: pyg.SAGEConv(8, 16, root_weight=False, bias=False).double() for r in edges}
     theirs = pyg.HeteroConv(layers, aggr="sum")
-    graph = TypedAdjacency(edges, NODES)
+    graph = TypedAdjacency(edges, NODES, ones(edges))
     x = {kind: torch.randn(n, 8, dtype=torch.float64) for kind, n in NODES.items()}
     expected = theirs(x, edges)
     weight = torch.stack([layers[relation].lin_l.weight.T for relation in edges])
