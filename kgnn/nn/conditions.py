@@ -91,7 +91,8 @@ class TypedGraph(nn.Module):
             fanout: edges a relation and node, one number a layer.
 
         Returns:
-            Nodes, features and drawn edges; `typed` holds the same relations as here, weights are its.
+            Nodes, features and drawn edges; `typed` holds the same relations as here, weights and signs are its: an
+            unknown sign counts as positive.
         """
         numbers, typed = sample_neighbours(self.typed, seeds, fanout, generator)
         nodes = {kind: [self.nodes[kind][n] for n in part.tolist()] for kind, part in numbers.items()}
