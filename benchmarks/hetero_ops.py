@@ -196,7 +196,7 @@ def merge(into: dict[str, Any], found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2, help="processes a case")
-    parser.add_argument("--runs", type=int, default=3, help="measured steps a process")
+    parser.add_argument("--runs", type=int, default=2, help="measured steps a process")
     parser.add_argument("--limit-gb", type=float, default=20)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)

@@ -75,7 +75,8 @@ class TypedGraph(nn.Module):
             for relation, adjacency in self.adjacencies.items():
                 pairs[relation], weights[relation] = adjacency.edge_index, adjacency.edge_weight
                 back = relation[2], REVERSE + relation[1], relation[0]
-                if not (relation[1].startswith(REVERSE) or back in self.relations or _symmetric(adjacency)):
+                symmetric = relation[0] == relation[2] and _symmetric(adjacency)
+                if not (relation[1].startswith(REVERSE) or back in self.relations or symmetric):
                     pairs[back], weights[back] = pairs[relation].flip(0), weights[relation]
             self._typed = TypedAdjacency(pairs, self.n_nodes, weights)
         return self._typed
@@ -90,7 +91,8 @@ class TypedGraph(nn.Module):
             fanout: edges a relation and node, one number a layer.
 
         Returns:
-            Nodes, features and drawn edges; `typed` holds the same relations as here, weights are its.
+            Nodes, features and drawn edges; `typed` holds the same relations as here, weights and signs are its: an
+            unknown sign counts as positive.
         """
         numbers, typed = sample_neighbours(self.typed, seeds, fanout, generator)
         nodes = {kind: [self.nodes[kind][n] for n in part.tolist()] for kind, part in numbers.items()}
@@ -133,7 +135,7 @@ class TypedGraph(nn.Module):
 
 
 def _symmetric(adjacency: Adjacency) -> bool:
-    """Whether every edge between nodes of one type is there in both directions, with one weight."""
+    """Whether every edge is there in both directions, with one weight."""
     pairs = ((adjacency.indptr, adjacency.t_indptr), (adjacency.indices, adjacency.t_indices))
     return all(torch.equal(*pair) for pair in (*pairs, (adjacency.values, adjacency.t_values)))
 

@@ -143,18 +143,18 @@ def _embedding(number: int, channels: int) -> nn.Embedding:
 
 
 def _dropped(adjacency: TypedAdjacency, relations: float, edges: float) -> TypedAdjacency:
-    """The same edges with weight 0 where they fall; an edge and its reverse fall together."""
-    numbers = {relation: number for number, relation in enumerate(adjacency.relations)}
-    kept: list[Tensor] = []
+    """The same edges with weight 0 where they fall; an edge and its reverse fall together, where the reverse comes
+    later and its edges stand in the same order, as `TypedGraph.typed` makes them."""
+    kept: dict[tuple[str, str, str], Tensor] = {}
     for relation, count in zip(adjacency.relations, adjacency.counts, strict=True):
-        twin = numbers.get((relation[2], relation[1].removeprefix(REVERSE), relation[0]))
-        if relation[1].startswith(REVERSE) and twin is not None and len(kept[twin]) == count:
-            kept.append(kept[twin])
+        twin = kept.get((relation[2], relation[1].removeprefix(REVERSE), relation[0]))
+        if relation[1].startswith(REVERSE) and twin is not None and len(twin) == count:
+            kept[relation] = twin
             continue
         device = adjacency.edge_weight.device
         of_relation = _kept(1, relations, device)
-        kept.append(of_relation * _kept(count, edges, device) if edges else of_relation.expand(count))
-    return adjacency.with_weight(adjacency.edge_weight * torch.cat(kept))
+        kept[relation] = of_relation * _kept(count, edges, device) if edges else of_relation.expand(count)
+    return adjacency.with_weight(adjacency.edge_weight * torch.cat([adjacency.edge_weight[:0], *kept.values()]))
 
 
 def _kept(number: int, dropout: float, device: torch.device) -> Tensor:

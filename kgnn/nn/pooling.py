@@ -5,6 +5,7 @@ both are buffers. What is made of a gene is summed over a condition's perturbed 
 used.
 """
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
@@ -18,20 +19,21 @@ TEMPERATURE, SKIP = 0.15, 0.15
 FUSION_HEADS, FUSION_LAYERS, FUSION_HIDDEN = 10, 8, 400
 
 
-class _Pooling(nn.Module):
-    """What designs on source vectors share: a vector a perturbed gene, summed over a condition's genes."""
+class _Pooling(nn.Module, ABC):
+    """What designs on source vectors share: a vector a perturbed gene, summed over a condition's; its change."""
 
     vectors: Tensor
     known: Tensor
+    out: nn.Module
 
     def __init__(self, vectors: Tensor, known: Tensor) -> None:
         super().__init__()
         self.register_buffer("vectors", vectors)
         self.register_buffer("known", known)
 
+    @abstractmethod
     def pooled(self, vectors: Tensor, known: Tensor) -> Tensor:
         """Vectors [sources, genes, 128] of some genes and which are known [sources, genes] → [genes, channels]."""
-        raise NotImplementedError
 
     def summed(self, batch: ConditionBatch) -> Tensor:
         """[conditions, channels]; each distinct gene is pooled once."""
@@ -39,6 +41,10 @@ class _Pooling(nn.Module):
         found = self.pooled(self.vectors[:, genes], self.known[:, genes])
         zeros = found.new_zeros(len(batch.counts), found.shape[1])
         return zeros.index_add(0, batch.condition, found[place])
+
+    def forward(self, batch: ConditionBatch) -> Tensor:
+        change: Tensor = self.out(self.summed(batch))
+        return change * (batch.offsets.diff() > 0).unsqueeze(1)
 
 
 class StarAttention(nn.Module):
@@ -99,10 +105,6 @@ class PRESAGE(_Pooling):
         share = share * (m.shape[1] / m.sum(1, keepdim=True).clamp_min(1))
         return (1 - SKIP) * x[:, -1] + SKIP * torch.einsum("gk,gkc->gc", share, h)
 
-    def forward(self, batch: ConditionBatch) -> Tensor:
-        change: Tensor = self.out(self.summed(batch))
-        return change * (batch.offsets.diff() > 0).unsqueeze(1)
-
 
 class Fusion(_Pooling):
     """Fusion of embeddings (Cole et al. 2026): change = MLP(CLS), 2 hidden layers of 400, CLS after attention.
@@ -141,10 +143,6 @@ class Fusion(_Pooling):
         cls = self.pooled(vectors, known)
         found = torch.stack([linear(cls) for linear in self.inputs])
         return ((found - vectors).square().mean(-1) * known).sum() / known.sum().clamp_min(1)
-
-    def forward(self, batch: ConditionBatch) -> Tensor:
-        change: Tensor = self.out(self.summed(batch))
-        return change * (batch.offsets.diff() > 0).unsqueeze(1)
 
 
 class GatedLayer(nn.Module):

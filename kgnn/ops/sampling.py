@@ -34,8 +34,10 @@ def sample_neighbours(
         generator: of random numbers, on the graph's device.
 
     Raises:
-        ValueError: seeds of an unknown type, out of range or repeated.
+        ValueError: seeds of an unknown type, out of range or repeated; a negative fanout.
     """
+    if any(k < 0 for k in fanout):
+        raise ValueError(f"fanout {list(fanout)} must not be negative; for all edges give the largest degree")
     device = graph.indices.device
     place = torch.full((graph.n,), -1, device=device)  # of each node among those found, by type
     found: dict[str, list[Tensor]] = {kind: [] for kind in graph.n_nodes}

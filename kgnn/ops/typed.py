@@ -50,7 +50,7 @@ class TypedAdjacency(nn.Module):
         edge_weight: [edges], normalised, one relation after the other; edge_type: [edges], their relations' numbers.
 
     Raises:
-        ValueError: as `Adjacency`; a type without a number of nodes.
+        ValueError: as `Adjacency`; a type without a number of nodes; weights of no relation.
     """
 
     edge_weight: Tensor
@@ -75,6 +75,9 @@ class TypedAdjacency(nn.Module):
         super().__init__()
         if normalization not in ("none", "row"):
             raise ValueError(f"normalization must be none or row, not {normalization!r}")
+        for relation in weights or {}:
+            if relation not in edge_indices:
+                raise ValueError(f"weights of {relation}: there is no such relation")
         self.relations, self.n_nodes = list(edge_indices), dict(n_nodes)
         self.slices: dict[str, slice] = {}
         self.n = 0
@@ -174,6 +177,7 @@ class TypedAdjacency(nn.Module):
         return f"{self.n} nodes of {len(self.n_nodes)} types, {self.n_edges} edges of {len(self.relations)} relations"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._totals = None  # summed again from the weights, which keep their precision
         before = {name: getattr(self, name) for name in ("edge_weight", "values", "t_values")}
         super()._apply(fn, recurse)
         hold_weights(self, before)

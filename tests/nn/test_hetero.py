@@ -50,6 +50,13 @@ def test_all_relations_both_ways_a_symmetric_one_once(graph):
     assert len(lopsided.typed.relations) == 2, "other weights the other way are no symmetric relation"
 
 
+def test_a_symmetric_matrix_between_two_types_is_no_symmetric_relation():
+    binds, nodes = ("ligand", "binds", "receptor"), {"gene": [], "ligand": ["l1", "l2"], "receptor": ["r1", "r2"]}
+    each_its_own = Adjacency(torch.tensor([[0, 1], [0, 1]]), n_nodes=2)
+    graph = TypedGraph(nodes, {binds: each_its_own}, {}, {}, torch.arange(0))
+    assert graph.typed.relations == [binds, ("receptor", "rev_binds", "ligand")]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("jumping", [True, False])
 def test_every_type_has_states_and_every_parameter_a_gradient(graph, kind, jumping):
@@ -143,6 +150,23 @@ def test_dropout_is_for_training_falls_both_ways_and_keeps_the_expectation(graph
     first = encoder()["gene"]
     torch.manual_seed(3)
     torch.testing.assert_close(encoder()["gene"], first, rtol=0, atol=0)
+
+
+def test_dropout_takes_a_reverse_that_stands_before_its_relation(graph):
+    back = Adjacency(torch.tensor([[0, 0], [0, 2]]), n_nodes=(4, 2))
+    given = TypedGraph(graph.nodes, {REV_MEMBER: back, MEMBER: graph.adjacencies[MEMBER]}, {}, {}, torch.arange(4))
+    assert given.typed.relations == [REV_MEMBER, MEMBER]
+    torch.manual_seed(0)
+    encoder = HeteroEncoder(given, "sage", channels=8, layers=1, edge_dropout=0.5, jumping=False)
+    whole = encoder.eval()()["set"]
+    drawn = torch.stack([encoder.train()()["set"] for _ in range(20)])
+    assert ((drawn - whole).abs().amax((1, 2)) > 1e-3).any()
+
+
+def test_dropout_has_nothing_to_do_without_relations(graph):
+    alone = TypedGraph(graph.nodes, {}, {}, {}, torch.arange(4))
+    encoder = HeteroEncoder(alone, "sage", channels=8, edge_dropout=0.5)
+    torch.testing.assert_close(encoder.train()(), encoder.eval()())
 
 
 @pytest.mark.parametrize(("relations", "edges"), [(0.5, 0.0), (0.0, 0.5), (0.4, 0.4)])

@@ -89,3 +89,5 @@ def test_seeds_that_do_not_fit_are_refused():
     for seeds, text in (({"b": [0]}, "type 'b'"), ({"a": [2]}, r"lie in \[0, 2\)"), ({"a": [1, 1]}, "repeated")):
         with pytest.raises(ValueError, match=text):
             sample_neighbours(graph, {kind: torch.tensor(numbers) for kind, numbers in seeds.items()}, [1])
+    with pytest.raises(ValueError, match=r"fanout \[2, -1\] must not be negative"):
+        sample_neighbours(graph, {"a": torch.tensor([1])}, [2, -1])

@@ -78,6 +78,13 @@ def test_a_wrong_kernel_is_replaced_with_one_warning(broken):
     assert f"replaced by torch: spmm on {DEVICE}, float64: differs" in ops.describe()
 
 
+def test_a_gradient_that_is_left_out_is_seen(monkeypatch):
+    backward = gpu.attention_backward
+    monkeypatch.setattr(gpu, "attention_backward", lambda *arguments: (None, *backward(*arguments)[1:]))
+    with pytest.warns(RuntimeWarning, match="attention_backward .* replaced by plain PyTorch: differs .* by nan"):
+        assert name_of("attention_backward", DEVICE, torch.float32) == "torch"
+
+
 def test_a_kernel_that_cannot_start_is_replaced(monkeypatch):
     def launch(*arguments, **constants):
         raise RuntimeError("PTX was compiled for another device")

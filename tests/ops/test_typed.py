@@ -30,6 +30,10 @@ def random_weights(counts=COUNTS, seed=1):
     return {r: torch.randn(n, generator=generator, dtype=torch.float64) for r, n in counts.items()}
 
 
+def ones(edges):
+    return {relation: torch.ones(pair.shape[1], dtype=torch.float64) for relation, pair in edges.items()}
+
+
 def dense(edges, nodes, weights, normalization, x, matrices):
     """Each relation as a dense matrix, its rows divided by the sum of their sizes for the mean."""
     out = dict.fromkeys(nodes, 0)
@@ -101,7 +105,7 @@ def union(edges, graph):
 @pytest.mark.parametrize("bases", [None, 2])
 def test_it_is_pygs_rgcn_on_the_union(make, bases):
     edges = random_edges()
-    graph = TypedAdjacency(edges, NODES)
+    graph = TypedAdjacency(edges, NODES, ones(edges))
     theirs = make(8, 16, len(edges), num_bases=bases, bias=False, root_weight=False).double()
     x = torch.randn(graph.n, 8, dtype=torch.float64, requires_grad=True)
     expected = theirs(x, *union(edges, graph))
@@ -118,7 +122,7 @@ def test_it_is_pygs_hetero_conv_of_sage():
     edges = {relation: pair for relation, pair in random_edges().items() if pair.shape[1]}
     layers = {r: pyg.SAGEConv(8, 16, root_weight=False, bias=False).double() for r in edges}
     theirs = pyg.HeteroConv(layers, aggr="sum")
-    graph = TypedAdjacency(edges, NODES)
+    graph = TypedAdjacency(edges, NODES, ones(edges))
     x = {kind: torch.randn(n, 8, dtype=torch.float64) for kind, n in NODES.items()}
     expected = theirs(x, edges)
     weight = torch.stack([layers[relation].lin_l.weight.T for relation in edges])
@@ -211,6 +215,9 @@ def test_it_moves_with_its_model_and_keeps_its_weights_in_float32():
     torch.testing.assert_close(low.float(), typed_spmm(graph, x, matrices), rtol=0.05, atol=0.05)
     with torch.autocast("cpu", torch.bfloat16):
         assert typed_spmm(graph, x, matrices).dtype == torch.bfloat16
+    weighted = TypedAdjacency(random_edges(), NODES, random_weights()).float()
+    totals = weighted.totals
+    torch.testing.assert_close(weighted.to(torch.bfloat16).float().totals, totals)
     assert graph.to("meta").indices.device.type == "meta"
 
 
@@ -221,6 +228,8 @@ def test_what_does_not_fit_is_refused():
         TypedAdjacency(edges, {"gene": 12, "set": 5})
     with pytest.raises(ValueError, match="source numbers must lie in \\[0, 4\\)"):
         TypedAdjacency({("set", "holds", "gene"): torch.tensor([[4], [0]])}, {"gene": 12, "set": 4})
+    with pytest.raises(ValueError, match=r"weights of .*'regulate', 'gene'.*no such relation"):
+        TypedAdjacency(edges, NODES, {("gene", "regulate", "gene"): torch.ones(40)})
     with pytest.raises(ValueError, match="none or row, not 'mean'"):
         TypedAdjacency(edges, NODES, normalization="mean")
     with pytest.raises(ValueError, match="27 nodes"):
