@@ -181,7 +181,7 @@ def _reason(error: BaseException | None) -> str | None:
             return os.strerror(error.errno)
         if found:
             return os.strerror(int(found[1]))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

@@ -206,6 +206,8 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
             if turn == TRIES - 1 or not _recovers(path):
                 raise
             continue
+        except OSError as error:  # a name too long, a folder that may not be searched
+            raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
         try:
             _check_files(path, listed["files"])
             return _if_same(path, version, read(path))
