@@ -281,6 +281,21 @@ def test_ten_writers_and_readers_at_once(tmp_path, system):
     assert [other.name for other in tmp_path.iterdir()] == ["m"]
 
 
+def test_a_writer_that_is_done_brings_nothing_old_back(tmp_path, monkeypatch):
+    """Another one is between its two renames when this one tidies up."""
+    monkeypatch.setattr(durable, "exchange", lambda one, other: False)
+    write(tmp_path / "m", "one")
+    put = durable.put
+
+    def then_taken(new, path):
+        put(new, path)
+        path.rename(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(folders, "put", then_taken)
+    write(tmp_path / "m", "two")
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
 def test_a_folder_that_is_replaced_and_replaced_back_meanwhile_is_read_again(tmp_path):
     write(tmp_path / "m", "one")
     seen = []
