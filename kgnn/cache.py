@@ -43,8 +43,6 @@ def find() -> tuple[Path | None, str]:
 
 def is_ours(path: Path) -> bool:
     """Whether a file or folder belongs to this user and nobody else may write to it."""
-    if not hasattr(os, "geteuid"):  # Windows: access lists, which the mode does not tell
-        return True
     status = path.stat()
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 

@@ -19,6 +19,7 @@ HERE = -100  # AT_FDCWD
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOENT)
 THERE_ALREADY = (errno.ENOTEMPTY, errno.EEXIST)
 OTHER_NUMBERS = re.compile(r"(?:os error|errno =|\[Errno) ?(\d+)")  # of Rust's, HDF5's and Arrow's messages
+OLD = "old"  # begins the name of the folder of a version that must come back when its writer dies
 PART = ".part"  # ends the hidden place of a file being written
 SHORT = 40  # characters of the target's name in that of a hidden place: the longest names leave no room
 
@@ -88,22 +89,14 @@ def _discard(place: Path, settle: Settle) -> None:
 
 
 def put(new: Path, path: Path) -> None:
-    """Give the folder `new` the name `path` in one step; what was there is left beside where `new` was.
+    """Give the folder `new` the name `path` in one step; what was there is left in the place that `new` was in.
 
     Where the system cannot exchange two folders, two renames do it: who dies between them leaves the old version in
-    `old*/`, beside the folder that `new` is in.
+    `old*/`, beside the folder that `new` is in. When `path` is the new one, they become `was*/`.
     """
-    turn = 0
-    while True:
-        try:
-            new.rename(path)
-            return
-        except OSError as error:
-            if error.errno not in THERE_ALREADY:
-                raise
-        if exchange(new, path):
-            return
-        old = new.parent.parent / f"old{turn}" / path.name
+    place, turn = new.parent.parent, 0
+    while not _takes(new, path) and not exchange(new, path):
+        old = place / f"{OLD}{turn}" / path.name
         old.parent.mkdir()
         turn += 1
         try:
@@ -111,12 +104,24 @@ def put(new: Path, path: Path) -> None:
         except FileNotFoundError:  # another writer is between its two renames
             continue
         try:
-            new.rename(path)
-            return
-        except OSError as error:
-            if error.errno not in THERE_ALREADY:
-                old.rename(path)
-                raise
+            if _takes(new, path):
+                break
+        except OSError:
+            old.rename(path)
+            raise
+    for number in range(turn):
+        (place / f"{OLD}{number}").rename(place / f"was{number}")
+
+
+def _takes(new: Path, path: Path) -> bool:
+    """Rename a folder; False where one is there already."""
+    try:
+        new.rename(path)
+    except OSError as error:
+        if error.errno not in THERE_ALREADY:
+            raise
+        return False
+    return True
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -181,7 +186,7 @@ def _reason(error: BaseException | None) -> str | None:
             return os.strerror(error.errno)
         if found:
             return os.strerror(int(found[1]))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

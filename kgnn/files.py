@@ -23,6 +23,8 @@ def as_path(path: Any) -> Path:
     """Return a text or a path as a `Path`; raise `InputError` for anything else, such as an open file."""
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"{type(path).__name__} where a path is asked for; give the file's name")
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: holds a null character, which no name may; check the path")
     return Path(path)
 
 

@@ -6,13 +6,14 @@ A folder is there whole or not at all, and a reader sees one version of it. Only
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from kgnn.durable import PART, check_place, clear, places, put, sync, sync_name, told, workplace
+from kgnn.durable import OLD, PART, check_place, clear, places, put, sync, sync_name, told, workplace
 from kgnn.errors import InputError, OutputError
 from kgnn.files import as_path, json_text, read_json
 from kgnn.schema import check_schema
@@ -103,8 +104,9 @@ def check_folder(path: str | Path, kind: str) -> Path:
     """
     path, real = as_path(path), Path(os.path.realpath(path))
     with told(path):
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: a file of this name exists; give a folder")
+        with suppress(FileNotFoundError):  # asked once: other writers may take it away meanwhile
+            if not stat.S_ISDIR(path.stat().st_mode):
+                raise OutputError(f"{path}: a file of this name exists; give a folder")
         if Path.cwd().is_relative_to(real):
             raise OutputError(f"{path}: is or holds the folder you are in, which cannot be replaced; give one inside")
         if os.path.ismount(real):
@@ -178,7 +180,7 @@ def _settle(place: Path) -> None:
     """Take out of a place what must stay: an old version that nothing replaced, others' files in one that is."""
     for version in place.glob("*/*"):
         path = place.parent / version.name
-        if version.parent.name != NEW and not path.exists():
+        if version.parent.name.startswith(OLD) and not path.exists():
             with suppress(OSError):  # another one took the name just now
                 version.rename(path)
                 continue
@@ -206,6 +208,8 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
             if turn == TRIES - 1 or not _recovers(path):
                 raise
             continue
+        except OSError as error:  # a name too long, a folder that may not be searched
+            raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
         try:
             _check_files(path, listed["files"])
             return _if_same(path, version, read(path))

@@ -1,10 +1,12 @@
 """`kgnn links`."""
 
+import errno
 import json
 
 import pandas as pd
 import pytest
 
+from kgnn import folders
 from kgnn.models import load_model
 from tests.models.test_links import IN, REGULATES, blocks
 from tests.test_cli import run  # noqa: F401
@@ -56,3 +58,20 @@ def test_what_cannot_be_is_told(run, graph, tmp_path, options, message):  # noqa
     status, _, error = run("links", graph, "-o", tmp_path / "model", *QUICK, *options)
     assert status == 1
     assert message in error
+
+
+def test_predictions_come_into_the_folder_in_one_step(run, graph, tmp_path, monkeypatch):  # noqa: F811
+    """A disk that is full when their hash is to be written leaves the model that was saved before, whole."""
+    seal = folders.seal
+
+    def full(folder, kind):
+        if (folder / "predictions.csv").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        seal(folder, kind)
+
+    monkeypatch.setattr(folders, "seal", full)
+    asked = ["--whole", "--predict", "regulates", "--source", "G0"]
+    status, _, error = run("links", graph, "-o", tmp_path / "model", *QUICK, *asked)
+    assert (status, "No space left on device" in error) == (2, True)
+    assert folders.others(tmp_path / "model") == []
+    assert load_model(tmp_path / "model").fitted_.graph == blocks()

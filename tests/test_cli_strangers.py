@@ -9,8 +9,8 @@ import pytest
 import rich.console
 
 from kgnn import cli, progress
-from kgnn.cli.common import Console, new_table
-from kgnn.errors import DataWarning, InputError
+from kgnn.cli.common import Console, new_table, shared_folder
+from kgnn.errors import DataWarning, InputError, OutputError
 
 NAMES = ["[/red]", "[bold]x", "a[/]b", ":smile:", "[link=http://x]y[/link]", "\\[x]"]
 
@@ -79,3 +79,12 @@ def test_a_progress_bar_takes_a_name_as_it_is(monkeypatch):
         advance(1)
         time.sleep(0.1)
     assert "[/red] [bold]x" in written.getvalue()
+
+
+def test_a_folder_for_results_may_hold_one_of_any_name(tmp_path):
+    (tmp_path / "kgnn").mkdir()
+    assert shared_folder(tmp_path) == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["kgnn"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Not a directory"):
+        shared_folder(tmp_path / "file")

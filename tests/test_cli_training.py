@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from kgnn.data import split
+from kgnn.errors import InputError
 from kgnn.files import write_json
 from kgnn.folders import sealed
 from kgnn.metrics import crossed_scores
@@ -133,6 +134,30 @@ def test_a_stop_in_process_ends_with_its_status_and_a_model(run, files, monkeypa
         for name in ("arrays.safetensors", "config.json", "split.json"):
             assert (out / name).read_bytes() == (files / "whole" / name).read_bytes()
         assert not (out / "checkpoints").exists()
+
+
+def test_a_failure_costs_no_epoch_that_was_done(run, files, monkeypatch):  # noqa: F811
+    """A full card or disk in the second epoch, and again when going on with it; then on to the end."""
+    from kgnn.models.perturbation.training import PerturbationTraining
+
+    options = [files / "screen.h5ad", "--model", "gears", "--no-progress", "--epochs", 3, "--seed", 1]
+    assert run("train", *options, "-o", files / "whole")[0] == 0
+    step, out = PerturbationTraining.training_step, files / "run"
+
+    def fails(self, batch, index):
+        if self.current_epoch == 1:
+            raise InputError("CUDA out of memory")
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PerturbationTraining, "training_step", fails)
+        for asked in ([*options, "-o", out], ["--resume", out]):
+            status, text, errors = run("train", *asked)
+            assert (status, "CUDA out of memory" in errors) == (1, True)
+            assert f"kgnn train --resume {out}" in text
+    assert run("train", "--resume", out)[0] == 0
+    for name in ("arrays.safetensors", "config.json", "split.json"):
+        assert (out / name).read_bytes() == (files / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow

@@ -281,6 +281,21 @@ def test_ten_writers_and_readers_at_once(tmp_path, system):
     assert [other.name for other in tmp_path.iterdir()] == ["m"]
 
 
+def test_a_writer_that_is_done_brings_nothing_old_back(tmp_path, monkeypatch):
+    """Another one is between its two renames when this one tidies up."""
+    monkeypatch.setattr(durable, "exchange", lambda one, other: False)
+    write(tmp_path / "m", "one")
+    put = durable.put
+
+    def then_taken(new, path):
+        put(new, path)
+        path.rename(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(folders, "put", then_taken)
+    write(tmp_path / "m", "two")
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
 def test_a_folder_that_is_replaced_and_replaced_back_meanwhile_is_read_again(tmp_path):
     write(tmp_path / "m", "one")
     seen = []
@@ -296,6 +311,39 @@ def test_a_folder_that_is_replaced_and_replaced_back_meanwhile_is_read_again(tmp
 
     assert read_folder(tmp_path / "m", "model", slow) == ("one", "one")
     assert seen == [("one", "two"), ("one", "one")]
+
+
+def test_a_folder_that_is_replaced_all_the_time_is_told(tmp_path):
+    write(tmp_path / "m", "0")
+    seen = []
+
+    def slow(path):
+        seen.append(both(path))
+        write(path, f"{len(seen)}")
+
+    with pytest.raises(InputError, match="was replaced 20 times while it was read; read it when its writers are done"):
+        read_folder(tmp_path / "m", "model", slow)
+    assert seen == [(f"{n}", f"{n}") for n in range(20)]
+
+
+def test_all_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    write(tmp_path / "m", "one")
+    synced, before, fsync, put = set(), set(), os.fsync, folders.put
+
+    def recorded(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renamed(new, path):
+        before.update(synced)
+        put(new, path)
+
+    monkeypatch.setattr(durable.os, "fsync", recorded)
+    monkeypatch.setattr(folders, "put", renamed)
+    write(tmp_path / "m", "two")
+    parts = [tmp_path / "m", *(tmp_path / "m").rglob("*")]
+    assert {path.stat().st_ino for path in parts} <= before
+    assert tmp_path.stat().st_ino in synced - before  # its name, afterwards
 
 
 def test_modes_follow_the_umask(tmp_path):
@@ -350,6 +398,24 @@ def test_the_disks_refusals_are_told_in_one_line_whoever_meets_them(tmp_path):
             raise raw
     assert read(tmp_path / "m") == ("one", "one")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_is_no_refusal_of_the_disk_is_not_told_as_one(tmp_path):
+    def wrong():
+        try:
+            (tmp_path / "nowhere").read_text()
+        except OSError:
+            raise ZeroDivisionError from None
+
+    with pytest.raises(ZeroDivisionError), new_file(tmp_path / "x"):
+        wrong()
+
+
+@pytest.mark.parametrize(("path", "told"), [("a" * 300, "File name too long"), ("a\0b", "null character")])
+def test_a_path_that_is_none_is_told(path, told):
+    for door in (read, check_target, lambda path: check_folder(path, "model"), read_json):
+        with pytest.raises(InputError, match=told):
+            door(path)
 
 
 def test_a_link_is_followed_and_a_device_written(tmp_path):

@@ -1,6 +1,7 @@
 """What the commands share: options, tables on the screen, results as JSON."""
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
+from kgnn.durable import check_place
 from kgnn.errors import InputError
 from kgnn.files import check_target, write_json
 from kgnn.folders import check_folder
@@ -45,7 +47,7 @@ def target_folder(kind: str) -> Callable[[Path | None], Path | None]:
 
 def shared_folder(path: Path) -> Path:
     """Refuse a folder into which no file can be written before any work is done."""
-    check_target(path / "kgnn")
+    check_place(Path(os.path.realpath(path), "kgnn"))
     return path
 
 

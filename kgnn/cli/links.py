@@ -7,7 +7,6 @@ import typer
 
 from kgnn.cli.common import Json, cell, console, new_table, short, target_folder, write_result
 from kgnn.errors import InputError
-from kgnn.files import new_file
 
 
 def links(
@@ -36,7 +35,7 @@ def links(
     json: Json = None,
 ) -> None:
     """Learn a graph's nodes and relations, score held-out edges, predict missing ones into OUT/predictions.csv."""
-    from kgnn.folders import seal
+    from kgnn.folders import new_folder
     from kgnn.graph import KnowledgeGraph, split_edges
     from kgnn.models import LinkModel
     from kgnn.models.storage import KIND
@@ -60,9 +59,9 @@ def links(
         result["scores"] = scores.to_dict("records")
     if asked is not None:
         found = model.predict(asked, source=source, k=k)
-        with new_file(out / "predictions.csv") as file:
-            found.to_csv(file, index=False)
-        seal(out, KIND)
+        with new_folder(out, KIND) as folder:
+            model.write(folder)
+            found.to_csv(folder / "predictions.csv", index=False)
         result["predictions"] = found.to_dict("records")
     console.print(f"{len(model.history_)} epochs; model in {out}")
     write_result(json, result)

@@ -14,6 +14,7 @@ from kgnn.files import content_of, write_json
 from kgnn.folders import CHECKPOINTS, TRAINING, check_folder, new_folder, read_sealed, sealed
 from kgnn.models.storage import KIND
 
+LAST = "last.ckpt"  # what `checkpoints` writes
 Start = Callable[[], dict[str, Any]]  # writes down what was asked for; the options that write and read checkpoints
 
 
@@ -56,7 +57,7 @@ def run(
     def start() -> dict[str, Any]:
         from kgnn.models import checkpoints
 
-        last = folder / CHECKPOINTS / "last.ckpt"
+        last = folder / CHECKPOINTS / LAST
         if resume is None:
             folder.mkdir(parents=True, exist_ok=True)
             forget(folder)
@@ -89,7 +90,7 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
     """Write the model when the block ends, or when it is stopped by Ctrl-C or SIGTERM: then say how to go on.
 
     A stopped training ends with exit status 130 or 143; its folder keeps the checkpoints beside the best model so far.
-    One that fails leaves nothing behind.
+    One that fails keeps them too, and where there are none leaves nothing behind.
     """
     status = 0
     try:
@@ -99,8 +100,11 @@ def stoppable(out: Path, write: Callable[[Path], None], learned: Callable[[], bo
     except SystemExit as end:
         status = int(end.code or 0)
     except Exception:
-        forget(out)
-        _remove_if_empty(out)
+        if (out / CHECKPOINTS / LAST).is_file():
+            console.print(f"failed; its last epoch is kept. Go on with: kgnn {command} --resume {out}", soft_wrap=True)
+        else:
+            forget(out)
+            _remove_if_empty(out)
         raise
     if learned():
         with new_folder(out, KIND) as folder:

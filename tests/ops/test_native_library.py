@@ -55,6 +55,19 @@ def test_it_is_compiled_once(compiled, tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "cache" / "native").iterdir()) == [".sha256", ".so"]
 
 
+def test_where_nothing_in_the_scratch_can_be_loaded_the_cache_is(compiled, monkeypatch):
+    """A scratch folder may be mounted noexec."""
+    real = ctypes.CDLL
+
+    def noexec(name):
+        if "cache" not in name:
+            raise OSError(f"{name}: failed to map segment from shared object")
+        return real(name)
+
+    monkeypatch.setattr(native_library.ctypes, "CDLL", noexec)
+    assert answers()
+
+
 def cut_short(library):
     with library.open("r+b") as file:
         file.truncate(library.stat().st_size // 2)

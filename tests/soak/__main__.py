@@ -24,6 +24,7 @@ FORMS = {  # damage, kills, seconds of writers, disks, rounds, stopped trainings
     "medium": (2_000, 200, 20, 30, 60, 3),
     "long": (10_000, 1_000, 60, 100, 200, 30),
 }
+PARTS = ("damage", "kills", "parallel", "disk", "names", "rounds", "trainings")
 console = Console()
 
 
@@ -38,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--form", choices=FORMS, default="short")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--only", nargs="+", choices=PARTS)
     given = parser.parse_args()
     n_damage, n_kills, seconds, n_disks, n_rounds, n_trainings = FORMS[given.form]
     parts: dict[str, tuple[int, Callable[[Path], dict[str, Any]]]] = {

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from kgnn.models import PerturbationModel
 from tests.soak.made import forked, network, of_model, screen
 
 WRITERS, READERS = 10, 3
+WRONG = ("lost", "mixed", "left", "died")  # died: of itself, before it was killed
 console = Console()
 
 
@@ -37,17 +39,22 @@ def hidden(folder: Path) -> list[str]:
 def killed(folder: Path, n: int, seed: int) -> dict[str, Any]:
     """Kill a process that replaces a model over and over: a model is there whole, and the next save tidies up."""
     models, answers = two(folder)
-    rng, found = random.Random(seed), Counter({"lost": 0, "mixed": 0, "left": 0, "hidden before the next save": 0})
+    rng = random.Random(seed)
+    found = Counter({"lost": 0, "mixed": 0, "left": 0, "died": 0, "hidden before the next save": 0})
     path = folder / "at" / "m"
     models[0].save(path)
     for _ in range(n):
         child = os.fork()
         if child == 0:
-            for model in itertools.cycle(models):
-                model.save(path)
+            try:
+                for model in itertools.cycle(models):
+                    model.save(path)
+            finally:  # a writer that fails is none of the parent's
+                traceback.print_exc()
+                os._exit(1)
         time.sleep(rng.uniform(0, 0.4))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        found["died"] += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL
         found["hidden before the next save"] += bool(hidden(path.parent))
         try:
             found["mixed"] += of_model(path) not in answers
@@ -56,7 +63,7 @@ def killed(folder: Path, n: int, seed: int) -> dict[str, Any]:
             found["lost"] += 1
         models[0].save(path)
         found["left"] += bool(hidden(path.parent))
-    return {"kills": n, "wrong": found["lost"] + found["mixed"] + found["left"], **found}
+    return {"kills": n, "wrong": sum(found[what] for what in WRONG), **found}
 
 
 def parallel(folder: Path, seconds: int) -> dict[str, Any]:

@@ -171,10 +171,13 @@ class LinkModel:
         States of nodes are kept, an encoder is not: the loaded model predicts and explains; to fit it again give the
         encoder anew.
         """
-        links = self._need_fit()
-        names = ("decoder", "channels", "inverses", "negatives", "n_negatives", "dropout")
         with new_folder(path, KIND) as folder:
-            write_links(links, {name: getattr(self, name) for name in names}, folder)
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the model's files into an empty folder."""
+        names = ("decoder", "channels", "inverses", "negatives", "n_negatives", "dropout")
+        write_links(self._need_fit(), {name: getattr(self, name) for name in names}, folder)
 
     @classmethod
     def load(cls, path: str | Path, *, decoder: nn.Module | None = None) -> LinkModel:

@@ -88,7 +88,12 @@ def _library(compiler: tuple[str, ...]) -> ctypes.CDLL:
         _compile(compiler, Path(scratch), made)
         if library:
             _keep(made, library)
-        return ctypes.CDLL(str(made))  # stays mapped when its name is gone
+        try:
+            return ctypes.CDLL(str(made))  # stays mapped when its name is gone
+        except OSError:  # the scratch may be mounted noexec
+            if not (library and _is_whole(library)):
+                raise
+            return ctypes.CDLL(str(library))
 
 
 def _is_whole(library: Path) -> bool:
