@@ -59,6 +59,7 @@ def split_edges(
         raise InputError(f"unknown kind of split {kind!r}; choose one of {', '.join(KINDS)}")
     for name, share in (("test_fraction", test_fraction), ("val_fraction", val_fraction)):
         check_number(share, name, 0, 1)
+    check_number(seed, "seed", 0, whole=True)
     if (kind == "source") != (held_out is not None):
         raise InputError("a split by source needs held_out=, names of origins; other kinds take none")
     if test_fraction + val_fraction >= 1:
@@ -161,9 +162,20 @@ def find_leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> pd.DataFrame:
 
     Returns:
         A row a pair of relations: `relation` (held out), `through`, `kind`, `edges` (how many held-out ones).
+
+    Raises:
+        InputError: the graphs have not the same nodes in the same order, as the parts of a split have.
     """
+    if not same_nodes(train, held):
+        raise InputError("the two graphs have other nodes; make both of one graph with kgnn.graph.split_edges")
     rows = [("–".join(x.relation), "–".join(x.through), x.kind, len(x.pairs)) for x in _leaks(train, held)]
     return pd.DataFrame(rows, columns=LEAK_COLUMNS)
+
+
+def same_nodes(one: KnowledgeGraph, other: KnowledgeGraph) -> bool:
+    """Whether both have the same nodes in the same order."""
+    a, b = one.tables.nodes, other.tables.nodes
+    return list(a) == list(b) and all(a[kind].index.equals(b[kind].index) for kind in a)
 
 
 def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
