@@ -70,6 +70,8 @@ def test_few_and_none_are_told(kg, mappings):
         DataWarning, match=r"6 of 7 disease nodes have no one mapping to DOID \(NANDO:1, NANDO:2, NANDO:3\)"
     ):
         kg.map_nodes(mappings, "disease", "DOID")
+    with pytest.warns(DataWarning, match=r"NANDO:3\); they keep their names$"):
+        kg.map_nodes(mappings, "disease", "DOID", keep_unknown=True)
     with pytest.raises(
         InputError, match=r"none of the 7 disease nodes .* has a mapping to HP; the mappings lead from nowhere"
     ):
