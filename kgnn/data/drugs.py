@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from kgnn.data.conditions import Part
 from kgnn.data.simulate import (
-    BASAL,
-    LEAK,
+    basal_rates,
     control_level,
     count_cells,
+    counted,
+    gene_names,
     log_normalise,
     named_edges,
     random_network,
@@ -58,10 +58,10 @@ def simulate_drugs(
     if min(doses) <= 0:
         raise InputError(f"doses must be above 0, not {min(doses):g}")
     rng = np.random.default_rng(seed)
-    genes = np.array([f"G{number:03d}" for number in range(n_genes)], dtype=object)
+    genes = gene_names(n_genes)
     drugs = [f"D{number:02d}" for number in range(n_drugs)]
     network = random_network(n_genes, n_genes // 4, 3.0, 0.3, rng)
-    basal = rng.uniform(*BASAL, n_genes) * np.where(np.isin(np.arange(n_genes), network["target"]), LEAK, 1)
+    basal = basal_rates(network, n_genes, rng)
     regulators = np.unique(network["source"])
     if n_singles > len(regulators):
         raise InputError(f"{n_singles} knock-outs are too many: {len(regulators)} genes regulate others")
@@ -82,11 +82,7 @@ def simulate_drugs(
     rates = production[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes)))
     counts = count_cells(steady_state(network, basal, level, rates), library_size, 0.0, rng)
 
-    adata = AnnData(sparse.csr_matrix(log_normalise(counts), dtype=np.float32))
-    adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
-    adata.var_names = genes
-    adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
-    adata.obs["condition"] = pd.Categorical(np.array(names, dtype=object)[condition])
+    adata = counted(counts, genes, np.array(names, dtype=object)[condition])
     adata.varm["true_delta"] = pd.DataFrame((truth[:-1] - truth[-1]).T, index=genes, columns=names[:-1])
     pairs = [(drug, genes[target]) for drug, of_drug in zip(drugs, targets, strict=True) for target in of_drug]
     adata.uns["network"] = named_edges(network, genes)
