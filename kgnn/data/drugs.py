@@ -1,5 +1,6 @@
 """Screens of drugs at several doses, with known targets and dose curves."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,10 +54,17 @@ def simulate_drugs(
         table `drug, gene`, `uns["curves"]` one `drug, k, h`.
 
     Raises:
-        InputError: more knock-outs than regulators; a dose that is not above 0.
+        InputError: sizes that do not fit together; a dose that is not above 0 or stands twice.
     """
-    if min(doses) <= 0:
-        raise InputError(f"doses must be above 0, not {min(doses):g}")
+    if min(n_drugs, len(doses), cells_per_condition, n_controls) < 1:
+        raise InputError("n_drugs, cells_per_condition, n_controls and the number of doses must be at least 1")
+    for dose in doses:
+        if not 0 < dose < math.inf:
+            raise InputError(f"doses must be above 0, not {dose:g}")
+    if len({*doses}) < len(doses):
+        raise InputError("a dose stands twice; give each once")
+    if n_genes < 8:
+        raise InputError(f"n_genes must be at least 8, not {n_genes}")
     rng = np.random.default_rng(seed)
     genes = gene_names(n_genes)
     drugs = [f"D{number:02d}" for number in range(n_drugs)]
@@ -65,7 +73,8 @@ def simulate_drugs(
     regulators = np.unique(network["source"])
     if n_singles > len(regulators):
         raise InputError(f"{n_singles} knock-outs are too many: {len(regulators)} genes regulate others")
-    targets = [rng.choice(regulators, rng.integers(1, TARGETS + 1), replace=False) for _ in drugs]
+    most = min(TARGETS, len(regulators))
+    targets = [rng.choice(regulators, rng.integers(1, most + 1), replace=False) for _ in drugs]
     half = np.exp(rng.uniform(np.log(HALF[0]), np.log(HALF[1]), n_drugs))
     steepness = rng.uniform(*HILL, n_drugs)
     knocked = np.sort(rng.choice(regulators, n_singles, replace=False))
