@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.edges import Relation, pair_ends, pair_keys, triple
+from kgnn.graph.edges import Relation, pair_keys, triple, turned
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import keep_edges
 from kgnn.names import listed
@@ -118,8 +118,8 @@ def _draw_nodes(
 def _units(relation: Relation, table: pd.DataFrame) -> np.ndarray:
     """A number a row that is equal for rows that must be held out together."""
     keys = pair_keys(table)
-    if relation[0] == relation[2] and _share(_turned(keys), keys) >= IMPLIES:
-        keys = np.minimum(keys, _turned(keys))
+    if relation[0] == relation[2] and _share(turned(keys), keys) >= IMPLIES:
+        keys = np.minimum(keys, turned(keys))
     return keys
 
 
@@ -191,9 +191,9 @@ def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
                 if len(given) and (same or _share(pairs, whole) >= IMPLIES):
                     leaks.append(_Leak(relation, through, "duplicate", given))
             if through[::2] == relation[::-2]:
-                turned = _turned(pairs)
-                every = _turned(whole) if through == relation else turned
-                if (hit := np.isin(turned, out)).any() and _share(every, whole) >= IMPLIES:
+                back = turned(pairs)
+                every = turned(whole) if through == relation else back
+                if (hit := np.isin(back, out)).any() and _share(every, whole) >= IMPLIES:
                     kind = "symmetric" if through == relation else "inverse"
                     leaks.append(_Leak(relation, through, kind, pairs[hit]))
     return leaks
@@ -201,11 +201,6 @@ def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
 
 def _pairs(kg: KnowledgeGraph, relation: Relation) -> np.ndarray:
     return np.unique(pair_keys(kg.tables.table(relation)))
-
-
-def _turned(keys: np.ndarray) -> np.ndarray:
-    source, target = pair_ends(keys)
-    return (target << 32) | source
 
 
 def _share(these: np.ndarray, of: np.ndarray) -> float:
