@@ -96,3 +96,10 @@ def test_damaged_files_are_refused_with_the_line(tmp_path, text, message):
     (tmp_path / "m.tsv").write_text(text)
     with pytest.raises(InputError, match=message):
         load_mappings(tmp_path / "m.tsv")
+
+
+def test_a_file_of_no_mappings_is_an_empty_table(tmp_path):
+    (tmp_path / "m.tsv").write_text(SSSOM.split("NANDO")[0])
+    none = load_mappings(tmp_path / "m.tsv")
+    assert list(none.table.columns[:3]) == ["subject_id", "subject_label", "predicate_id"]
+    assert none.pairs("MONDO") == {}
