@@ -246,17 +246,12 @@ class _Gathered:
             text = f"{label}: {len(self.shared)} gene symbols belong to several ids, which are one node now ({some})"
             warnings.warn(f"{text}; give the genes as ids if they must stay apart", DataWarning, stacklevel=3)
         kinds, kind, row, nodes = self._numbered()
-        for name, frame in nodes.items():
-            if name == "gene":
-                check_genes(frame.index, label)
+        if "gene" in nodes:
+            check_genes(nodes["gene"].index, label)
         edges, account = self._grouped(columns, kinds, kind, row, origin, label)
         if self.dropped:
-            record = {
-                "origin": origin,
-                "relation": "other rows",
-                "path": label,
-                "rows_read": sum(self.dropped.values()),
-            }
+            n = sum(self.dropped.values())
+            record = {"origin": origin, "relation": "other rows", "path": label, "rows_read": n}
             account.append(record | {"kept": 0, "dropped": self.dropped})
         return KnowledgeGraph.of(GraphTables.collapsed(nodes, edges, account))
 
