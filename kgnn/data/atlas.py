@@ -7,7 +7,15 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kgnn.data.simulate import BASAL, LEAK, control_level, count_cells, named_edges, random_network, steady_state
+from kgnn.data.simulate import (
+    basal_rates,
+    control_level,
+    count_cells,
+    gene_names,
+    named_edges,
+    random_network,
+    steady_state,
+)
 from kgnn.errors import InputError
 
 STEP = 0.8  # standard deviation of the log production factor that a step down the hierarchy adds: chosen here
@@ -60,12 +68,10 @@ def simulate_atlas(
     if not 0 <= inner <= 1:
         raise InputError(f"inner {inner} is not between 0 and 1")
     rng = np.random.default_rng(seed)
-    width = max(3, len(str(n_genes - 1)))
-    genes = np.array([f"G{number:0{width}d}" for number in range(n_genes)], dtype=object)
+    genes = gene_names(n_genes)
     n_regulators = n_genes // 4
     network = random_network(n_genes, n_regulators, regulators_per_gene, repressing, rng)
-    regulated = np.isin(np.arange(n_genes), network["target"])
-    basal = rng.uniform(*BASAL, n_genes) * np.where(regulated, LEAK, 1)
+    basal = basal_rates(network, n_genes, rng)
 
     edges: list[tuple[str, str]] = []
     nodes = {"T:0": np.zeros(n_genes)}

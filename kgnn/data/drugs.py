@@ -1,18 +1,19 @@
 """Screens of drugs at several doses, with known targets and dose curves."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from kgnn.data.conditions import Part
 from kgnn.data.simulate import (
-    BASAL,
-    LEAK,
+    basal_rates,
     control_level,
     count_cells,
+    counted,
+    gene_names,
     log_normalise,
     named_edges,
     random_network,
@@ -53,19 +54,27 @@ def simulate_drugs(
         table `drug, gene`, `uns["curves"]` one `drug, k, h`.
 
     Raises:
-        InputError: more knock-outs than regulators; a dose that is not above 0.
+        InputError: sizes that do not fit together; a dose that is not above 0 or stands twice.
     """
-    if min(doses) <= 0:
-        raise InputError(f"doses must be above 0, not {min(doses):g}")
+    if min(n_drugs, len(doses), cells_per_condition, n_controls) < 1:
+        raise InputError("n_drugs, cells_per_condition, n_controls and the number of doses must be at least 1")
+    for dose in doses:
+        if not 0 < dose < math.inf:
+            raise InputError(f"doses must be above 0, not {dose:g}")
+    if len({*doses}) < len(doses):
+        raise InputError("a dose stands twice; give each once")
+    if n_genes < 8:
+        raise InputError(f"n_genes must be at least 8, not {n_genes}")
     rng = np.random.default_rng(seed)
-    genes = np.array([f"G{number:03d}" for number in range(n_genes)], dtype=object)
+    genes = gene_names(n_genes)
     drugs = [f"D{number:02d}" for number in range(n_drugs)]
     network = random_network(n_genes, n_genes // 4, 3.0, 0.3, rng)
-    basal = rng.uniform(*BASAL, n_genes) * np.where(np.isin(np.arange(n_genes), network["target"]), LEAK, 1)
+    basal = basal_rates(network, n_genes, rng)
     regulators = np.unique(network["source"])
     if n_singles > len(regulators):
         raise InputError(f"{n_singles} knock-outs are too many: {len(regulators)} genes regulate others")
-    targets = [rng.choice(regulators, rng.integers(1, TARGETS + 1), replace=False) for _ in drugs]
+    most = min(TARGETS, len(regulators))
+    targets = [rng.choice(regulators, rng.integers(1, most + 1), replace=False) for _ in drugs]
     half = np.exp(rng.uniform(np.log(HALF[0]), np.log(HALF[1]), n_drugs))
     steepness = rng.uniform(*HILL, n_drugs)
     knocked = np.sort(rng.choice(regulators, n_singles, replace=False))
@@ -82,11 +91,7 @@ def simulate_drugs(
     rates = production[condition] * np.exp(noise * rng.standard_normal((len(condition), n_genes)))
     counts = count_cells(steady_state(network, basal, level, rates), library_size, 0.0, rng)
 
-    adata = AnnData(sparse.csr_matrix(log_normalise(counts), dtype=np.float32))
-    adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
-    adata.var_names = genes
-    adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
-    adata.obs["condition"] = pd.Categorical(np.array(names, dtype=object)[condition])
+    adata = counted(counts, genes, np.array(names, dtype=object)[condition])
     adata.varm["true_delta"] = pd.DataFrame((truth[:-1] - truth[-1]).T, index=genes, columns=names[:-1])
     pairs = [(drug, genes[target]) for drug, of_drug in zip(drugs, targets, strict=True) for target in of_drug]
     adata.uns["network"] = named_edges(network, genes)

@@ -87,12 +87,9 @@ def simulate(
     if factor is None:
         raise InputError(f"kind must be knock-out, knock-down or over-expression, not {kind!r}")
     rng = np.random.default_rng(seed)
-    width = max(3, len(str(n_genes - 1)))
-    genes = np.array([f"G{number:0{width}d}" for number in range(n_genes)], dtype=object)
-
+    genes = gene_names(n_genes)
     network = random_network(n_genes, n_regulators, regulators_per_gene, repressing, rng)
-    regulated = np.isin(np.arange(n_genes), network["target"])
-    basal = rng.uniform(*BASAL, n_genes) * np.where(regulated, LEAK, 1)
+    basal = basal_rates(network, n_genes, rng)
     conditions = _draw_conditions(np.unique(network["source"]), n_singles, n_pairs, rng)
     half_level = control_level(network, basal)
 
@@ -108,11 +105,7 @@ def simulate(
     counts = count_cells(steady_state(network, basal, half_level, rates), library_size, dropout, rng)
 
     names = ["+".join(genes[list(perturbed)]) for perturbed in conditions]
-    adata = AnnData(sparse.csr_matrix(log_normalise(counts), dtype=np.float32))
-    adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
-    adata.var_names = genes
-    adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
-    adata.obs["condition"] = pd.Categorical(np.array([*names, "control"], dtype=object)[condition])
+    adata = counted(counts, genes, np.array([*names, "control"], dtype=object)[condition])
     for number, of_line in enumerate(truth):
         name = f"true_delta_line{number}" if number else "true_delta"
         adata.varm[name] = pd.DataFrame((of_line[:-1] - of_line[-1]).T, index=genes, columns=names)
@@ -120,6 +113,12 @@ def simulate(
         adata.obs["cell_line"] = pd.Categorical([f"line{number}" for number in line])
     adata.uns["network"] = named_edges(network, genes)
     return adata
+
+
+def gene_names(n_genes: int) -> np.ndarray:
+    """G000, G001, …"""
+    width = max(3, len(str(n_genes - 1)))
+    return np.array([f"G{number:0{width}d}" for number in range(n_genes)], dtype=object)
 
 
 def random_network(
@@ -137,6 +136,12 @@ def random_network(
     network["sign"] = np.where(rng.random(len(network)) < repressing, -1, 1)
     network["strength"] = rng.uniform(*STRENGTH, len(network))
     return network
+
+
+def basal_rates(network: pd.DataFrame, n_genes: int, rng: np.random.Generator) -> np.ndarray:
+    """Production [genes] that no regulator adds."""
+    regulated = np.isin(np.arange(n_genes), network["target"])
+    return rng.uniform(*BASAL, n_genes) * np.where(regulated, LEAK, 1)
 
 
 def named_edges(network: pd.DataFrame, genes: np.ndarray) -> pd.DataFrame:
@@ -206,3 +211,13 @@ def count_cells(level: np.ndarray, library_size: float, dropout: float, rng: np.
 def log_normalise(level: np.ndarray) -> np.ndarray:
     total = level.sum(axis=1, keepdims=True)
     return np.log1p(1e4 * level / np.maximum(total, 1e-12))
+
+
+def counted(counts: np.ndarray, genes: np.ndarray, conditions: np.ndarray) -> AnnData:
+    """A screen of counted cells [cells, genes], each of one of `conditions` [cells]."""
+    adata = AnnData(sparse.csr_matrix(log_normalise(counts), dtype=np.float32))
+    adata.layers["counts"] = sparse.csr_matrix(counts, dtype=np.float32)
+    adata.var_names = genes
+    adata.obs_names = [f"cell{number}" for number in range(adata.n_obs)]
+    adata.obs["condition"] = pd.Categorical(conditions)
+    return adata

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from kgnn.data.conditions import CONTROL, ConditionNames, perturbed_genes
+from kgnn.data.conditions import CONTROL, SEPARATOR, ConditionNames, perturbed_genes
 from kgnn.data.labels import canonical_labels
 from kgnn.data.lines import conditions_of_lines, draw, in_line, unseen_line
 from kgnn.errors import InputError
@@ -47,8 +47,8 @@ def split(
         kind: what is held out.
             `random_condition`: any conditions.
             `unseen_single`: singles of held-out genes; other conditions with these genes are not used at all.
-            `unseen_combo`: combinations; subgroups `seen_0`, `seen_1`, `seen_2` … by how many of a combination's
-            genes are seen alone in training.
+            `unseen_combo`: combinations, at all their doses; subgroups `seen_0`, `seen_1`, `seen_2` … by how many of
+            a combination's genes are seen alone in training.
             `simulation`: GEARS' split (Roohani et al. 2024): 75 % of the genes are seen; test subgroups
             `unseen_single`, `combo_seen0`, `combo_seen1`, `combo_seen2` by how many genes of a combination are
             seen genes; of the combinations of seen genes, 75 % stay in training. `test_fraction` is not used.
@@ -222,9 +222,11 @@ def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val:
 
 
 def _unseen_combo(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
-    combos = [name for name in names if len(perturbed_genes(name)) > 1]
-    rest, held = draw(combos, test, rng)
-    validation = draw(rest, val, rng)[1]
+    combos = {name: _genes_of(name) for name in names if len(perturbed_genes(name)) > 1}
+    rest, tested = draw(list(dict.fromkeys(combos.values())), test, rng)
+    chosen = draw(rest, val, rng)[1]
+    held = [name for name, genes in combos.items() if genes in tested]
+    validation = [name for name, genes in combos.items() if genes in chosen]
     train = [name for name in names if name not in held and name not in validation]
     alone = {gene for name in train for gene in perturbed_genes(name) if len(perturbed_genes(name)) == 1}
     subgroups: dict[str, list[str]] = {}
@@ -232,6 +234,11 @@ def _unseen_combo(names: list[str], rng: np.random.Generator, test: float, val: 
         seen = sum(gene in alone for gene in perturbed_genes(name))
         subgroups.setdefault(f"seen_{seen}", []).append(name)
     return {"train": train, "val": validation, "test": held, "subgroups": dict(sorted(subgroups.items()))}
+
+
+def _genes_of(name: str) -> str:
+    """What a condition perturbs, whatever the doses."""
+    return SEPARATOR.join(sorted(perturbed_genes(name)))
 
 
 def _simulation(names: list[str], rng: np.random.Generator, _test: float, _val: float, _: str | None) -> Split:
@@ -260,11 +267,14 @@ def _hold_out_genes(
             (kept if len(perturbed) == 1 else all_seen).append(name)
         else:
             groups.setdefault("unseen_single" if len(perturbed) == 1 else f"combo_seen{seen}", []).append(name)
-    in_training = set(rng.choice(all_seen, int(len(all_seen) * combo_share), replace=False)) if all_seen else set()
+    combos = list(dict.fromkeys(map(_genes_of, all_seen)))
+    in_training = set(rng.choice(combos, int(len(combos) * combo_share), replace=False)) if combos else set()
     for name in all_seen:
-        if name not in in_training:
+        if _genes_of(name) in in_training:
+            kept.append(name)
+        else:
             groups.setdefault(f"combo_seen{len(perturbed_genes(name))}", []).append(name)
-    return sorted([*kept, *in_training]), dict(sorted(groups.items()))
+    return sorted(kept), dict(sorted(groups.items()))
 
 
 _KINDS: dict[str, Callable[..., Split]] = {

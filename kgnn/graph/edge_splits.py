@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.graph.edges import Relation, pair_ends, pair_keys, triple
+from kgnn.graph.edges import Relation, pair_keys, triple, turned
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import keep_edges
 from kgnn.names import listed
@@ -59,6 +59,7 @@ def split_edges(
         raise InputError(f"unknown kind of split {kind!r}; choose one of {', '.join(KINDS)}")
     for name, share in (("test_fraction", test_fraction), ("val_fraction", val_fraction)):
         check_number(share, name, 0, 1)
+    check_number(seed, "seed", 0, whole=True)
     if (kind == "source") != (held_out is not None):
         raise InputError("a split by source needs held_out=, names of origins; other kinds take none")
     if test_fraction + val_fraction >= 1:
@@ -117,8 +118,8 @@ def _draw_nodes(
 def _units(relation: Relation, table: pd.DataFrame) -> np.ndarray:
     """A number a row that is equal for rows that must be held out together."""
     keys = pair_keys(table)
-    if relation[0] == relation[2] and _share(_turned(keys), keys) >= IMPLIES:
-        keys = np.minimum(keys, _turned(keys))
+    if relation[0] == relation[2] and _share(turned(keys), keys) >= IMPLIES:
+        keys = np.minimum(keys, turned(keys))
     return keys
 
 
@@ -161,9 +162,20 @@ def find_leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> pd.DataFrame:
 
     Returns:
         A row a pair of relations: `relation` (held out), `through`, `kind`, `edges` (how many held-out ones).
+
+    Raises:
+        InputError: the graphs have not the same nodes in the same order, as the parts of a split have.
     """
+    if not same_nodes(train, held):
+        raise InputError("the two graphs have other nodes; make both of one graph with kgnn.graph.split_edges")
     rows = [("–".join(x.relation), "–".join(x.through), x.kind, len(x.pairs)) for x in _leaks(train, held)]
     return pd.DataFrame(rows, columns=LEAK_COLUMNS)
+
+
+def same_nodes(one: KnowledgeGraph, other: KnowledgeGraph) -> bool:
+    """Whether both have the same nodes in the same order."""
+    a, b = one.tables.nodes, other.tables.nodes
+    return list(a) == list(b) and all(a[kind].index.equals(b[kind].index) for kind in a)
 
 
 def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
@@ -179,9 +191,9 @@ def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
                 if len(given) and (same or _share(pairs, whole) >= IMPLIES):
                     leaks.append(_Leak(relation, through, "duplicate", given))
             if through[::2] == relation[::-2]:
-                turned = _turned(pairs)
-                every = _turned(whole) if through == relation else turned
-                if (hit := np.isin(turned, out)).any() and _share(every, whole) >= IMPLIES:
+                back = turned(pairs)
+                every = turned(whole) if through == relation else back
+                if (hit := np.isin(back, out)).any() and _share(every, whole) >= IMPLIES:
                     kind = "symmetric" if through == relation else "inverse"
                     leaks.append(_Leak(relation, through, kind, pairs[hit]))
     return leaks
@@ -189,11 +201,6 @@ def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
 
 def _pairs(kg: KnowledgeGraph, relation: Relation) -> np.ndarray:
     return np.unique(pair_keys(kg.tables.table(relation)))
-
-
-def _turned(keys: np.ndarray) -> np.ndarray:
-    source, target = pair_ends(keys)
-    return (target << 32) | source
 
 
 def _share(these: np.ndarray, of: np.ndarray) -> float:

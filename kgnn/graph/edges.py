@@ -267,6 +267,12 @@ def pair_ends(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return keys >> 32, keys & 0xFFFFFFFF
 
 
+def turned(keys: np.ndarray) -> np.ndarray:
+    """Return the keys of the same pairs in the other direction."""
+    source, target = pair_ends(keys)
+    return (target << 32) | source
+
+
 def named(table: pd.DataFrame, relation: Relation, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Replace row numbers by names."""
     ends: dict[str, Any] = {side: nodes[kind].index.to_numpy()[table[side]] for side, kind in sides(relation)}

@@ -142,7 +142,8 @@ def map_nodes(
     if known.mean() < 0.5:
         some = ", ".join(map(str, table.index[~known][:3]))
         text = f"{int((~known).sum())} of {len(table)} {node_type} nodes have no one mapping to {to} ({some})"
-        warnings.warn(f"{text}; keep_unknown=True keeps them", DataWarning, stacklevel=3)
+        remedy = "they keep their names" if keep_unknown else "keep_unknown=True keeps them"
+        warnings.warn(f"{text}; {remedy}", DataWarning, stacklevel=3)
     if keep_unknown:
         names = np.where(known, names, table.index.to_numpy(object))
     version = mappings.header.get("mapping_set_version")

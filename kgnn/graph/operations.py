@@ -14,7 +14,7 @@ from kgnn.graph.edges import Relation, collapse, concat, replaced, sides, take, 
 from kgnn.graph.licences import allowed_sources, merged
 from kgnn.graph.options import as_signs, check_measure, confidence_limit
 from kgnn.graph.tables import GraphTables, united
-from kgnn.names import as_names, listed
+from kgnn.names import all_named, as_names, listed
 from kgnn.parts import check_number, is_number
 
 
@@ -186,8 +186,8 @@ def only_licences(graph: GraphTables, licences: Iterable[str]) -> GraphTables:
     Raises:
         InputError: no source has one of these licences.
     """
-    licences = listed(licences, "licences")
-    kept = allowed_sources(graph, as_names(licences))
+    licences = all_named(licences, "licences")
+    kept = allowed_sources(graph, licences)
     features = {
         kind: {name: matrix for name, matrix in matrices.items() if name in kept}
         for kind, matrices in graph.features.items()

@@ -215,7 +215,8 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
         return parquet_frame(path), str(path)
     parts = [batch for _, batch in table_batches(path, **options)]
     if not parts:
-        first = next(text_lines(path))[1]
+        comment = options.get("comment")
+        first = next(line for _, line in text_lines(path) if not (comment and line.startswith(comment)))
         return pd.DataFrame(columns=first.split(options.get("separator") or KINDS[_ending(path)])), str(path)
     return pa.Table.from_batches(parts).to_pandas(), str(path)
 

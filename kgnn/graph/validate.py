@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.graph.biolink import inverse, model
-from kgnn.graph.edges import is_symmetric, pair_keys, reverse, sides
+from kgnn.graph.edges import is_symmetric, pair_keys, sides, turned
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_names
 from kgnn.parts import did_you_mean
@@ -19,8 +19,6 @@ TWICE = 0.9  # share of the smaller relation's edges that the other holds turned
 MINUS = re.compile(r"(?<=\w)-(?=\s|$)")  # CD4- is not CD4
 BETWEEN_DIGITS = re.compile(r"(?<=\d)[^\w+−]+(?=\d)")  # NKX2-1 is not NKX21
 MARKS = re.compile(r"[^\w+−|]+|_")
-
-
 Finding = tuple[str, str, int, str, str]
 COLUMNS = ["kind", "where", "count", "examples", "remedy"]
 
@@ -71,14 +69,13 @@ def _predicates(graph: GraphTables) -> Iterator[Finding]:
 
 
 def _inverses(graph: GraphTables) -> Iterator[Finding]:
-    for first, second in combinations(graph.edges, 2):
-        a, b = graph.edges[first], graph.edges[second]
-        if (first[0], first[2]) != (second[2], second[0]) or not len(a) or not len(b):
-            continue
+    keys = {relation: np.unique(pair_keys(table)) for relation, table in graph.edges.items() if len(table)}
+    symmetric = {relation for relation in keys if relation[0] == relation[2] and is_symmetric(graph.edges[relation])}
+    for first, second in combinations(keys, 2):
         named = inverse(first[1]) == second[1]
-        if not named and first[0] == first[2] and (is_symmetric(a) or is_symmetric(b)):
+        if first[::2] != second[::-2] or (not named and symmetric & {first, second}):
             continue
-        one, other = np.unique(pair_keys(a)), np.unique(pair_keys(reverse(b)))
+        one, other = keys[first], turned(keys[second])
         both = np.intersect1d(one, other, assume_unique=True)
         if len(both) and (named or len(both) >= TWICE * min(len(one), len(other))):
             names = [graph.nodes[kind].index for _, kind in sides(first)]

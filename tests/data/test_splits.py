@@ -154,3 +154,15 @@ def test_a_split_that_cannot_be_made_says_what_would_work(names, options, messag
 def test_a_byte_order_mark_before_a_split(tmp_path):
     (tmp_path / "split.json").write_bytes(b'\xef\xbb\xbf{"train": ["G\xc3\xa91"], "val": [], "test": ["B"]}')
     assert load_split(tmp_path / "split.json")["train"] == ["Gé1"]
+
+
+@given(gene_sets, st.sampled_from(["unseen_single", "unseen_combo", "simulation"]), st.integers(0, 50))
+def test_genes_are_held_out_at_all_their_doses_as_without_doses(names, kind, seed):
+    without = try_split(names, kind, seed)
+    twice = {f"{name}+".replace("+", f"@{dose}+")[:-1]: name for name in names for dose in (1, 20)}
+    dosed = split(twice, kind, seed=seed)
+    for part in (*SETS, "unused"):
+        assert sorted(dosed[part]) == sorted(name for name, bare in twice.items() if bare in without[part])
+    assert dosed["subgroups"].keys() == without["subgroups"].keys()
+    for group, members in dosed["subgroups"].items():
+        assert sorted(members) == sorted(name for name, bare in twice.items() if bare in without["subgroups"][group])

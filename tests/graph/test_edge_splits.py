@@ -147,8 +147,17 @@ def test_leaks_across_relations_are_dropped_from_training_and_booked():
         ({"test_fraction": 0.7, "val_fraction": 0.3}, "leaves nothing"),
         ({"test_fraction": 0}, "no edge is held out"),
         ({"relations": [("gene", "is", "gene")]}, "no relation"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_what_cannot_be_split_is_told(options, message):
     with pytest.raises(InputError, match=message):
         split_edges(graph(), **options)
+
+
+def test_leaks_are_looked_for_among_the_same_nodes():
+    pair = {REGULATES: edges([("G0", "G1")])}
+    train = KnowledgeGraph({"gene": GENES}, pair)
+    for genes in (GENES[::-1], [*GENES, "G30"]):
+        with pytest.raises(InputError, match="the two graphs have other nodes"):
+            find_leaks(train, KnowledgeGraph({"gene": genes}, pair))

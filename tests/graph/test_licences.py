@@ -59,6 +59,8 @@ def test_only_licences(kg):
         kg.only_licences(["MIT"])
     with pytest.raises(InputError, match="licences: the text 'MIT' where a list"):
         kg.only_licences("MIT")
+    with pytest.raises(InputError, match="licences: 1 of 2 names are missing or blank"):
+        kg.only_licences(["MIT", None])
 
 
 def test_features_are_sources_too():

@@ -70,6 +70,8 @@ def test_few_and_none_are_told(kg, mappings):
         DataWarning, match=r"6 of 7 disease nodes have no one mapping to DOID \(NANDO:1, NANDO:2, NANDO:3\)"
     ):
         kg.map_nodes(mappings, "disease", "DOID")
+    with pytest.warns(DataWarning, match=r"NANDO:3\); they keep their names$"):
+        kg.map_nodes(mappings, "disease", "DOID", keep_unknown=True)
     with pytest.raises(
         InputError, match=r"none of the 7 disease nodes .* has a mapping to HP; the mappings lead from nowhere"
     ):
@@ -94,3 +96,10 @@ def test_damaged_files_are_refused_with_the_line(tmp_path, text, message):
     (tmp_path / "m.tsv").write_text(text)
     with pytest.raises(InputError, match=message):
         load_mappings(tmp_path / "m.tsv")
+
+
+def test_a_file_of_no_mappings_is_an_empty_table(tmp_path):
+    (tmp_path / "m.tsv").write_text(SSSOM.split("NANDO")[0])
+    none = load_mappings(tmp_path / "m.tsv")
+    assert list(none.table.columns[:3]) == ["subject_id", "subject_label", "predicate_id"]
+    assert none.pairs("MONDO") == {}

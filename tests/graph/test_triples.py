@@ -114,6 +114,11 @@ def test_primekg_edges_by_number_need_the_nodes(write):
     ]
     with pytest.raises(InputError, match="the edges name node '0' by its number alone; give the table of nodes too"):
         load_triples(edges)
+    blank = write("edges.csv", PRIMEKG_EDGES + "disease_protein,associated with,0,\n")
+    assert load_triples(blank, nodes=nodes).account[-1]["dropped"] == {"no source or target": 1}
+    stranger = write("edges.csv", PRIMEKG_EDGES + "disease_protein,associated with,0,9\n")
+    with pytest.raises(InputError, match=r"node '9' by its number alone; give .*, of the same release"):
+        load_triples(stranger, nodes=nodes)
 
 
 def test_hetionet(write):
@@ -219,6 +224,23 @@ def test_what_cannot_be_read_is_refused_with_the_line(write, name, text, options
         load_triples(write(name, text), **options)
     with pytest.raises(InputError, match=r"n.tsv: a table of nodes has the columns id and kind"):
         load_triples(write("kg.csv", PRIMEKG), nodes=write("n.tsv", "node\tkind\nA\tGene\n"))
+
+
+def test_what_is_in_memory_or_parquet_is_refused_too(tmp_path):
+    row = DRKG.splitlines()[0].split("\t")
+    frame = pd.DataFrame([row], columns=row)
+    frame.to_parquet(tmp_path / "t.parquet")
+    for table in (frame, tmp_path / "t.parquet"):
+        with pytest.raises(InputError, match="the first row stands where the columns' names belong; read drkg's own"):
+            load_triples(table)
+    pd.DataFrame({"source": [["A"]], "relation": "r", "target": "B"}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="names and relations are texts or numbers, not list<"):
+        load_triples(tmp_path / "t.parquet")
+
+
+def test_a_column_of_types_is_not_passed_over(write):
+    with pytest.raises(InputError, match="none of the layouts that are known; name the columns"):
+        load_triples(write("edges.tsv", HETIONET), source_type="kind")
 
 
 WORDS = st.text(st.sampled_from('ab ,"\tß:'), max_size=4)

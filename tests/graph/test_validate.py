@@ -74,6 +74,13 @@ def test_relations_that_hold_the_same_edges_turned_round():
     }
 
 
+def test_a_symmetric_relation_is_nobodys_inverse():
+    one, both = edges("AB", "CD"), edges("AB", "BA", "CD", "DC")
+    relations = {("gene", "regulates", "gene"): one, ("gene", "coexpressed_with", "gene"): both}
+    kg = KnowledgeGraph({"gene": list("ABCD")}, relations)
+    assert "inverse" not in set(kg.validate()["kind"])
+
+
 def test_nodes_that_hang_loose_or_have_no_name():
     nodes = pd.DataFrame({"label": ["one", None, "three", None]}, index=["D:1", "D:2", "D:3", "D:4"])
     links = {("gene", "affects", "disease"): edges(("A", "D:1"), ("A", "D:2"))}

@@ -83,7 +83,12 @@ def _primekg_node(parts: Sequence[str], side: int) -> Node:
 
 
 def _numbered_node(parts: Sequence[str], side: int) -> Node:
-    raise InputError(f"the edges name node {parts[0]!r} by its number alone; give the table of nodes too, nodes=")
+    if not parts[0]:
+        return Node("", "")
+    name = repr(parts[0])
+    raise InputError(
+        f"the edges name node {name} by its number alone; give the table of nodes too, nodes=, of the same release"
+    )
 
 
 def _typed_node(parts: Sequence[str], side: int) -> Node:

@@ -84,9 +84,13 @@ def load_triples(
     """
     columns, batches, label = _opened(table)
     given = {"source": source, "target": target, "relation": relation}
-    layout = None if any(given.values()) else recognised(columns)
+    layout = None if any((*given.values(), source_type, target_type)) else recognised(columns)
     if layout is None:
         layout = _named(columns, label, given, (source_type, target_type), origin)
+    if layout.header and (label == "table" or _is_parquet(label)):
+        raise InputError(
+            f"{label}: the first row stands where the columns' names belong; read {layout.name}'s own file"
+        )
     header = layout.header or columns
     weight = weight or ("weight" if "weight" in header and not layout.name else None)
     wanted = [*layout.source, *layout.target, *layout.relation, *filter(None, (weight, layout.negative))]
@@ -127,7 +131,7 @@ def _opened(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
         frame = table.set_axis(names, axis=1)
         return names, lambda wanted, header: [(0, frame[wanted].reset_index(drop=True))], "table"
     path = existing_file(table)
-    if path.name.lower().endswith((".parquet", ".pq")):
+    if _is_parquet(path):
         names = next((batch.schema.names for _, batch in parquet_batches(path)), [])
         return names, lambda wanted, header: _large(parquet_batches(path, wanted)), str(path)
     line = next((line for _, line in text_lines(path)), "")
@@ -138,6 +142,10 @@ def _opened(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
         return _large(table_batches(path, separator=separator, header=header, columns=wanted))
 
     return names, batches, str(path)
+
+
+def _is_parquet(path: str | Path) -> bool:
+    return str(path).lower().endswith((".parquet", ".pq"))
 
 
 def _large(batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[tuple[int, pa.Table]]:
@@ -156,7 +164,7 @@ def _known(nodes: str | Path | pd.DataFrame) -> Mapping[str, Node]:
     if isinstance(nodes, pd.DataFrame):
         return nodes_of(*read_table(nodes))
     path = existing_file(nodes)
-    if path.name.lower().endswith((".parquet", ".pq")):
+    if _is_parquet(path):
         return nodes_of(*read_table(path))
     line = next((line for _, line in text_lines(path)), "")
     fields = line.split("\t")
@@ -238,17 +246,12 @@ class _Gathered:
             text = f"{label}: {len(self.shared)} gene symbols belong to several ids, which are one node now ({some})"
             warnings.warn(f"{text}; give the genes as ids if they must stay apart", DataWarning, stacklevel=3)
         kinds, kind, row, nodes = self._numbered()
-        for name, frame in nodes.items():
-            if name == "gene":
-                check_genes(frame.index, label)
+        if "gene" in nodes:
+            check_genes(nodes["gene"].index, label)
         edges, account = self._grouped(columns, kinds, kind, row, origin, label)
         if self.dropped:
-            record = {
-                "origin": origin,
-                "relation": "other rows",
-                "path": label,
-                "rows_read": sum(self.dropped.values()),
-            }
+            n = sum(self.dropped.values())
+            record = {"origin": origin, "relation": "other rows", "path": label, "rows_read": n}
             account.append(record | {"kept": 0, "dropped": self.dropped})
         return KnowledgeGraph.of(GraphTables.collapsed(nodes, edges, account))
 
@@ -303,9 +306,10 @@ def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Ca
     encoded = pc.fill_null(joined, "").dictionary_encode()
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
     words = encoded.dictionary.to_pylist()
-    codes = np.array(
-        [known[word] if word in known else known.setdefault(word, number(word)) for word in words], np.int32
-    )
+    for word in words:
+        if word not in known:
+            known[word] = number(word)
+    codes = np.array([known[word] for word in words], np.int32)
     return codes[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
@@ -317,4 +321,7 @@ def _text(column: Any) -> Any:
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
         return pa.array(as_names(column.to_pylist()), pa.string())
-    return column.cast(pa.string())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException:
+        raise InputError(f"names and relations are texts or numbers, not {column.type}; name other columns") from None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
-from kgnn.graph.edge_splits import EdgeSplit
+from kgnn.graph.edge_splits import EdgeSplit, same_nodes
 from kgnn.graph.edges import triple
 from kgnn.models.links.baselines import baselines
 from kgnn.models.links.ranks import Scorer, matched, mean_reciprocal, ranks, table
@@ -127,12 +127,8 @@ def check_split(split: Any, kg: KnowledgeGraph) -> EdgeSplit:
     """Refuse what is no split of this graph's nodes."""
     if not isinstance(split, EdgeSplit):
         raise InputError(f"{type(split).__name__} where a split of edges is asked for; see kgnn.graph.split_edges")
-    for part in split:
-        same = part.node_types == kg.node_types
-        if not same or not all(part.tables.nodes[k].index.equals(kg.tables.nodes[k].index) for k in kg.node_types):
-            raise InputError(
-                "the split has other nodes than the model's graph; make it with kgnn.graph.split_edges(kg)"
-            )
+    if not all(same_nodes(part, kg) for part in split):
+        raise InputError("the split has other nodes than the model's graph; make it with kgnn.graph.split_edges(kg)")
     return split
 
 
