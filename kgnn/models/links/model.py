@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.edge_splits import EdgeSplit, find_leaks
+from kgnn.models.estimator import Estimator, use
 from kgnn.models.links import fitted, paths
 from kgnn.models.links.fitted import FittedLinks, check_split, known_edges, validation_score
 from kgnn.models.links.negatives import NEGATIVES
@@ -30,21 +30,8 @@ from kgnn.nn.link_network import LinkNetwork
 from kgnn.nn.links import DECODERS
 from kgnn.parts import check_call, check_number, expect, resolve
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-def _use(function: Callable[Concatenate[FittedLinks, P], T]) -> Callable[Concatenate[LinkModel, P], T]:
-    """Make a method of a function of what fit made."""
-
-    @wraps(function)
-    def method(self: LinkModel, *args: P.args, **options: P.kwargs) -> T:
-        return function(self._need_fit(), *args, **options)
-
-    return method
-
-
-class LinkModel:
+class LinkModel(Estimator[FittedLinks]):
     """Learn the nodes and relations of a typed graph, and predict its missing edges.
 
     Every relation between every two node types is learned at once; weights, signs and origins of edges are not used. A
@@ -71,8 +58,6 @@ class LinkModel:
         >>> model = kgnn.LinkModel(kg).fit()                                                     # doctest: +SKIP
         >>> model.predict(("gene", "regulates", "gene"), source="MYC", k=20)                     # doctest: +SKIP
     """
-
-    fitted_: FittedLinks
 
     def __init__(
         self,
@@ -156,10 +141,10 @@ class LinkModel:
         parts = learned.sizes, n, self.channels, made, self.inverses, encoder, typed
         return LinkNetwork(*parts, dropout=self.dropout)
 
-    evaluate = _use(fitted.evaluate)
-    predict = _use(fitted.predict)
-    embeddings = _use(fitted.embeddings)
-    explain = _use(paths.explain)
+    evaluate = use(fitted.evaluate)
+    predict = use(fitted.predict)
+    embeddings = use(fitted.embeddings)
+    explain = use(paths.explain)
 
     @property
     def history_(self) -> list[dict[str, float]]:
@@ -188,11 +173,6 @@ class LinkModel:
         model = cls(links.graph, **options | ({} if decoder is None else {"decoder": decoder}))
         model.fitted_ = links
         return model
-
-    def _need_fit(self) -> FittedLinks:
-        if not hasattr(self, "fitted_"):
-            raise InputError("the model is not fitted; call fit first, or load a saved one")
-        return self.fitted_
 
 
 def _warn_of_split(split: EdgeSplit, learned: Triples, embedded: bool) -> None:
