@@ -78,6 +78,7 @@ class LinkModel(Estimator[FittedLinks]):
         check_number(n_negatives, "n_negatives", 1, whole=True)
         check_number(dropout, "dropout", 0, 1)
         resolve(decoder, DECODERS, "decoder")
+        resolve(encoder, {}, "encoder")
         self.kg, self.decoder, self.encoder = kg, decoder, encoder
         self.channels, self.inverses, self.dropout = channels, inverses, dropout
         self.negatives, self.n_negatives = negatives, n_negatives
@@ -104,7 +105,10 @@ class LinkModel(Estimator[FittedLinks]):
             InputError: no edges, a split of another graph, training that diverged. The model is as before then.
         """
         check_number(max_epochs, "max_epochs", 1, whole=True)
+        check_number(learning_rate, "learning_rate", 0)
         check_number(batch_size, "batch_size", 1, whole=True)
+        check_number(1 if patience is None else patience, "patience", 1, whole=True)
+        check_number(seed, "seed", 0, whole=True)
         graph = self.kg if split is None else check_split(split, self.kg).train
         learned = Triples.of(graph)
         if not len(learned):
