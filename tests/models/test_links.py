@@ -21,6 +21,7 @@ from kgnn.models.links.negatives import Sampler
 from kgnn.models.links.triples import Triples
 from kgnn.models.perturbation.graphs import typed_graph
 from kgnn.nn import HeteroEncoder
+from kgnn.nn.links import ComplEx
 from kgnn.nn.typed_conv import TYPED_CONVS
 from tests.folders import sealed_again
 
@@ -159,6 +160,15 @@ def test_it_is_the_same_after_a_disk(model, split, tmp_path):
     assert again.history_ == model.history_
     with pytest.raises(InputError, match="holds a 'links' model"):
         kgnn.CellModel.load(tmp_path / "links")
+
+
+@pytest.mark.parametrize("decoder", [ComplEx, ComplEx(3, 8), "kgnn.nn.links:ComplEx"], ids=["class", "made", "string"])
+def test_a_decoder_of_kgnn_s_is_loaded_however_it_was_given(decoder, tmp_path):
+    model = LinkModel(blocks(), channels=8, decoder=decoder).fit(max_epochs=1)
+    model.save(tmp_path / "m")
+    again = kgnn.load_model(tmp_path / "m")
+    assert again.decoder == "complex"
+    assert again.predict(REGULATES, source="G3").equals(model.predict(REGULATES, source="G3"))
 
 
 def test_the_seed_decides(split):
@@ -373,6 +383,9 @@ def test_negatives_are_drawn_as_described():
         (lambda m: LinkModel(blocks(), decoder="complx"), "did you mean complex"),
         (lambda m: LinkModel(blocks(), encoder="hetero"), "unknown encoder 'hetero'; give a class"),
         (lambda m: LinkModel(blocks(), negatives="some"), "unknown negatives"),
+        (lambda m: LinkModel(blocks(), channels=8, decoder=ComplEx(2, 8)).fit(), "3 relations and 8 channels: index 2"),
+        (lambda m: LinkModel(blocks(), channels=8, decoder=ComplEx(3, 6)).fit(), "make it for these two numbers"),
+        (lambda m: LinkModel(blocks(), decoder=nn.Linear(2, 2)).fit(), "Linear does not take 3 relations"),
         (lambda m: LinkModel(blocks(), channels=7).fit(), "7 is odd"),
         (lambda m: LinkModel(blocks()).predict(REGULATES, source="G1"), "not fitted"),
         (lambda m: LinkModel(KnowledgeGraph({"gene": GENES}, {})).fit(), "no edges"),

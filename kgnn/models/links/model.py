@@ -28,22 +28,23 @@ from kgnn.models.perturbation.graphs import typed_graph
 from kgnn.models.storage import KIND
 from kgnn.nn.link_network import LinkNetwork
 from kgnn.nn.links import DECODERS
-from kgnn.parts import check_call, check_number, expect, resolve
+from kgnn.parts import check_call, check_number, expect, name_of, resolve
 
 
 class LinkModel(Estimator[FittedLinks]):
     """Learn the nodes and relations of a typed graph, and predict its missing edges.
 
-    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used. A
-    score is log(1 + edges of the candidate at that end of that relation) + the decoder's, which so learns what
-    popularity does not tell.
+    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used
+    but by an encoder that does (`kgnn.nn.HeteroEncoder`: weights and signs). A score is log(1 + edges of the candidate
+    at that end of that relation) + the decoder's, which so learns what popularity does not tell.
 
     Args:
         kg: the graph.
         decoder: how an edge is scored, see `kgnn.nn.links`: `complex`, `distmult`, `rotate`, `transe`, or a class
             called with the number of relations and channels, or an instance.
         encoder: None, an embedding a node; or what maps a `kgnn.nn.TypedGraph` of the training edges to a dict, node
-            type → [nodes, channels]: a module, or a class called with that graph and `channels`.
+            type → [nodes, channels]: a module, or a class called with that graph and `channels`, such as
+            `kgnn.nn.HeteroEncoder`.
         channels: of a node's state (for complex numbers, real and imaginary parts together).
         inverses: each relation gets an inverse of its own to ask for sources by (Lacroix et al., ICML 2018), which
             doubles their number; else sources are asked for against the relation.
@@ -131,10 +132,11 @@ class LinkModel(Estimator[FittedLinks]):
     def _network(self, graph: KnowledgeGraph, learned: Triples) -> LinkNetwork:
         found = resolve(self.decoder, DECODERS, "decoder")
         n, made = len(learned.relations), copy.deepcopy(found)
+        sizes = (2 if self.inverses else 1) * n, self.channels
         if not isinstance(found, nn.Module):
-            sizes = (2 if self.inverses else 1) * n, self.channels
             check_call(found, *sizes)
             made = found(*sizes)
+        _check_decoder(made, *sizes)
         if self.encoder is None:
             return LinkNetwork(learned.sizes, n, self.channels, made, self.inverses, dropout=self.dropout)
         typed = typed_graph(graph, graph.tables.nodes.get("gene", pd.DataFrame()).index, pd.Index([], dtype=object))
@@ -161,7 +163,7 @@ class LinkModel(Estimator[FittedLinks]):
         encoder anew.
         """
         links = self._need_fit()
-        names = ("decoder", "channels", "inverses", "negatives", "n_negatives", "dropout")
+        names = ("channels", "inverses", "negatives", "n_negatives", "dropout")
         with new_folder(path, KIND) as folder:
             write_links(links, {name: getattr(self, name) for name in names}, folder)
 
@@ -177,6 +179,17 @@ class LinkModel(Estimator[FittedLinks]):
         model = cls(links.graph, **options | ({} if decoder is None else {"decoder": decoder}))
         model.fitted_ = links
         return model
+
+
+def _check_decoder(decoder: Any, n_relations: int, channels: int) -> None:
+    """Refuse a decoder that was made for other sizes, or is none."""
+    try:
+        decoder.towards_target(torch.zeros(n_relations, channels), torch.arange(n_relations))
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"the decoder {name_of(decoder)} does not take {n_relations} relations and {channels} channels: {error}; "
+            "make it for these two numbers, see kgnn.nn.links.DistMult"
+        ) from None
 
 
 def _warn_of_split(split: EdgeSplit, learned: Triples, embedded: bool) -> None:
