@@ -24,9 +24,10 @@ def resolve(part: Any, table: Mapping[str, Any], kind: str) -> Any:
     if ":" in part:
         return import_part(part)
     if part not in table:
+        named = f"choose {', '.join(table)}, or " if table else ""
         raise InputError(
-            f"unknown {kind} {part!r}{did_you_mean(part, table)}; choose {', '.join(table)}, or give a class, an "
-            "instance or 'package.module:Name'"
+            f"unknown {kind} {part!r}{did_you_mean(part, table)}; {named}give a class, an instance or "
+            "'package.module:Name'"
         )
     return table[part]
 

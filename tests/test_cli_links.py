@@ -29,12 +29,22 @@ def test_links_are_learned_scored_and_predicted(run, graph, tmp_path):  # noqa: 
     model, found = load_model(out), pd.read_csv(out / "predictions.csv")
     assert found["source"].tolist() == ["G0"] * 3 + ["G1"] * 3
     expected = model.predict(REGULATES, source=["G0", "G1"], k=3)
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
+    pd.testing.assert_frame_equal(found.drop(columns="held_out"), expected, check_dtype=False, rtol=1e-5)
     result = json.loads(told.read_text())
     assert {row["relation"] for row in result["scores"]} == {"all", "gene–regulates–gene"}
     assert result["epochs"] == 2
     assert len(model.fitted_.graph.edges(IN)) == len(blocks().edges(IN))
     assert len(model.fitted_.graph.edges(REGULATES)) < len(blocks().edges(REGULATES))
+
+
+def test_predictions_that_were_held_out_are_told(run, graph, tmp_path):  # noqa: F811
+    asked = ["--relation", "regulates", "--predict", "regulates", "--source", "G2", "-k", 60]
+    status, _, error = run("links", graph, "-o", tmp_path / "model", *QUICK, *asked)
+    assert status == 0, error
+    found = pd.read_csv(tmp_path / "model" / "predictions.csv").query("held_out")
+    of_source = [kg.edges(REGULATES).query("source == 'G2'") for kg in (blocks(), load_model(tmp_path / "model").kg)]
+    every, learned = (set(edges["target"]) for edges in of_source)
+    assert set(found["target"]) == every - learned != set()
 
 
 def test_whole_holds_nothing_out(run, graph, tmp_path):  # noqa: F811
@@ -50,6 +60,7 @@ def test_whole_holds_nothing_out(run, graph, tmp_path):  # noqa: F811
     [
         (["--source", "G0"], "--predict and --source go together"),
         (["--relation", "binds"], "relation 'binds' stands for 0 relations"),
+        (["--whole", "--relation", "regulates"], "leave --relation away"),
         (["--decoder", "complx"], "did you mean complex"),
         (["--predict", "regulates", "--source", "TP53"], "no gene 'TP53'"),
     ],

@@ -1,5 +1,6 @@
 """The command line: `kgnn links`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +31,14 @@ def links(
     predict: Annotated[
         str | None, typer.Option(help="The relation to predict, gene–regulates–gene or regulates.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Predicted edges a node.")] = 20,
+    k: Annotated[int, typer.Option("-k", min=1, help="Predicted edges a node.")] = 20,
     seed: int = 0,
     json: Json = None,
 ) -> None:
-    """Learn a graph's nodes and relations, score held-out edges, predict missing ones into OUT/predictions.csv."""
+    """Learn a graph's nodes and relations, score held-out edges, predict missing ones into OUT/predictions.csv.
+
+    Predictions leave out what was learned from; held_out says which of them the graph has all the same.
+    """
     from kgnn.folders import new_folder
     from kgnn.graph import KnowledgeGraph, split_edges
     from kgnn.models import LinkModel
@@ -42,6 +46,8 @@ def links(
 
     if (source is None) != (predict is None):
         raise InputError("--predict and --source go together: a relation, and the nodes to predict targets of")
+    if whole and relation:
+        raise InputError("--whole holds nothing out; leave --relation away")
     kg = KnowledgeGraph.load(graph)
     asked = None if predict is None else _relation(kg, predict)
     chosen = [_relation(kg, name) for name in relation] if relation else None
@@ -59,12 +65,18 @@ def links(
         result["scores"] = scores.to_dict("records")
     if asked is not None:
         found = model.predict(asked, source=source, k=k)
+        known = set(_pairs(kg.edges(asked)))
+        found["held_out"] = [pair in known for pair in _pairs(found)]
         with new_folder(out, KIND) as folder:
             model.write(folder)
             found.to_csv(folder / "predictions.csv", index=False)
         result["predictions"] = found.to_dict("records")
     console.print(f"{len(model.history_)} epochs; model in {out}")
     write_result(json, result)
+
+
+def _pairs(edges: Any) -> Iterator[tuple[str, str]]:
+    return zip(edges["source"], edges["target"], strict=True)
 
 
 def _relation(kg: Any, name: str) -> tuple[str, str, str]:

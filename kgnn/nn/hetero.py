@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kgnn.errors import InputError
-from kgnn.nn.conditions import REVERSE, TypedGraph
+from kgnn.nn.conditions import REVERSE, Relation, TypedGraph
 from kgnn.nn.typed_conv import TYPED_CONVS, TypedHGTConv
 from kgnn.ops import TypedAdjacency
 from kgnn.parts import check_number, check_options, options_of, resolve
@@ -143,18 +144,25 @@ def _embedding(number: int, channels: int) -> nn.Embedding:
 
 
 def _dropped(adjacency: TypedAdjacency, relations: float, edges: float) -> TypedAdjacency:
-    """The same edges with weight 0 where they fall; an edge and its reverse fall together, where the reverse comes
-    later and its edges stand in the same order, as `TypedGraph.typed` makes them."""
-    kept: dict[tuple[str, str, str], Tensor] = {}
-    for relation, count in zip(adjacency.relations, adjacency.counts, strict=True):
-        twin = kept.get((relation[2], relation[1].removeprefix(REVERSE), relation[0]))
-        if relation[1].startswith(REVERSE) and twin is not None and len(twin) == count:
-            kept[relation] = twin
-            continue
-        device = adjacency.edge_weight.device
-        of_relation = _kept(1, relations, device)
-        kept[relation] = of_relation * _kept(count, edges, device) if edges else of_relation.expand(count)
-    return adjacency.with_weight(adjacency.edge_weight * torch.cat([adjacency.edge_weight[:0], *kept.values()]))
+    """The same edges with weight 0 where they fall; a relation falls together with its reverse, and so does an edge
+    where both are in one order, as `TypedGraph.typed` makes them."""
+    device = adjacency.edge_weight.device
+
+    @cache
+    def of_relation(forward: Relation) -> Tensor:
+        return _kept(1, relations, device)
+
+    @cache
+    def of_edges(forward: Relation, count: int) -> Tensor:
+        return of_relation(forward) * _kept(count, edges, device)
+
+    kept = [of_edges(_forward(*relation), n) for relation, n in zip(adjacency.relations, adjacency.counts, strict=True)]
+    return adjacency.with_weight(adjacency.edge_weight * torch.cat([adjacency.edge_weight[:0], *kept]))
+
+
+def _forward(source: str, name: str, target: str) -> Relation:
+    """The relation that this one is, or is the reverse of."""
+    return (target, name.removeprefix(REVERSE), source) if name.startswith(REVERSE) else (source, name, target)
 
 
 def _kept(number: int, dropout: float, device: torch.device) -> Tensor:

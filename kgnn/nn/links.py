@@ -38,17 +38,16 @@ class DistMult(nn.Module):
         return dot(query, candidates)
 
 
-class ComplEx(nn.Module):
-    """Score Re Σ h r t̄ over complex numbers (Trouillon et al., ICML 2016); the first half of a state is its real part.
+class ComplEx(DistMult):
+    """DistMult over complex numbers, Re Σ h r t̄ (Trouillon et al., ICML 2016); a state's first half is its real part.
 
     Args:
         n_relations: how many relations; channels: of the nodes' states, even.
     """
 
     def __init__(self, n_relations: int, channels: int) -> None:
-        super().__init__()
         check_even(channels, "complex")
-        self.relations = nn.Parameter(torch.randn(n_relations, channels) / channels**0.5)
+        super().__init__(n_relations, channels)
 
     def towards_target(self, source: Tensor, relation: Tensor) -> Tensor:
         """See `DistMult`: h r."""
@@ -58,10 +57,6 @@ class ComplEx(nn.Module):
         """See `DistMult`: t r̄, since Re Σ h r t̄ = Re Σ h (t r̄)‾."""
         real, imaginary = self.relations[relation].chunk(2, -1)
         return multiply(target, real, -imaginary)
-
-    def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """See `DistMult`."""
-        return dot(query, candidates)
 
 
 class RotatE(nn.Module):

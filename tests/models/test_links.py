@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from functools import partial
 
 import networkx as nx
 import numpy as np
@@ -18,6 +19,10 @@ from kgnn.models.links import training
 from kgnn.models.links.baselines import baselines
 from kgnn.models.links.negatives import Sampler
 from kgnn.models.links.triples import Triples
+from kgnn.models.perturbation.graphs import typed_graph
+from kgnn.nn import HeteroEncoder
+from kgnn.nn.links import ComplEx
+from kgnn.nn.typed_conv import TYPED_CONVS
 from tests.folders import sealed_again
 
 REGULATES, IN, RELATED = ("gene", "regulates", "gene"), ("gene", "in", "set"), ("set", "related", "set")
@@ -157,6 +162,15 @@ def test_it_is_the_same_after_a_disk(model, split, tmp_path):
         kgnn.CellModel.load(tmp_path / "links")
 
 
+@pytest.mark.parametrize("decoder", [ComplEx, ComplEx(3, 8), "kgnn.nn.links:ComplEx"], ids=["class", "made", "string"])
+def test_a_decoder_of_kgnn_s_is_loaded_however_it_was_given(decoder, tmp_path):
+    model = LinkModel(blocks(), channels=8, decoder=decoder).fit(max_epochs=1)
+    model.save(tmp_path / "m")
+    again = kgnn.load_model(tmp_path / "m")
+    assert again.decoder == "complex"
+    assert again.predict(REGULATES, source="G3").equals(model.predict(REGULATES, source="G3"))
+
+
 def test_the_seed_decides(split):
     one, two, three = (LinkModel(blocks(), channels=8).fit(split, max_epochs=2, seed=seed) for seed in (1, 1, 2))
     assert one.embeddings()["gene"].equals(two.embeddings()["gene"])
@@ -194,6 +208,37 @@ def test_an_encoder_of_the_graph(split, tmp_path):
     assert kgnn.load_model(tmp_path / "m").embeddings()["gene"].equals(states)
     with pytest.raises(InputError, match="returned"):
         LinkModel(blocks(), channels=16, encoder=lambda graph, channels: nn.Identity()).fit(split)
+
+
+@pytest.mark.parametrize("kind", TYPED_CONVS)
+def test_hetero_encoders_of_the_graph(split, kind, tmp_path):
+    encoder = partial(HeteroEncoder, kind=kind)
+    model = LinkModel(blocks(), channels=16, encoder=encoder).fit(split, **QUICK)
+    scores = model.evaluate(split)
+    assert mrr(scores) > max(0.4, 1.8 * mrr(scores, "frequency"))
+    model.save(tmp_path / "m")
+    again = kgnn.load_model(tmp_path / "m")
+    assert again.predict(REGULATES, source="G0").equals(model.predict(REGULATES, source="G0"))
+
+
+def test_a_hetero_encoder_knows_nodes_that_nothing_regulates_by_what_they_hear():
+    cold = split_edges(blocks(), "node", relations=[REGULATES], test_fraction=0.2, val_fraction=0.1)
+    deaf, hears = (
+        LinkModel(blocks(), channels=16, encoder=partial(HeteroEncoder, layers=layers)).fit(cold, **QUICK)
+        for layers in (0, 2)
+    )
+    assert mrr(hears.evaluate(cold)) > mrr(deaf.evaluate(cold)) + 0.03
+
+
+def test_a_hetero_encoder_takes_classes_instances_and_graphs_without_genes():
+    drugs = KnowledgeGraph({"drug": ["A", "B"], "side": ["x"]}, {("drug", "has", "side"): table([("A", "x")])})
+    options = {"channels": 4, "dropout": 0.0}
+    states = LinkModel(drugs, encoder="kgnn.nn:HeteroEncoder", **options).fit(max_epochs=2).embeddings()
+    assert {kind: rows.shape for kind, rows in states.items()} == {"drug": (2, 4), "side": (1, 4)}
+    made = HeteroEncoder(typed_graph(drugs, pd.Index([]), pd.Index([])), channels=4)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    LinkModel(drugs, encoder=made, **options).fit(max_epochs=2)
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
 
 
 def test_an_encoder_hears_training_edges_alone(split):
@@ -331,8 +376,16 @@ def test_negatives_are_drawn_as_described():
         (lambda m: m.evaluate({"test": []}), "split of edges"),
         (lambda m: m.fit(split_edges(blocks().subset(GENES[:30]))), "other nodes"),
         (lambda m: m.fit(max_epochs=0), "max_epochs = 0"),
+        (lambda m: m.fit(learning_rate=-0.1), "learning_rate = -0.1"),
+        (lambda m: m.fit(learning_rate="fast"), "learning_rate = 'fast'"),
+        (lambda m: m.fit(patience=0), "patience = 0"),
+        (lambda m: m.fit(seed=-1), "seed = -1"),
         (lambda m: LinkModel(blocks(), decoder="complx"), "did you mean complex"),
+        (lambda m: LinkModel(blocks(), encoder="hetero"), "unknown encoder 'hetero'; give a class"),
         (lambda m: LinkModel(blocks(), negatives="some"), "unknown negatives"),
+        (lambda m: LinkModel(blocks(), channels=8, decoder=ComplEx(2, 8)).fit(), "3 relations and 8 channels: index 2"),
+        (lambda m: LinkModel(blocks(), channels=8, decoder=ComplEx(3, 6)).fit(), "make it for these two numbers"),
+        (lambda m: LinkModel(blocks(), decoder=nn.Linear(2, 2)).fit(), "Linear does not take 3 relations"),
         (lambda m: LinkModel(blocks(), channels=7).fit(), "7 is odd"),
         (lambda m: LinkModel(blocks()).predict(REGULATES, source="G1"), "not fitted"),
         (lambda m: LinkModel(KnowledgeGraph({"gene": GENES}, {})).fit(), "no edges"),

@@ -190,6 +190,18 @@ def test_what_falls(graph, relations, edges):
     assert fallen > 0
 
 
+def test_a_reverse_falls_with_its_relation_wherever_it_stands_and_whatever_edges_are_drawn(graph):
+    from kgnn.nn.hetero import _dropped
+
+    back = Adjacency(torch.tensor([[0], [2]]), n_nodes=(4, 2))
+    given = TypedGraph(graph.nodes, {REV_MEMBER: back, MEMBER: graph.adjacencies[MEMBER]}, {}, {}, torch.arange(4))
+    assert given.typed.relations == [REV_MEMBER, MEMBER]
+    torch.manual_seed(0)
+    weights = torch.stack([_dropped(given.typed, 0.5, 0.0).edge_weight for _ in range(30)]) > 0
+    assert (weights == weights[:, :1]).all()
+    assert 0 < weights[:, 0].sum() < 30
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_part_that_holds_all_neighbours_gives_its_seeds_the_states_of_the_whole(kind):
     torch.manual_seed(0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,22 +25,10 @@ from kgnn.models.cells.fitting import fit_cells
 from kgnn.models.cells.labels import back_off
 from kgnn.models.cells.storage import load_cells, write_cells
 from kgnn.models.cells.training import OBJECTIVES, Genes, Training
+from kgnn.models.estimator import Estimator, use
 from kgnn.models.lightning import stop_again
 from kgnn.models.storage import KIND
 from kgnn.nn.tokens import Value
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _use(function: Callable[Concatenate[FittedCells, P], T]) -> Callable[Concatenate[CellModel, P], T]:
-    """Make a method of a function of what fit made."""
-
-    @wraps(function)
-    def method(self: CellModel, *args: P.args, **options: P.kwargs) -> T:
-        return function(self._need_fit(), *args, **options)
-
-    return method
 
 
 def _of(owner: str, name: str) -> Any:
@@ -51,7 +39,7 @@ def _of(owner: str, name: str) -> Any:
 _option, _found = partial(_of, "options"), partial(_of, "fitted_")
 
 
-class CellModel:
+class CellModel(Estimator[FittedCells]):
     """Learn genes, cells and labels from annotated single-cell data.
 
     A cell is a sequence of special tokens (the cell, its depth, one a class, its species) and gene tokens (identity,
@@ -89,7 +77,6 @@ class CellModel:
     """
 
     options: CellOptions
-    fitted_: FittedCells
     kg, encoder, classes, ontology = map(_option, ("kg", "encoder", "classes", "ontology"))
     knowledge, positions, channels, layers = map(_option, ("knowledge", "positions", "channels", "layers"))
     heads, dropout, parameters, genes = map(_option, ("heads", "dropout", "parameters", "genes"))
@@ -231,10 +218,10 @@ class CellModel:
         cells = self._need_fit()
         return pd.DataFrame(cells.network.gene_vectors().cpu().numpy(), index=cells.genes)
 
-    embed, denoise, gene_network = _use(uses.embed), _use(uses.denoise), _use(gene_networks.gene_network)
-    perturb, rank_regulators = _use(uses.perturb), _use(uses.rank_regulators)
-    dense, tokens = _use(FittedCells.dense), _use(FittedCells.tokens)
-    batches, encoded = _use(FittedCells.batches), _use(FittedCells.encoded)
+    embed, denoise, gene_network = use(uses.embed), use(uses.denoise), use(gene_networks.gene_network)
+    perturb, rank_regulators = use(uses.perturb), use(uses.rank_regulators)
+    dense, tokens = use(FittedCells.dense), use(FittedCells.tokens)
+    batches, encoded = use(FittedCells.batches), use(FittedCells.encoded)
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path`, whole or not at all: safetensors, JSON and the graph's Parquet."""
@@ -252,8 +239,3 @@ class CellModel:
         model = cls(**vars(cells.options))
         model.fitted_ = cells
         return model
-
-    def _need_fit(self) -> FittedCells:
-        if not hasattr(self, "fitted_"):
-            raise InputError("the model is not fitted; call fit first, or load a saved one")
-        return self.fitted_

@@ -140,7 +140,7 @@ def predict(
     target: str | Sequence[str] | None = None,
     k: int = 10,
 ) -> pd.DataFrame:
-    """Return the most likely missing edges of one relation, known ones left out.
+    """Return the most likely missing edges of one relation, those that were learned from left out.
 
     Args:
         relation: (source type, relation, target type). source, target: one of them, a node or several.
@@ -161,10 +161,10 @@ def predict(
     asked = links.question(relation, side)
     near, far = (relation[0], relation[2]) if side == "source" else (relation[2], relation[0])
     others = links.graph.tables.node_table(far).index
-    nodes = np.array([links.number(near, name) for name in names], np.int64)
+    nodes = [links.number(near, name) for name in names]
     rows = [pd.DataFrame({"source": [], "target": [], "score": []})]
     for name, node in zip(names, nodes, strict=True):
-        scores = links.score(asked, nodes[nodes == node][:1])[0].copy()
+        scores = links.score(asked, np.array([node]))[0].copy()
         _, known = links.learned.questions.known(asked, np.array([node]))
         start = links.learned.start[far]
         scores[known - start] = -np.inf

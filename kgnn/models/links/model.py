@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.edge_splits import EdgeSplit, find_leaks
+from kgnn.models.estimator import Estimator, use
 from kgnn.models.links import fitted, paths
 from kgnn.models.links.fitted import FittedLinks, check_split, known_edges, validation_score
 from kgnn.models.links.negatives import NEGATIVES
@@ -28,35 +28,23 @@ from kgnn.models.perturbation.graphs import typed_graph
 from kgnn.models.storage import KIND
 from kgnn.nn.link_network import LinkNetwork
 from kgnn.nn.links import DECODERS
-from kgnn.parts import check_call, check_number, expect, resolve
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from kgnn.parts import check_call, check_number, expect, name_of, resolve
 
 
-def _use(function: Callable[Concatenate[FittedLinks, P], T]) -> Callable[Concatenate[LinkModel, P], T]:
-    """Make a method of a function of what fit made."""
-
-    @wraps(function)
-    def method(self: LinkModel, *args: P.args, **options: P.kwargs) -> T:
-        return function(self._need_fit(), *args, **options)
-
-    return method
-
-
-class LinkModel:
+class LinkModel(Estimator[FittedLinks]):
     """Learn the nodes and relations of a typed graph, and predict its missing edges.
 
-    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used. A
-    score is log(1 + edges of the candidate at that end of that relation) + the decoder's, which so learns what
-    popularity does not tell.
+    Every relation between every two node types is learned at once; weights, signs and origins of edges are not used
+    but by an encoder that does (`kgnn.nn.HeteroEncoder`: weights and signs). A score is log(1 + edges of the candidate
+    at that end of that relation) + the decoder's, which so learns what popularity does not tell.
 
     Args:
         kg: the graph.
         decoder: how an edge is scored, see `kgnn.nn.links`: `complex`, `distmult`, `rotate`, `transe`, or a class
             called with the number of relations and channels, or an instance.
         encoder: None, an embedding a node; or what maps a `kgnn.nn.TypedGraph` of the training edges to a dict, node
-            type → [nodes, channels]: a module, or a class called with that graph and `channels`.
+            type → [nodes, channels]: a module, or a class called with that graph and `channels`, such as
+            `kgnn.nn.HeteroEncoder`.
         channels: of a node's state (for complex numbers, real and imaginary parts together).
         inverses: each relation gets an inverse of its own to ask for sources by (Lacroix et al., ICML 2018), which
             doubles their number; else sources are asked for against the relation.
@@ -71,8 +59,6 @@ class LinkModel:
         >>> model = kgnn.LinkModel(kg).fit()                                                     # doctest: +SKIP
         >>> model.predict(("gene", "regulates", "gene"), source="MYC", k=20)                     # doctest: +SKIP
     """
-
-    fitted_: FittedLinks
 
     def __init__(
         self,
@@ -93,6 +79,7 @@ class LinkModel:
         check_number(n_negatives, "n_negatives", 1, whole=True)
         check_number(dropout, "dropout", 0, 1)
         resolve(decoder, DECODERS, "decoder")
+        resolve(encoder, {}, "encoder")
         self.kg, self.decoder, self.encoder = kg, decoder, encoder
         self.channels, self.inverses, self.dropout = channels, inverses, dropout
         self.negatives, self.n_negatives = negatives, n_negatives
@@ -119,7 +106,10 @@ class LinkModel:
             InputError: no edges, a split of another graph, training that diverged. The model is as before then.
         """
         check_number(max_epochs, "max_epochs", 1, whole=True)
+        check_number(learning_rate, "learning_rate", 0)
         check_number(batch_size, "batch_size", 1, whole=True)
+        check_number(1 if patience is None else patience, "patience", 1, whole=True)
+        check_number(seed, "seed", 0, whole=True)
         graph = self.kg if split is None else check_split(split, self.kg).train
         learned = Triples.of(graph)
         if not len(learned):
@@ -142,10 +132,11 @@ class LinkModel:
     def _network(self, graph: KnowledgeGraph, learned: Triples) -> LinkNetwork:
         found = resolve(self.decoder, DECODERS, "decoder")
         n, made = len(learned.relations), copy.deepcopy(found)
+        sizes = (2 if self.inverses else 1) * n, self.channels
         if not isinstance(found, nn.Module):
-            sizes = (2 if self.inverses else 1) * n, self.channels
             check_call(found, *sizes)
             made = found(*sizes)
+        _check_decoder(made, *sizes)
         if self.encoder is None:
             return LinkNetwork(learned.sizes, n, self.channels, made, self.inverses, dropout=self.dropout)
         typed = typed_graph(graph, graph.tables.nodes.get("gene", pd.DataFrame()).index, pd.Index([], dtype=object))
@@ -156,10 +147,10 @@ class LinkModel:
         parts = learned.sizes, n, self.channels, made, self.inverses, encoder, typed
         return LinkNetwork(*parts, dropout=self.dropout)
 
-    evaluate = _use(fitted.evaluate)
-    predict = _use(fitted.predict)
-    embeddings = _use(fitted.embeddings)
-    explain = _use(paths.explain)
+    evaluate = use(fitted.evaluate)
+    predict = use(fitted.predict)
+    embeddings = use(fitted.embeddings)
+    explain = use(paths.explain)
 
     @property
     def history_(self) -> list[dict[str, float]]:
@@ -176,7 +167,7 @@ class LinkModel:
 
     def write(self, folder: Path) -> None:
         """Write the model's files into an empty folder."""
-        names = ("decoder", "channels", "inverses", "negatives", "n_negatives", "dropout")
+        names = ("channels", "inverses", "negatives", "n_negatives", "dropout")
         write_links(self._need_fit(), {name: getattr(self, name) for name in names}, folder)
 
     @classmethod
@@ -192,10 +183,16 @@ class LinkModel:
         model.fitted_ = links
         return model
 
-    def _need_fit(self) -> FittedLinks:
-        if not hasattr(self, "fitted_"):
-            raise InputError("the model is not fitted; call fit first, or load a saved one")
-        return self.fitted_
+
+def _check_decoder(decoder: Any, n_relations: int, channels: int) -> None:
+    """Refuse a decoder that was made for other sizes, or is none."""
+    try:
+        decoder.towards_target(torch.zeros(n_relations, channels), torch.arange(n_relations))
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"the decoder {name_of(decoder)} does not take {n_relations} relations and {channels} channels: {error}; "
+            "make it for these two numbers, see kgnn.nn.links.DistMult"
+        ) from None
 
 
 def _warn_of_split(split: EdgeSplit, learned: Triples, embedded: bool) -> None:

@@ -31,9 +31,10 @@ SCHEMA = {"options": OPTIONS, "inverses": bool, "history": [{str: (float, None)}
 
 def write_links(links: FittedLinks, options: dict[str, Any], folder: Path) -> None:
     """Write configuration, weights and the graph that was learned from."""
+    own = {kind: name for name, kind in DECODERS.items()}
     config = {
         "model": "links",
-        "options": options | {"decoder": name_of(options["decoder"])},
+        "options": options | {"decoder": own.get(type(links.decoder), name_of(links.decoder))},
         "inverses": links.inverses,
         "history": links.history,
     }
