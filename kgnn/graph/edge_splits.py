@@ -40,8 +40,8 @@ def split_edges(
 ) -> EdgeSplit:
     """Hold out edges; a pair of nodes is held out with all its origins, and in both directions of a symmetric relation.
 
-    Training edges that give a held-out one away (`find_leaks`) are dropped; the last note of `split.train.history` says
-    how many. The same seed gives the same split.
+    Training edges that give a held-out one away (`find_leaks`) are dropped, and validation edges that give a test edge
+    away; the last note of each graph's history says how many. The same seed gives the same split.
 
     Args:
         kind: what is held out of each relation.
@@ -90,8 +90,10 @@ def split_edges(
         part[relation] = np.where(np.isin(units, free), found[place] if len(free) else 2, 2)
     if not any((rows == 2).any() for rows in part.values()):
         raise InputError("no edge is held out; take a larger test_fraction, other relations or another source")
-    made = [_of_part(kg, part, number, kind, seed) for number in range(3)]
-    return EdgeSplit(_without_leaks(made[0], KnowledgeGraph.merge(made[1:])), *made[1:])
+    train, val, test = (_of_part(kg, part, number, kind, seed) for number in range(3))
+    every = _pairs(kg)
+    train, val = (_without(seen, _leaks(seen, held, every)) for seen, held in ((train, [val, test]), (val, [test])))
+    return EdgeSplit(train, val, test)
 
 
 def _draw(n: int, shares: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
@@ -131,19 +133,19 @@ def _of_part(kg: KnowledgeGraph, part: dict[Relation, np.ndarray], number: int, 
     return KnowledgeGraph.of(keep_edges(kg.tables, choose, "split_edges", kind=kind, seed=seed, part=name))
 
 
-def _without_leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> KnowledgeGraph:
+def _without(kg: KnowledgeGraph, leaks: list[_Leak]) -> KnowledgeGraph:
     bad: dict[Relation, list[np.ndarray]] = {}
-    for leak in _leaks(train, held):
+    for leak in leaks:
         bad.setdefault(leak.through, []).append(leak.pairs)
     if not bad:
-        return train
+        return kg
 
     def choose(relation: Relation, table: pd.DataFrame) -> np.ndarray:
         return (
             ~np.isin(pair_keys(table), np.concatenate(bad[relation])) if relation in bad else np.ones(len(table), bool)
         )
 
-    return KnowledgeGraph.of(keep_edges(train.tables, choose, "drop_leaks"))
+    return KnowledgeGraph.of(keep_edges(kg.tables, choose, "drop_leaks"))
 
 
 class _Leak(NamedTuple):
@@ -168,7 +170,8 @@ def find_leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> pd.DataFrame:
     """
     if not same_nodes(train, held):
         raise InputError("the two graphs have other nodes; make both of one graph with kgnn.graph.split_edges")
-    rows = [("–".join(x.relation), "–".join(x.through), x.kind, len(x.pairs)) for x in _leaks(train, held)]
+    leaks = _leaks(train, [held], _pairs(train, held))
+    rows = [("–".join(leak.relation), "–".join(leak.through), leak.kind, len(leak.pairs)) for leak in leaks]
     return pd.DataFrame(rows, columns=LEAK_COLUMNS)
 
 
@@ -178,29 +181,29 @@ def same_nodes(one: KnowledgeGraph, other: KnowledgeGraph) -> bool:
     return list(a) == list(b) and all(a[kind].index.equals(b[kind].index) for kind in a)
 
 
-def _leaks(train: KnowledgeGraph, held: KnowledgeGraph) -> list[_Leak]:
-    learned = {relation: _pairs(train, relation) for relation in train.relations}
-    leaks = []
-    for relation in held.relations:
-        out = _pairs(held, relation)
-        whole = np.union1d(out, learned.get(relation, out))
+def _leaks(seen: KnowledgeGraph, held: list[KnowledgeGraph], every: dict[Relation, np.ndarray]) -> list[_Leak]:
+    """The edges of `seen` that give held-out ones away, by what relations imply each other among `every` pair."""
+    leaks, learned = [], _pairs(seen)
+    for relation, out in _pairs(*held).items():
         for through, pairs in learned.items():
             if through[::2] == relation[::2]:
-                same = through == relation
                 given = pairs[np.isin(pairs, out)]
-                if len(given) and (same or _share(pairs, whole) >= IMPLIES):
+                if len(given) and (through == relation or _share(every[through], every[relation]) >= IMPLIES):
                     leaks.append(_Leak(relation, through, "duplicate", given))
             if through[::2] == relation[::-2]:
-                back = turned(pairs)
-                every = turned(whole) if through == relation else back
-                if (hit := np.isin(back, out)).any() and _share(every, whole) >= IMPLIES:
-                    kind = "symmetric" if through == relation else "inverse"
-                    leaks.append(_Leak(relation, through, kind, pairs[hit]))
+                given = pairs[np.isin(turned(pairs), out)]
+                if len(given) and _share(turned(every[through]), every[relation]) >= IMPLIES:
+                    leaks.append(_Leak(relation, through, "symmetric" if through == relation else "inverse", given))
     return leaks
 
 
-def _pairs(kg: KnowledgeGraph, relation: Relation) -> np.ndarray:
-    return np.unique(pair_keys(kg.tables.table(relation)))
+def _pairs(*graphs: KnowledgeGraph) -> dict[Relation, np.ndarray]:
+    """The pairs that each relation links in any of the graphs."""
+    found: dict[Relation, list[np.ndarray]] = {}
+    for kg in graphs:
+        for relation, table in kg.tables.edges.items():
+            found.setdefault(relation, []).append(pair_keys(table))
+    return {relation: np.unique(np.concatenate(keys)) for relation, keys in found.items()}
 
 
 def _share(these: np.ndarray, of: np.ndarray) -> float:

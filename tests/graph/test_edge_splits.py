@@ -137,6 +137,23 @@ def test_leaks_across_relations_are_dropped_from_training_and_booked():
     assert note["edges_before"] - note["edges_after"] == 20
 
 
+def test_validation_gives_no_test_edge_away_either():
+    one = draw(np.random.default_rng(3), GENES, GENES, 100)
+    back = ("gene", "regulated_by", "gene")
+    split = split_edges(
+        KnowledgeGraph({"gene": GENES}, {REGULATES: edges(one), back: edges({(b, a) for a, b in one})}),
+        test_fraction=0.3,
+        val_fraction=0.3,
+    )
+    for relation, other in ((REGULATES, back), (back, REGULATES)):
+        mirrors = {(b, a) for a, b in pairs(split.test, other)}
+        assert len(pairs(split.test, relation)) == 30
+        assert 0 < len(pairs(split.val, relation)) < 30
+        assert not pairs(split.val, relation) & mirrors
+        assert not pairs(split.train, relation) & mirrors
+    assert find_leaks(split.train, KnowledgeGraph.merge([split.val, split.test])).empty
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
