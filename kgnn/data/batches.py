@@ -24,6 +24,8 @@ class Batch:
         conditions: names of the distinct conditions, in that numbering.
         state: [conditions, genes], mean control expression of the group that each is in; None where cells of all groups
             count as one condition.
+        measured: [cells, genes] bool, False where an effect is missing and `target` holds what takes its place; None
+            where there is none.
     """
 
     control: Tensor
@@ -31,6 +33,7 @@ class Batch:
     condition: Tensor
     conditions: list[str]
     state: Tensor | None = None
+    measured: Tensor | None = None
 
 
 class PairedCells(Sampler):
@@ -137,6 +140,7 @@ class PairedBatches(Dataset):
             condition=torch.from_numpy(number),
             conditions=names.tolist(),
             state=state,
+            measured=None if self.screen.measured is None else torch.from_numpy(self.screen.measured[cells]),
         )
 
 

@@ -12,10 +12,10 @@ from anndata import AnnData
 from torch import nn
 
 from kgnn import PerturbationModel
-from kgnn.data import read_screen, split, training_batches
+from kgnn.data import effects, read_screen, split, training_batches
 from kgnn.errors import DataWarning, InputError
 from kgnn.models import load_model
-from tests.models.own import QUICK, Own, Sum, same_weights, weights_of
+from tests.models.own import QUICK, SMALL, TRAINED, Own, Sum, same_weights, weights_of
 
 REGULATES, COEXPRESSED, IS_A = (
     ("gene", "regulates", "gene"),
@@ -295,6 +295,64 @@ def test_training_batches_tell_conditions_counts_and_the_state(screen, network, 
     assert len(in_validation) == QUICK["max_epochs"]
     expected = functools.reduce(operator.iadd, (name.split("+") for name in parts["val"]), [])
     assert [[nodes[n] for n in batch.nodes] for batch in in_validation] == [expected] * len(in_validation)
+
+
+def effects_of(screen, missing=0.0, kind="change"):
+    """Mean change of each condition, [conditions, genes], of which some are missing."""
+    table = read_screen(screen).changes(read_screen(screen).conditions)
+    table = (table > 0.1).astype(float) if kind == "binary" else table
+    return table.mask(np.random.default_rng(0).random(table.shape) < missing)
+
+
+def test_missing_effects_teach_nothing(screen):
+    table = effects_of(screen, missing=0.3)
+    start = Sum(40, 40)
+    everything = {"batch_size": 1000, "max_epochs": 1, "optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 10.0}
+    model = PerturbationModel(encoder=start).fit(effects(table), **QUICK | everything)
+    literal = copy.deepcopy(start)
+    genes = sorted(screen.var_names)
+    error = 0.0
+    for name, row in table.iterrows():
+        vectors = literal.vectors.weight[[genes.index(gene) for gene in name.split("+")]]
+        apart = literal.out(-vectors.sum(0)) - torch.tensor(row.to_numpy(), dtype=torch.float32)
+        error = error + apart[~apart.isnan()].square().sum() / 40
+    (error / (len(table) + 1)).backward()  # control is a row of zeros
+    for found, before in zip(model.network_.parameters(), literal.parameters(), strict=True):
+        step = before.grad.clamp(-1, 1)  # as training clips
+        assert (step.abs() > 1e-4).any()
+        torch.testing.assert_close(found, before - 10 * step, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", TRAINED)
+@pytest.mark.parametrize("kind", ["change", "binary"])
+def test_encoders_learn_from_effects(screen, network, encoder, kind, tmp_path):
+    answers = effects(effects_of(screen, 0.2, kind), kind=kind)
+    parts = split(answers, "random_condition", seed=0)
+    options = QUICK | {"max_epochs": 2}
+    model = PerturbationModel(network, encoder=encoder, **SMALL[encoder]).fit(answers, parts, **options)
+    assert np.isfinite(model.history_).all()
+    found = model.predict(parts["test"])
+    assert list(found.obs_names) == parts["test"]
+    if kind == "binary":
+        assert ((found.X >= 0) & (found.X <= 1)).all()
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(load_model(tmp_path / "m").predict(parts["test"]).X, found.X)
+
+
+def test_a_loss_is_told_that_effects_are_expressed_and_nothing_of_what_is_missing(screen, network):
+    table = -effects_of(screen, missing=0.3).abs()
+    told = []
+
+    def loss(predicted, observed, batch):
+        told.append((predicted, observed, batch))
+        return (batch.log_variance + (predicted - observed).square() * (-batch.log_variance).exp()).mean()
+
+    model = PerturbationModel(network, encoder="gears", uncertainty=True, channels=8)
+    model.fit(effects(table), **QUICK | {"max_epochs": 1, "batch_size": 1000, "loss": loss})
+    ((predicted, observed, batch),) = told
+    assert batch.expressed.all()
+    missing = (predicted == observed) & (batch.log_variance == 0)
+    assert missing.sum() == table.isna().sum().sum()
 
 
 def test_the_strength_reaches_the_prediction(screen, parts):

@@ -100,7 +100,7 @@ class PerturbationModel:
 
         Args:
             adata: the screen, cells × genes, log-normalised; not changed. Or the path of its H5AD file. Or what
-                `kgnn.data.effects` returned, for models without epochs.
+                `kgnn.data.effects` returned.
             split: from `kgnn.data.split`; None trains on all conditions without validation. Test cells among those that
                 the graph was made from (`kg.cells`) are told.
             seed: same seed, same result on the same machine.
@@ -130,7 +130,7 @@ class PerturbationModel:
         check_number(seed, "seed", 0, whole=True)
         kg, types = self.kg if self.uses_graph else None, self._blank.asks_strength
         adata, split = as_adata(adata), None if split is None else read_split(split, self.control)
-        reads = {name: getattr(self._blank, name) for name in ("by_epochs", "takes_missing", "any_node")}
+        reads = {name: getattr(self._blank, name) for name in ("takes_missing", "any_node")}
         data, coverage = read_training(adata, split, kg, types=types, **reads, **self._names)
         screen, train = data.screen, data.conditions
         check_learnable(data)

@@ -11,7 +11,6 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.conditions import CONTROL, ConditionNames, perturbed_genes, read_part
-from kgnn.data.effects import is_effects
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import Screen, read_screen
@@ -41,7 +40,6 @@ def read_training(
     kg: KnowledgeGraph | None,
     *,
     types: bool = False,
-    by_epochs: bool = False,
     takes_missing: bool = False,
     any_node: bool = False,
     **names: Any,
@@ -54,21 +52,14 @@ def read_training(
         kg: the knowledge, None where none is used.
         types: whether what a perturbation does is read from `obs["perturbation_type"]`.
         takes_missing: whether it learns from effects of which some are missing.
-        by_epochs: whether the predictor is trained by epochs, cell by cell.
         any_node: whether nodes of all types can be perturbed; else whatever is perturbed counts as a gene.
         **names: `condition_key, control, group_key`, see `kgnn.data.read_screen`.
 
     Cells of test conditions among those that the graph was made from are told, `kgnn.data.leaks.warn_of_leaks`.
 
     Raises:
-        InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data;
-            effects for a predictor that learns from cells.
+        InputError: see `read_screen`, `check_split`, `check_coverage`; a graph that shares no gene with the data.
     """
-    if by_epochs and is_effects(adata):
-        raise InputError(
-            "an encoder that is trained by epochs learns from cells and takes no table of effects; take encoder='kg', "
-            "or a baseline such as 'mean' or 'composition_ridge'"
-        )
     labels = {key: names[key] for key in ("condition_key", "control")}
     warn_of_leaks({} if kg is None else kg.cells, adata, split, **labels, stacklevel=4)
     if split is not None:

@@ -53,7 +53,7 @@ class Trained(Predictor):
         **options: of the class.
     """
 
-    by_epochs = True
+    by_epochs, takes_missing = True, True
     loss: Any = "mse"
     optimizer: Any = "adam"
     weight_decay: float = 5e-4

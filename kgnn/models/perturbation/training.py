@@ -60,7 +60,7 @@ class PerturbationTraining(pl.LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.register_buffer("control_mean", torch.from_numpy(screen.control_mean).float(), persistent=False)
-        expressed = screen.mean([CONTROL, *conditions]) > 0
+        expressed = (screen.mean([CONTROL, *conditions]) > 0) | screen.is_effects
         expressed.loc[CONTROL] = True
         self.expressed = {str(name): torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()}
         self.validation = _targets(screen, validation, by_group) if validation else None
@@ -80,15 +80,21 @@ class PerturbationTraining(pl.LightningModule):
         counts = torch.bincount(batch.condition, minlength=len(batch.conditions))
         inputs = self.inputs(batch.conditions, counts, self.control_mean if batch.state is None else batch.state)
         change, log_variance = self.changes(inputs)
+        predicted = batch.control + change.index_select(0, batch.condition)
+        if log_variance is not None:
+            log_variance = log_variance.index_select(0, batch.condition)
+        if batch.measured is not None:  # what is missing teaches nothing
+            predicted = torch.where(batch.measured, predicted, batch.target)
+            log_variance = None if log_variance is None else log_variance.where(batch.measured, 0.0)
         cells = TrainingCells(
             batch.control,
             self.control_mean,
             batch.condition,
             counts,
             torch.stack([self.expressed[name] for name in batch.conditions]).to(self.device),
-            None if log_variance is None else log_variance.index_select(0, batch.condition),
+            log_variance,
         )
-        loss = self.loss(batch.control + change.index_select(0, batch.condition), batch.target, cells)
+        loss = self.loss(predicted, batch.target, cells)
         if hasattr(self.network, "extra_loss"):
             loss = loss + self.network.extra_loss(inputs)  # type: ignore[operator]
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.condition))
