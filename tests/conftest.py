@@ -27,8 +27,10 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_built_graphs(tmp_path_factory):
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # what one worker compiles the others take
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KGNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KGNN_CACHE", str(base / "cache"))
         yield
 
 

@@ -73,7 +73,7 @@ def test_a_ready_configuration_runs_on_a_small_file(path, tmp_path):
     table = pd.DataFrame({"source": ends[0], "target": ends[1]}).map("GENE{}".format)
     load_table(table, relation="regulates", origin="small").save(tmp_path / "kg")
     config["datasets"][0] |= {"path": str(tmp_path / "screen.h5ad"), "graph": str(tmp_path / "kg")}
-    config["seeds"], config["tuning_budget"] = [0], 1
+    config["seeds"], config["tuning_budget"], config["crossed"] = [0], 1, int(pairs)  # crossed: two more fits
     for model in config["models"]:
         if "fit" in model:
             model["fit"] |= {"max_epochs": 1}
