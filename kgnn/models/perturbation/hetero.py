@@ -27,7 +27,7 @@ class Hetero(Trained):
     """`kgnn.nn.perturbed.NodeEffects` of the states that `kgnn.nn.HeteroEncoder` gives all nodes of the typed graph.
 
     A condition names genes or nodes of any other type, `KLF1`, `Dabrafenib`, `drug:Dabrafenib`, each at a dose or none:
-    `Dabrafenib@0.5+KLF1`. Doses of one type of nodes are of one unit.
+    `Dabrafenib@0.5+KLF1`. A name that is a gene's too means the gene. Doses of one type of nodes are of one unit.
 
     Args:
         layer: of the encoder, `"rgcn"`, `"compgcn"`, `"hgt"`, `"sage"`, or a class; `channels`, `layers`,

@@ -7,7 +7,7 @@ from kgnn.graph import KnowledgeGraph
 
 
 class NodeNames(Collection[str]):
-    """Finds nodes by name, `Dabrafenib`, or by type and name, `drug:Dabrafenib`.
+    """Finds nodes by name, `Dabrafenib`, or by type and name, `drug:Dabrafenib`. A name that a gene has is the gene's.
 
     Args:
         nodes: node type → names.
@@ -34,9 +34,11 @@ class NodeNames(Collection[str]):
         """Return a node's number, the types counted one after the other.
 
         Raises:
-            InputError: a name that stands in several types.
+            InputError: a name that stands in several types, a gene's not among them.
         """
         kinds = self.kinds.get(name, [])
+        if "gene" in kinds:
+            kinds = ["gene"]
         if len(kinds) > 1:
             written = " or ".join(_typed(kind, name) for kind in kinds)
             raise InputError(f"the perturbed {name!r} is a {' and a '.join(kinds)} in the graph; write {written}")
