@@ -21,6 +21,8 @@ STEPS, LEARNING_RATE = 150, 0.05
 PRIOR = 0.1  # over the number of samples: how firmly the kernel's parameters are held at where they start
 LEARN_ON = 300  # samples
 PROGRAMMES, ENOUGH = 40, 4  # predictions keep so many programmes where there are ENOUGH times as many samples
+CLEAR, ENOUGH_CLEAR = 3.0, 20  # robust standard deviations that a change stands out by; how many such are needed
+Z_90 = 1.6449  # half the width of the central 90 % of a normal distribution, in standard deviations
 PENALTIES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 
 
@@ -104,24 +106,32 @@ def _learn(
         error = rest - left_out_operator(k, level, blocks[0]) @ rest
         variance = (1 / torch.linalg.inv(k + torch.diag(level)).diagonal()).unsqueeze(1)  # of a left-out row
         network.gene_scale = (error.square() / variance * told).sum(0) / told.sum(0).clamp_min(1)
-        network.widths = _widths(error, change - error, variance * network.gene_scale, told)
+        network.widths = _widths(error, change, variance * network.gene_scale, told)
     return Learned(used, along, mean_cells, history)
 
 
-def _widths(error: Tensor, predicted: Tensor, variance: Tensor, told: Tensor) -> Tensor:
-    """w with w_0 × variance + w_1 × predicted² the squared error of left-out predictions, [2].
+def _widths(error: Tensor, change: Tensor, variance: Tensor, told: Tensor) -> Tensor:
+    """w with w_0 × variance + w_1 × predicted² the variance of left-out predictions, [2].
 
-    Least squares without negative numbers of the error in units of its variance: what changes much is missed by more.
+    Least squares without negative numbers of the squared error in units of its variance: what changes much is missed by
+    more. Then both are stretched until 90 % intervals hold 90 % of the changes that stand out of their gene's (by three
+    times its median absolute deviation × 1.4826, that of a normal distribution): of all genes they hold more.
     All are [samples, genes], `told` bool: where the error is one.
     """
     told = told & (variance > 1e-12)
-    unit = variance[told]
-    if not len(unit):
+    if not told.any():
         return torch.tensor([1.0, 0.0], dtype=torch.float64)
-    bold = predicted[told].square() / unit
-    x, y = np.stack([np.ones(len(bold)), bold.numpy()]), (error[told].square() / unit).numpy()
+    unit, missed, bold = variance[told], error[told].square(), (change - error)[told].square()
+    x, y = np.stack([np.ones(len(unit)), (bold / unit).numpy()]), (missed / unit).numpy()
     weighted = x / np.square(1 + x[1])
-    return torch.from_numpy(nnls(weighted @ x.T, weighted @ y)[0])
+    widths = torch.from_numpy(nnls(weighted @ x.T, weighted @ y)[0])
+    apart = (change - change.masked_fill(~told, torch.nan).nanmedian(0).values).abs()
+    noise = 1.4826 * apart.masked_fill(~told, torch.nan).nanmedian(0).values
+    clear = (apart > (CLEAR * noise).clamp_min(1e-9))[told]
+    if clear.sum() < ENOUGH_CLEAR:
+        return widths
+    found = missed[clear] / (widths[0] * unit + widths[1] * bold)[clear].clamp_min(1e-12)
+    return widths * max(1.0, float(found.quantile(0.9)) / Z_90**2)
 
 
 def _settle(network: KnowledgeNetwork, bags: Bags, rest: Tensor, noise: Tensor, seen: Tensor | None) -> None:
