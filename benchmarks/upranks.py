@@ -23,6 +23,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from threadpoolctl import threadpool_limits
 
+from benchmarks import tasks
 from benchmarks.human_graph import SETS, human_graph
 from kgnn import KnowledgeGraph
 from kgnn.errors import DataWarning
@@ -112,6 +113,7 @@ def makers(kg: KnowledgeGraph, vectors: pd.DataFrame, other: pd.DataFrame | None
     """Each model of the table, made of the names of the held-out knock-downs."""
     graphs = {"kg": kg, "kg, nodes permuted": kg.permute(0), "kg, rewired": kg.rewire(0), "kg, no graph": None}
     found: dict[str, Callable] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
+    found |= {f"hetero{name.removeprefix('kg')}": partial(trained, graph) for name, graph in graphs.items() if graph}
     found |= {"mean": partial(plain_model, "mean", None)}
     found |= {"set_kernel_ridge": partial(plain_model, "set_kernel_ridge", kg)}
     found |= {name: partial(plain_model, name, None, vectors=vectors) for name in VECTORS}
@@ -126,6 +128,11 @@ def makers(kg: KnowledgeGraph, vectors: pd.DataFrame, other: pd.DataFrame | None
 def plain_model(name: str, kg: KnowledgeGraph | None, held_out: set[str], **options: object) -> object:
     """The same model, whatever is held out."""
     return make_model(name, kg, **options)
+
+
+def trained(kg: KnowledgeGraph, held_out: set[str]) -> tasks.Hetero:
+    """Message passing over the whole typed graph."""
+    return tasks.Hetero(kg)
 
 
 def with_screen(kg: KnowledgeGraph, name: str, other: pd.DataFrame, unseen: bool, held_out: set[str]) -> object:
