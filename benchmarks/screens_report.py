@@ -1,5 +1,5 @@
-"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `perturbqa`, `yeast`,
-`coverage` and `model_scale`.
+"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `node_types`, `perturbqa`,
+`yeast`, `coverage` and `model_scale`.
 
 python -m benchmarks.screens_report
 """
@@ -42,6 +42,20 @@ def short(summary: pd.DataFrame) -> str:
     return table(rows, ["screen", "kg", "names of the graph's nodes permuted", "rewired", "best baseline"])
 
 
+def contributions(summary: pd.DataFrame) -> str:
+    """A row a graph: its difference to the whole graph on each screen and folds; the whole graph's own score first."""
+    told = summary["difference"].fillna(summary["centred"])
+    told = told.set_axis(pd.MultiIndex.from_frame(summary[["graph", "screen", "folds"]]))
+    columns = [(screen, kind) for screen in SCREENS for kind in ("random", "clusters")]
+    graphs = summary.drop_duplicates("graph").set_index("graph")
+    rows = [
+        [name, f"{row['edges']:,}", f"{row['linked']:.0%}", *(told[(name, *column)] for column in columns)]
+        for name, row in graphs.iterrows()
+    ]
+    folds = [f"{screen.upper()}, {kind}" for screen, kind in columns]
+    return table(rows, ["graph", "edges", "linked", *folds])
+
+
 def answers(summary: pd.DataFrame) -> str:
     """A row a model, the AUC of each line and task."""
     at = summary.set_index(["model", "line", "task"])
@@ -70,6 +84,7 @@ def main() -> None:
     size = pd.read_csv(RESULTS / "model_scale.csv", dtype=str)
     yeast = pd.read_csv(RESULTS / "yeast" / "summary.csv", dtype=str)
     parts = {f"up-ranks {screen}": ranks(summary, screen) for screen in SCREENS}
+    parts["node types"] = contributions(pd.read_csv(RESULTS / "node_types.csv"))
     parts["perturbqa"] = answers(pd.read_csv(RESULTS / "perturbqa" / "summary.csv"))
     coverage = pd.read_csv(RESULTS / "coverage.csv", dtype=str)
     parts |= {"yeast": table(yeast.to_numpy().tolist(), list(yeast))}

@@ -10,7 +10,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph.identifiers import looks_like
 from kgnn.names import ENOUGH
 
-SAYS_LITTLE = r".*(no neighbour in the graph|in the graph, which lacks)"  # what a changed graph is warned of on purpose
+SAYS_LITTLE = r".*(no neighbour in the graph|in the graph, which lacks|as nodes of other types)"  # of changed graphs
 
 
 class Coverage(NamedTuple):

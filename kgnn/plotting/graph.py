@@ -106,7 +106,7 @@ def graph_account(kg: KnowledgeGraph, report: Report | None = None) -> Figure:
             right.step(degree, share, where="post", color=colours[name], label=name.replace("–", " "), linewidth=1.6)
     right.set(xscale="log", yscale="log", xlabel="edges into a node", ylabel="share of nodes with at least as many")
     right.set_title("Degrees")
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     open_frame(left, right)
     return figure
 

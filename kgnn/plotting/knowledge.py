@@ -16,7 +16,7 @@ def sources(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.barh(table.index, table["known"], color=PALE, height=0.8, label="share of the perturbed genes that it knows")
     ax.barh(table.index, table["weight"], color=PREDICTED, height=0.45, label="weight")
     ax.set_xlim(0, 1.02)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=2.2, ncols=2)
     ax.set_title("what each source weighs")
     open_frame(ax)
     return ax

@@ -50,6 +50,38 @@ def test_few_known_genes_are_told(screen, kg, parts):
     assert text.startswith("3 of the 8 perturbed genes are in the graph, which lacks GENE0")
 
 
+def test_conditions_outside_the_split_are_not_counted(screen, kg, parts):
+    """Before, unused conditions brought the warning of above."""
+    part, used = kg.subset(GENES[5:]), {"train": ["GENE5", "GENE6"], "val": [], "test": ["GENE7"]}
+    assert told(PerturbationModel(part).fit, screen, used) == []
+    assert PerturbationModel(part).fit(screen, used).coverage_["perturbed"] == Coverage(3, 3)
+    (text,) = told(PerturbationModel(part).fit, screen, used | {"test": ["GENE0", "GENE1", "GENE2", "GENE3"]})
+    assert text.startswith("2 of the 6 perturbed genes are in the graph, which lacks GENE0")
+
+
+def test_nodes_that_are_no_genes_are_told_of_an_encoder_that_takes_genes_alone(screen, kg, parts):
+    """Before, they were told as genes of another namespace, or as labels to be mapped."""
+    adata = relabelled(screen, GENE0="Drug0", GENE1="Drug1")
+    drugs = load_table(
+        pd.DataFrame({"source": ["Drug0", "Drug1"], "target": GENES[:2]}), source_type="drug", relation="affects"
+    )
+    genes = parts | {"train": parts["train"][2:]}
+    both = parts | {"train": ["Drug0", "Drug1", *genes["train"]]}
+    (text,) = told(PerturbationModel(kg | drugs).fit, adata, both)
+    assert text.startswith("the graph knows 2 of the 8 perturbed names (Drug0, Drug1) as nodes of other types")
+    assert "encoder='hetero'" in text
+    assert PerturbationModel(kg | drugs).fit(adata, genes).coverage_["perturbed"] == Coverage(6, 6)
+    hetero = PerturbationModel(kg | drugs, encoder="hetero", channels=4)
+    assert told(lambda: hetero.fit(adata, both, **QUICK)) == []
+    assert hetero.coverage_["perturbed"] == Coverage(8, 8)
+
+
+def test_the_warning_points_to_the_line_that_calls_fit(screen, kg, parts):
+    with pytest.warns(DataWarning, match="which lacks") as caught:
+        PerturbationModel(kg.subset(GENES[5:])).fit(screen, parts)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_perturbed_genes_in_another_namespace_are_refused(screen, kg, parts):
     adata = relabelled(screen, **{gene: ENSEMBL[gene] for gene in GENES[:8]})
     names = {part: [ENSEMBL[gene] for gene in parts[part]] for part in ("train", "val", "test")}

@@ -63,3 +63,15 @@ def test_a_metric_of_one_s_own_says_what_is_best():
     ax = plotting.model_scores(summaries, error)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
     assert "lower is better" in ax.get_xlabel()
+
+
+def covered(ax):
+    """Whether the legend lies over the axes' own field."""
+    ax.figure.canvas.draw()
+    return ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+
+
+def test_legends_lie_beside_what_they_tell(small_kg):
+    table = pd.DataFrame({"weight": [0.6, 0.4], "known": [1.0, 0.9]}, index=["the gene itself", "walks"])
+    assert not covered(plotting.sources(table))
+    assert not covered(plotting.graph_account(small_kg).axes[1])

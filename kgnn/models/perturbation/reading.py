@@ -14,7 +14,7 @@ from kgnn.data.conditions import CONTROL, ConditionNames, perturbed_genes, read_
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.lines import fitting_cells
 from kgnn.data.screen import Screen, read_screen
-from kgnn.data.splits import Split, check_split
+from kgnn.data.splits import SETS, Split, check_split
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage, check_coverage
@@ -44,7 +44,7 @@ def read_training(
     any_node: bool = False,
     **names: Any,
 ) -> tuple[Training, dict[str, Coverage]]:
-    """Read what a predictor learns from, and how many measured and perturbed genes the graph knows.
+    """Read what a predictor learns from, and how many genes the graph knows, measured and perturbed by the split.
 
     Args:
         adata: the screen.
@@ -65,8 +65,9 @@ def read_training(
     if split is not None:
         adata = fitting_cells(adata, split, names["condition_key"], names["control"])
     known = set() if kg is None else set(kg.nodes("gene").index)
-    others = other_nodes(kg) if any_node and kg is not None else set()
-    screen = read_screen(adata, graph=known | others, **names)
+    no_genes = set() if kg is None else other_nodes(kg)
+    others = no_genes if any_node else set()
+    screen = read_screen(adata, graph=known | no_genes, **names)
     parts = {"train": screen.conditions, "val": []}
     if split is not None:
         parts = check_split(split, screen.conditions, names["control"])
@@ -77,11 +78,12 @@ def read_training(
             f"the graph shares no gene with the data: it has {some(known)}, the data {some(measured)}; "
             "check species and gene namespace"
         )
-    sides = {"measured": measured, "perturbed": screen.perturbed} if known else {}
-    coverage = {
-        side: check_coverage(genes, known | others, f"{side} genes", "the graph", none=False)
-        for side, genes in sides.items()
-    }
+    conditions = [name for part in SETS for name in parts[part]] if split is not None else screen.conditions
+    perturbed = {gene for name in conditions for gene in perturbed_genes(name)}
+    perturbed -= _warn_of_no_genes(perturbed & no_genes - others - known - measured, len(perturbed))
+    coverage = {}
+    for side, genes in {"measured": measured, "perturbed": perturbed}.items() if known else ():
+        coverage[side] = check_coverage(genes, known | others, f"{side} genes", "the graph", none=False)
     nodes = pd.Index(sorted(known | measured | (screen.perturbed - others)), dtype=object)
     strength = read_types(adata, screen, names["condition_key"], names["control"]) if types else KNOCK_OUT
     return Training(screen, parts["train"], parts["val"], nodes, kg, strength), coverage
@@ -139,6 +141,18 @@ def warn_of_lonely(genes: set[str], consequence: str) -> set[str]:
         message = f"{len(genes)} perturbed genes have no neighbour in the graph: {some(genes, 10)}; {consequence}"
         warnings.warn(message, DataWarning, stacklevel=3)
     return genes
+
+
+def _warn_of_no_genes(names: set[str], total: int) -> set[str]:
+    """Name what is perturbed and no gene but another node, for an encoder that takes genes alone, and return it."""
+    if names:
+        warnings.warn(
+            f"the graph knows {len(names)} of the {total} perturbed names ({some(names)}) as nodes of other types, and "
+            "this encoder takes genes alone; take encoder='hetero', or leave them out of the split",
+            DataWarning,
+            stacklevel=4,
+        )
+    return names
 
 
 def warn_of_doses(conditions: list[str], encoder: str) -> None:
