@@ -97,11 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--screens", nargs="+", choices=SCREENS, default=SCREENS)
+    parser.add_argument("--folds", nargs="+", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     kg = human_graph(args.data / "kg")
-    screens = {line: scores_of(args.data / "replogle_upranks" / f"{line}_uprank.parquet") for line in SCREENS}
-    fold = {(line, kind): folds(kind, screens[line].index, kg) for line, kind in product(SCREENS, KINDS)}
+    screens = {line: scores_of(args.data / "replogle_upranks" / f"{line}_uprank.parquet") for line in args.screens}
+    fold = {(line, kind): folds(kind, screens[line].index, kg) for line, kind in product(args.screens, args.folds)}
     jobs = [
         (variant.path(*task), screens[task[0]], fold[task], kg, variant)
         for task, variant in product(fold, variants(kg))

@@ -11,16 +11,17 @@ from kgnn import KnowledgeGraph, PerturbationModel
 
 
 class Hetero(PerturbationModel):
-    """The trained encoder of the whole typed graph, for tables of effects; all conditions train, the last epoch counts.
+    """The trained encoder of the whole typed graph, for tables of effects; all conditions train, the last step counts.
 
-    Rate and epochs were chosen on an inner fold of the up-ranks of K562, see docs/screens.md."""
+    Rate and number of steps were chosen on an inner fold of the up-ranks of K562, see docs/screens.md."""
 
     def __init__(self, kg: KnowledgeGraph) -> None:
         super().__init__(kg, encoder="hetero")
 
     def fit(self, adata: AnnData, split: None = None, **options: object) -> "Hetero":
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        steps = {"max_epochs": 80, "batch_size": 128, "learning_rate": 0.01, "schedule": "constant"}
+        epochs = -(-240 // -(-(adata.n_obs + 1) // 128))  # control is a row
+        steps = {"max_epochs": epochs, "batch_size": 128, "learning_rate": 0.01, "schedule": "constant"}
         return super().fit(adata, split, **quiet, **steps, **options)
 
 
