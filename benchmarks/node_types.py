@@ -57,9 +57,10 @@ def parts(kg: KnowledgeGraph) -> dict[str, tuple[str, ...]]:
 
 def variants(kg: KnowledgeGraph) -> list[Variant]:
     """The whole graph; without each part; each part alone."""
-    without = [Variant(f"without {part}", "without", origins) for part, origins in parts(kg).items()]
-    alone = [Variant(f"{part} alone", "alone", origins) for part, origins in parts(kg).items()]
-    return [Variant("whole graph", "whole"), *without, *alone]
+    found = [Variant("whole graph", "whole")]
+    for part, origins in parts(kg).items():
+        found += [Variant(f"without {part}", "without", origins), Variant(f"{part} alone", "alone", origins)]
+    return found
 
 
 def linked(kg: KnowledgeGraph, names: pd.Index) -> float:
@@ -83,6 +84,8 @@ def compared(screen: str, kind: str, y: pd.DataFrame, kg: KnowledgeGraph) -> Ite
     """A row a graph: edges, share of the knock-downs that it links, centred correlation, less that of the whole."""
     whole = pd.read_csv(Variant("", "whole").path(screen, kind))["centred"]
     for variant in variants(kg):
+        if not variant.path(screen, kind).exists():
+            continue  # not run yet
         graph, centred = variant.graph(kg), pd.read_csv(variant.path(screen, kind))["centred"]
         edges = sum(len(graph.tables.table(relation)) for relation in graph.relations)
         yield {

@@ -149,6 +149,7 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="+", help="models")
+    parser.add_argument("--folds", nargs="+", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     kg = human_graph(args.kg)
@@ -161,7 +162,7 @@ def main() -> None:
             fold = folds(kind, y.index, kg)
             for name, make in made.items():
                 path = args.out / f"{line}-{kind}-{name.replace(' ', '_').replace(',', '')}.csv"
-                if not path.exists() and (args.only is None or name in args.only):
+                if not path.exists() and kind in args.folds and (args.only is None or name in args.only):
                     start = time.perf_counter()
                     jobs = [delayed(fold_scores)(y, fold == one, make) for one in np.unique(fold)]
                     table = pd.concat(Parallel(args.processes)(jobs)).loc[y.index].round(4)
