@@ -173,8 +173,9 @@ def unseen_line(seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
-    """All models by one protocol; the fits stay in `work`, and a second call goes on where the first one stopped."""
+def peers(data: Path, work: Path, processes: int, models: list[str] | None = None) -> pd.DataFrame:
+    """All models by one protocol, or some; the fits stay in `work`, and a second call goes on where the first one
+    stopped."""
     from kgnn.benchmark import run_benchmark
     from kgnn.data.splits import condition_names
     from kgnn.models import BASELINES
@@ -192,6 +193,7 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     rows += [{"name": name, "type": name, "graph": "true"} | trained for name in names]
     rows += [{"name": name, "type": name, "graph": "none"} for name in BASELINES]
     rows += [{"name": name, "type": name, "graph": "true"} for name in KNOWING]
+    rows = [row for row in rows if models is None or row["name"] in models]
     screen = data / "perturb/norman19_k562_hvg500.h5ad"
     dataset = {"name": "norman", "path": str(screen), "graph": str(work / "graph")}
     config = {
@@ -203,11 +205,15 @@ def peers(data: Path, work: Path, processes: int) -> pd.DataFrame:
     }
     kg.save(work / "whole_graph")
     whole = [of_kg | {"name": f"kg, whole graph{add}", "graph": graph} for add, graph in WHOLE.items()]
+    whole = [row for row in whole if models is None or row["name"] in models]
     wide = config | {"models": whole, "datasets": [config["datasets"][0] | {"graph": str(work / "whole_graph")}]}
-    parts = [(wide, "peers_whole"), (config, "peers")]
     say = {"processes": processes, "report": lambda text: print(text, flush=True)}
-    whole, narrow = (run_benchmark(settings, work / name, **say) for settings, name in parts)
-    return pd.concat([whole[whole["model"].isin([row["name"] for row in wide["models"]])], narrow], ignore_index=True)
+    found = []
+    for settings, name in ((wide, "peers_whole"), (config, "peers")):
+        if settings["models"]:
+            table = run_benchmark(settings, work / name, **say)
+            found.append(table[table["model"].isin([row["name"] for row in whole])] if settings is wide else table)
+    return pd.concat(found, ignore_index=True)
 
 
 def cell_gears_fit(data: Path, work: Path, seed: int) -> pd.DataFrame:
@@ -231,6 +237,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("KGNN_TEST_DATA", "../shared/data")))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=PARTS)
+    parser.add_argument("--models", nargs="+", help="which of the peers")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/perturbation"))
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"), help="folder for the peers' fits")
     arguments = parser.parse_args()
@@ -262,7 +269,10 @@ def main() -> None:
     for name in only:
         start = time.perf_counter()
         if name == "peers":
-            table = peers(data, arguments.work, arguments.processes)
+            table = peers(data, arguments.work, arguments.processes, arguments.models)
+            if arguments.models:  # the others stay as they are
+                kept = pd.read_csv(arguments.out / "peers.csv")
+                table = pd.concat([kept[~kept["model"].isin(table["model"])], table], ignore_index=True)
         else:
             table = pd.concat(run(jobs[name]()), ignore_index=True)
         kept = [column for column in KEPT if column in table]

@@ -1,5 +1,5 @@
-"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `node_types`, `perturbqa`,
-`yeast`, `coverage` and `model_scale`.
+"""Write the tables of docs/screens.md and of the README from the figures of `upranks`, `node_types`, `vectors`,
+`perturbqa`, `yeast`, `coverage` and `model_scale`.
 
 python -m benchmarks.screens_report
 """
@@ -20,11 +20,16 @@ def table(rows: list[list[str]], header: list[str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def told(scores: pd.Series, at: tuple) -> str:
+    """A score, nothing where it was not run."""
+    return str(scores[at]) if at in scores.index else ""
+
+
 def ranks(summary: pd.DataFrame, screen: str) -> str:
     """A row a model of one screen."""
     columns = [(kind, score) for kind in ("random", "clusters") for score in ("plain", "centred", "MSE ratio")]
     of = summary[summary["screen"] == screen].set_index(["model", "folds"])
-    rows = [[model, *(str(of.loc[(model, kind), score]) for kind, score in columns)] for model in of.index.unique(0)]
+    rows = [[model, *(told(of[score], (model, kind)) for kind, score in columns)] for model in of.index.unique(0)]
     header = ["model", "random folds, plain", "centred", "MSE ratio", "cluster folds, plain", "centred", "MSE ratio"]
     return table(rows, header)
 
@@ -44,12 +49,12 @@ def short(summary: pd.DataFrame) -> str:
 
 def contributions(summary: pd.DataFrame) -> str:
     """A row a graph: its difference to the whole graph on each screen and folds; the whole graph's own score first."""
-    told = summary["difference"].fillna(summary["centred"])
-    told = told.set_axis(pd.MultiIndex.from_frame(summary[["graph", "screen", "folds"]]))
-    columns = [(screen, kind) for screen in SCREENS for kind in ("random", "clusters")]
+    score = summary["difference"].fillna(summary["centred"])
+    score = score.set_axis(pd.MultiIndex.from_frame(summary[["graph", "screen", "folds"]]))
+    columns = [tuple(task) for task in summary[["screen", "folds"]].drop_duplicates().to_numpy()]
     graphs = summary.drop_duplicates("graph").set_index("graph")
     rows = [
-        [name, f"{row['edges']:,}", f"{row['linked']:.0%}", *(told[(name, *column)] for column in columns)]
+        [name, f"{row['edges']:,}", f"{row['linked']:.0%}", *(told(score, (name, *column)) for column in columns)]
         for name, row in graphs.iterrows()
     ]
     folds = [f"{screen.upper()}, {kind}" for screen, kind in columns]
@@ -59,10 +64,11 @@ def contributions(summary: pd.DataFrame) -> str:
 def answers(summary: pd.DataFrame) -> str:
     """A row a model, the AUC of each line and task."""
     at = summary.set_index(["model", "line", "task"])
+    numbers = zip(at["auc"], at["low"], at["high"], strict=True)
+    auc = pd.Series([f"{auc:.3f} ({low:.3f}–{high:.3f})" for auc, low, high in numbers], at.index)
     rows = []
     for model in summary["model"].unique():
-        cells = [at.loc[(model, *task)] for task in TASKS]
-        rows.append([model, *(f"{cell['auc']:.3f} ({cell['low']:.3f}–{cell['high']:.3f})" for cell in cells)])
+        rows.append([model, *(told(auc, (model, *task)) for task in TASKS)])
     known = ["published best; plain kernel, smoothed over genes"]
     rows.append(known + [at.loc[("kg", *task), "published"] for task in TASKS])
     return table(rows, ["model", "K562, DE", "K562, DIR", "HepG2, DE", "HepG2, DIR"])
@@ -85,6 +91,8 @@ def main() -> None:
     yeast = pd.read_csv(RESULTS / "yeast" / "summary.csv", dtype=str)
     parts = {f"up-ranks {screen}": ranks(summary, screen) for screen in SCREENS}
     parts["node types"] = contributions(pd.read_csv(RESULTS / "node_types.csv"))
+    vectors = pd.read_csv(RESULTS / "vectors.csv", dtype=str)
+    parts["vectors"] = table(vectors.to_numpy().tolist(), list(vectors))
     parts["perturbqa"] = answers(pd.read_csv(RESULTS / "perturbqa" / "summary.csv"))
     coverage = pd.read_csv(RESULTS / "coverage.csv", dtype=str)
     parts |= {"yeast": table(yeast.to_numpy().tolist(), list(yeast))}

@@ -3,10 +3,10 @@
     python -m benchmarks.vectors --data ../shared/data
 
 Gene vectors of the human graph, 64 channels: of a `LinkModel` (ComplEx, negatives matched in degree), node2vec and
-spectral embeddings of the whole graph, and those of links dealt to other genes. As gene features beside the graph of
-the default model, and alone in `embedding_ridge`. Up-ranks by their random folds, PerturbQA's tasks by their split, as
-`benchmarks.upranks` and `benchmarks.perturbqa` score them. Resumable: a file a task, model and kind of vectors under
-benchmarks/results/vectors; prints a table and writes it to benchmarks/results/vectors.csv.
+spectral embeddings of the whole graph, and those of links dealt to other genes. Alone in `embedding_ridge`, and those
+of links as gene features beside the graph of the default model. Up-ranks by their random folds, PerturbQA's tasks by
+their split, as `benchmarks.upranks` and `benchmarks.perturbqa` score them. Resumable: a file a task, model and kind of
+vectors under benchmarks/results/vectors; prints a table and writes it to benchmarks/results/vectors.csv.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from kgnn.models import make_model
 
 OUT, WORK = Path("benchmarks/results/vectors"), Path("benchmarks/work/vectors")
 CHANNELS, EPOCHS = 64, 10
+DEALT = "links, dealt to other genes"
+KINDS = {"embedding_ridge": ("links", "node2vec", "spectral", DEALT), "kg": ("none", "links", DEALT)}
 TASKS = [("k562", "de"), ("k562", "dir"), ("hepg2", "de"), ("hepg2", "dir")]
 
 
@@ -48,7 +50,7 @@ def vectors(kg: KnowledgeGraph) -> dict[str, pd.DataFrame | None]:
             table.to_parquet(path)
         found[method] = pd.read_parquet(path)
     order = np.random.default_rng(0).permutation(len(links))
-    return found | {"links, dealt to other genes": links.iloc[order].set_axis(links.index)}
+    return found | {DEALT: links.iloc[order].set_axis(links.index)}
 
 
 def make(kg: KnowledgeGraph, model: str, table: pd.DataFrame | None, _held_out: object = None) -> object:
@@ -80,11 +82,10 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     kg = human_graph(args.data / "kg")
     jobs, rows = [], {}
-    for model in ("kg", "embedding_ridge"):
-        for kind, table in vectors(kg).items():
-            if table is None and model != "kg":
-                continue
-            maker, name = partial(make, kg, model, table), f"{model}-{kind.replace(' ', '_').replace(',', '')}.csv"
+    made = vectors(kg)
+    for model, kinds in KINDS.items():
+        for kind in kinds:
+            maker, name = partial(make, kg, model, made[kind]), f"{model}-{kind.replace(' ', '_').replace(',', '')}.csv"
             for line in ("k562", "rpe1"):
                 path = OUT / f"{line}-upranks-{name}"
                 rows[model, kind, f"up-ranks, {line.upper()}, centred"] = path
