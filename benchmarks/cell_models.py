@@ -308,12 +308,6 @@ def network(data: Path, seed: int, where: str) -> list[dict]:
 
 def knowledge(data: Path, seed: int, which: str, n: int) -> list[dict]:
     """Masked value error after training on n cells, with knowledge of one source, of all, shuffled, or none."""
-    quiet()
-    from kgnn import CellModel
-
-    adata = cell_tasks.pbmc()
-    rows, held = cell_tasks.fold(adata.obs["cell_type"].to_numpy(), seed)
-    some = np.random.default_rng(seed).permutation(rows)[:n]
     with np.load(data_vectors()) as file:
         tables = {source: pd.DataFrame(file[source], index=file[f"{source}_genes"]) for source in SOURCES}
     chosen = {"none": [], "all": SOURCES, "all, shuffled": SOURCES}.get(which, [which])
@@ -321,10 +315,20 @@ def knowledge(data: Path, seed: int, which: str, n: int) -> list[dict]:
     if which == "all, shuffled":
         rng = np.random.default_rng(seed)
         given = {name: pd.DataFrame(t.to_numpy()[rng.permutation(len(t))], index=t.index) for name, t in given.items()}
+    return [{"knowledge": which, "cells": n, "seed": seed, "value": error_with(given, seed, n)}]
+
+
+def error_with(given: dict[str, pd.DataFrame], seed: int, n: int) -> float:
+    """Masked value error on PBMCs after training on n others with these gene vectors in the tokens."""
+    quiet()
+    from kgnn import CellModel
+
+    adata = cell_tasks.pbmc()
+    rows, held = cell_tasks.fold(adata.obs["cell_type"].to_numpy(), seed)
+    some = np.random.default_rng(seed).permutation(rows)[:n]
     model = CellModel(knowledge=given, objectives={"value": 1.0}, context=CONTEXT, **SIZE | {"layers": 1})
     model.fit(adata[np.sort(some)].copy(), seed=seed, max_epochs=max(20, 4000 // n), **QUIET)
-    error = cell_tasks.masked_error(model, adata[held].copy(), seed)
-    return [{"knowledge": which, "cells": n, "seed": seed, "value": error}]
+    return cell_tasks.masked_error(model, adata[held].copy(), seed)
 
 
 def data_vectors() -> Path:

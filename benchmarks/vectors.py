@@ -5,8 +5,10 @@
 Gene vectors of the human graph, 64 channels: of a `LinkModel` (ComplEx, negatives matched in degree), node2vec and
 spectral embeddings of the whole graph, and those of links dealt to other genes. Alone in `embedding_ridge`, and those
 of links as gene features beside the graph of the default model. Up-ranks by their random folds, PerturbQA's tasks by
-their split, as `benchmarks.upranks` and `benchmarks.perturbqa` score them. Resumable: a file a task, model and kind of
-vectors under benchmarks/results/vectors; prints a table and writes it to benchmarks/results/vectors.csv.
+their split, as `benchmarks.upranks` and `benchmarks.perturbqa` score them. And in the tokens of a `CellModel`: squared
+error of masked values of PBMCs after training on 200 others, as in `benchmarks.cell_models`, three seeds. Resumable: a
+file a task, model and kind of vectors under benchmarks/results/vectors; prints a table and writes it to
+benchmarks/results/vectors.csv.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from benchmarks.cell_models import error_with
 from benchmarks.human_graph import human_graph
 from benchmarks.perturbqa import predict, spread
 from benchmarks.upranks import fold_scores, folds, interval, scores_of
@@ -27,8 +30,13 @@ from kgnn.models import make_model
 
 OUT, WORK = Path("benchmarks/results/vectors"), Path("benchmarks/work/vectors")
 CHANNELS, EPOCHS = 64, 10
+CELLS, SEEDS = 200, range(3)
 DEALT = "links, dealt to other genes"
-KINDS = {"embedding_ridge": ("links", "node2vec", "spectral", DEALT), "kg": ("none", "links", DEALT)}
+KINDS = {
+    "embedding_ridge": ("links", "node2vec", "spectral", DEALT),
+    "kg": ("none", "links", DEALT),
+    "CellModel": ("none", "links", "node2vec", "spectral", DEALT),
+}
 TASKS = [("k562", "de"), ("k562", "dir"), ("hepg2", "de"), ("hepg2", "dir")]
 
 
@@ -73,6 +81,12 @@ def questions(path: Path, file: Path, maker: partial) -> None:
     pd.DataFrame([row]).round(4).to_csv(path, index=False)
 
 
+def tokens(path: Path, table: pd.DataFrame | None) -> None:
+    given = {} if table is None else {"vectors": table}
+    errors = [error_with(given, seed, CELLS) for seed in SEEDS]
+    pd.DataFrame({"seed": SEEDS, "value": errors}).round(4).to_csv(path, index=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -85,6 +99,12 @@ def main() -> None:
     made = vectors(kg)
     for model, kinds in KINDS.items():
         for kind in kinds:
+            if model == "CellModel":
+                path = OUT / f"pbmc-{kind.replace(' ', '_').replace(',', '')}.csv"
+                rows[model, kind, "PBMCs, masked values"] = path
+                if not path.exists():
+                    jobs.append(delayed(tokens)(path, made[kind]))
+                continue
             maker, name = partial(make, kg, model, made[kind]), f"{model}-{kind.replace(' ', '_').replace(',', '')}.csv"
             for line in ("k562", "rpe1"):
                 path = OUT / f"{line}-upranks-{name}"
@@ -98,7 +118,7 @@ def main() -> None:
                 if not path.exists():
                     jobs.append(delayed(questions)(path, args.data / "perturbqa" / f"{line}-{task}.csv.gz", maker))
     Parallel(args.processes, verbose=5)(jobs)
-    summary = pd.Series({key: _told(pd.read_csv(path)) for key, path in rows.items()}).unstack(sort=False)
+    summary = pd.Series({key: _told(pd.read_csv(path)) for key, path in rows.items()}).unstack(sort=False).fillna("")
     summary = summary.rename_axis(["model", "vectors"]).reset_index()
     summary.to_csv(OUT.with_suffix(".csv"), index=False)
     print(summary.to_string(index=False))
@@ -107,6 +127,8 @@ def main() -> None:
 def _told(table: pd.DataFrame) -> str:
     if "auc" in table:
         return f"{table['auc'][0]:.3f} ({table['low'][0]:.3f}–{table['high'][0]:.3f})"
+    if "value" in table:
+        return f"{table['value'].mean():.3f} ± {table['value'].std():.3f}"
     return interval(table["centred"].dropna().to_numpy())
 
 
