@@ -44,21 +44,22 @@ class Variant(NamedTuple):
         return WORK / f"{screen}-{kind}-{'-'.join([self.how, *self.origins])}.csv"
 
 
-def parts(kg: KnowledgeGraph) -> dict[str, tuple[str, ...]]:
-    """Each part of the graph and its sources; each source is taken to tell of one relation."""
+def parts(kg: KnowledgeGraph, sources: bool = True) -> dict[str, tuple[str, ...]]:
+    """Each part of the graph and its sources, or those by node types alone; each source is taken to tell of one
+    relation."""
     groups: dict[str, dict[str, str]] = {}
     for relation in kg.relations:
         kind = next((kind for kind in relation[::2] if kind != "gene"), "among genes")
         groups.setdefault(kind, {}).update(dict.fromkeys(kg.tables.table(relation)["origin"], relation[1]))
     found = {f"{kind} ({', '.join(sorted(group))})": tuple(sorted(group)) for kind, group in groups.items()}
-    several = [group for group in groups.values() if len(group) > 1]
+    several = [group for group in groups.values() if len(group) > 1 and sources]
     return found | {f"{name} ({origin})": (origin,) for group in several for origin, name in sorted(group.items())}
 
 
-def variants(kg: KnowledgeGraph) -> list[Variant]:
+def variants(kg: KnowledgeGraph, sources: bool = True) -> list[Variant]:
     """The whole graph; without each part; each part alone."""
     found = [Variant("whole graph", "whole")]
-    for part, origins in parts(kg).items():
+    for part, origins in parts(kg, sources).items():
         found += [Variant(f"without {part}", "without", origins), Variant(f"{part} alone", "alone", origins)]
     return found
 
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--screens", nargs="+", choices=SCREENS, default=SCREENS)
+    parser.add_argument("--types", action="store_true", help="node types alone, not each source")
     parser.add_argument("--folds", nargs="+", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ def main() -> None:
     fold = {(line, kind): folds(kind, screens[line].index, kg) for line, kind in product(args.screens, args.folds)}
     jobs = [
         (variant.path(*task), screens[task[0]], fold[task], kg, variant)
-        for task, variant in product(fold, variants(kg))
+        for task, variant in product(fold, variants(kg, not args.types))
     ]
     Parallel(args.processes, verbose=5)(delayed(run)(*job) for job in jobs if not job[0].exists())
     rows = [row for line, kind in fold for row in compared(line, kind, screens[line], kg)]

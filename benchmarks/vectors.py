@@ -37,6 +37,7 @@ KINDS = {
     "kg": ("none", "links", DEALT),
     "CellModel": ("none", "links", "node2vec", "spectral", DEALT),
 }
+LINES = {"k562": "K562", "hepg2": "HepG2"}
 TASKS = [("k562", "de"), ("k562", "dir"), ("hepg2", "de"), ("hepg2", "dir")]
 
 
@@ -114,11 +115,14 @@ def main() -> None:
                     jobs.append(delayed(upranks)(path, y, folds("random", y.index, kg), maker))
             for line, task in TASKS:
                 path = OUT / f"{line}-{task}-{name}"
-                rows[model, kind, f"{line.upper()}, {task.upper()}"] = path
+                rows[model, kind, f"{LINES[line]}, {task.upper()}"] = path
                 if not path.exists():
                     jobs.append(delayed(questions)(path, args.data / "perturbqa" / f"{line}-{task}.csv.gz", maker))
     Parallel(args.processes, verbose=5)(jobs)
-    summary = pd.Series({key: _told(pd.read_csv(path)) for key, path in rows.items()}).unstack(sort=False).fillna("")
+    told: dict[tuple[str, str], dict[str, str]] = {}
+    for (model, kind, task), path in rows.items():
+        told.setdefault((model, kind), {})[task] = _told(pd.read_csv(path))
+    summary = pd.DataFrame.from_dict(told, orient="index").fillna("")
     summary = summary.rename_axis(["model", "vectors"]).reset_index()
     summary.to_csv(OUT.with_suffix(".csv"), index=False)
     print(summary.to_string(index=False))
