@@ -191,6 +191,7 @@ def peers(data: Path, work: Path, processes: int, models: list[str] | None = Non
     rows = [of_kg | {"name": "kg", "graph": "true"}]
     rows += [of_kg | {"name": f"kg, {graph}", "graph": graph} for graph in ("rewired", "none")]
     rows += [{"name": name, "type": name, "graph": "true"} | trained for name in names]
+    rows += [{"name": "hetero, rewired", "type": "hetero", "graph": "rewired"} | trained]
     rows += [{"name": name, "type": name, "graph": "none"} for name in BASELINES]
     rows += [{"name": name, "type": name, "graph": "true"} for name in KNOWING]
     rows = [row for row in rows if models is None or row["name"] in models]
