@@ -29,7 +29,7 @@ def as_path(path: Any) -> Path:
 
 
 def existing_file(path: str | Path) -> Path:
-    """Return `path` as a `Path`; raise `InputError` when it is no path, missing, a folder or empty."""
+    """Return `path` as a `Path`; raise `InputError` when it is no path, missing, empty, no file or not ours to read."""
     path = as_path(path)
     try:
         found = path.stat()
@@ -39,8 +39,12 @@ def existing_file(path: str | Path) -> Path:
         raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
     if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{path}: is a folder where a file was expected")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path}: is a device or a pipe, which may never end; write it into a file, and give that")
     if found.st_size == 0:
         raise InputError(f"{path}: the file is empty; download or export it again")
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise InputError(f"{path}: may not be read by you; ask its owner, or change its mode")
     return path
 
 

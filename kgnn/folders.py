@@ -69,10 +69,16 @@ def _hash_file(file: Path) -> str:
 def _files_in(folder: Path) -> set[str]:
     """Names of all files below, links among them, relative to the folder."""
     found: set[str] = set()
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_unless_gone):
         links = [name for name in folders if Path(where, name).is_symlink()]
         found.update(Path(where, name).relative_to(folder).as_posix() for name in (*files, *links))
     return found
+
+
+def _unless_gone(error: OSError) -> None:
+    """Stop at a folder that may not be looked into: whose files are in it cannot be told."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def others(folder: Path) -> list[str]:

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 import kgnn
@@ -37,6 +39,19 @@ def test_the_package_imports_its_rooms_when_they_are_used():
 def test_a_path_that_cannot_be_is_named(tmp_path):
     with pytest.raises(InputError, match="File name too long; check the path"):
         existing_file(tmp_path / ("A" * 300))
+
+
+def test_what_never_ends_or_may_not_be_read_is_no_file(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(InputError, match=f"{name}: is a device or a pipe"):
+            existing_file(tmp_path / name)
+    (tmp_path / "private").write_text("x")
+    assert existing_file(tmp_path / "private")
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: False)
+    with pytest.raises(InputError, match="private: may not be read by you"):
+        existing_file(tmp_path / "private")
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.TSV", "t.txt.gz", "t.parquet", "a.pq"])

@@ -243,6 +243,44 @@ def test_what_a_dead_writer_had_not_finished_goes(tmp_path, listed):
     assert others(tmp_path / "m") == []
 
 
+@pytest.mark.parametrize("whose", ["another user's", "a link"])
+def test_what_looks_like_a_dead_writers_and_is_not_ours_is_left_alone(tmp_path, whose, monkeypatch):
+    """Anybody may put it there in a folder that all may write to."""
+    planted = tmp_path / "elsewhere" if whose == "a link" else tmp_path / ".m-01234567.kgnn"
+    write(planted / "old0" / "m", "planted")
+    write(planted / "new" / "m", "planted")
+    (planted / "new" / "m" / "notes.txt").write_text("mine")
+    if whose == "a link":
+        (tmp_path / ".m-01234567.kgnn").symlink_to(planted)
+        (tmp_path / "m").mkdir()
+    else:
+        uid = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        with pytest.raises(InputError, match=r"m: not a model folder"):
+            read(tmp_path / "m")
+    write(tmp_path / "m", "one")
+    assert read(tmp_path / "m") == ("one", "one")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["a.txt", "in", "kgnn.json"]
+    assert both(planted / "old0" / "m") == both(planted / "new" / "m") == ("planted", "planted")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_replaced(tmp_path, monkeypatch):
+    write(tmp_path / "m", "one")
+    (tmp_path / "m" / "secret").mkdir()
+    look = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OutputError, match="m: cannot be written: Permission denied; nothing there was changed"):
+        write(tmp_path / "m", "two")
+    assert (tmp_path / "m" / "secret").is_dir()
+    assert read(tmp_path / "m") == ("one", "one")
+
+
 def test_a_place_of_a_living_writer_is_left_alone(tmp_path):
     with new_folder(tmp_path / "m", "model") as folder:
         (folder / "a.txt").write_text("slow")
