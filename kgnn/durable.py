@@ -197,8 +197,9 @@ def check_place(path: Path) -> None:
     Raises:
         OutputError: a file where a folder is needed, no permission, a read-only or full file system.
     """
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    with told(path), workplace(parent / path.name, PART):
-        pass
+    with told(path):
+        parent = path.parent
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        with workplace(parent / path.name, PART):
+            pass

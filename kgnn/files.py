@@ -28,24 +28,37 @@ def as_path(path: Any) -> Path:
     return Path(path)
 
 
+@contextmanager
+def looked_for(path: Path) -> Iterator[None]:
+    """Raise the system's refusal to look for `path` as an `InputError`: a long name, a folder not to be searched."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
+
+
 def existing_file(path: str | Path) -> Path:
     """Return `path` as a `Path`; raise `InputError` when it is no path, missing, empty, no file or not ours to read."""
     path = as_path(path)
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: no such file; check the path") from None
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
+    with looked_for(path):
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(f"{path}: no such file; check the path") from None
     if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{path}: is a folder where a file was expected")
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path}: is a device or a pipe, which may never end; write it into a file, and give that")
     if found.st_size == 0:
         raise InputError(f"{path}: the file is empty; download or export it again")
-    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not may(path, os.R_OK):
         raise InputError(f"{path}: may not be read by you; ask its owner, or change its mode")
     return path
+
+
+def may(path: Path, mode: int) -> bool:
+    """Whether this user may do `mode` (`os.R_OK`, …) with what is there."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def check_target(path: str | Path) -> Path:
@@ -58,9 +71,11 @@ def check_target(path: str | Path) -> Path:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether there is a terminal or a pipe, which is written and not replaced; raises `OutputError` for a folder."""
+    """Whether there is a terminal or a pipe, which is written and not replaced; refuses what must not be written."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give the name of a file in it")
+    if path.exists() and not may(path, os.W_OK):
+        raise OutputError(f"{path}: is write-protected; give another name, or change its mode")
     return path.exists() and not path.is_file()
 
 
@@ -119,10 +134,10 @@ def _plain(value: Any) -> Any:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise `InputError` with file, line and column when it is not JSON."""
     path = existing_file(path)
+    with looked_for(path):  # its folder may be replaced meanwhile
+        text = path.read_bytes()
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:  # a folder replaced meanwhile
-        raise InputError(f"{path}: {error.strerror}; check the path") from None
+        return json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
     except json.JSONDecodeError as error:
@@ -177,7 +192,9 @@ def content_of(paths: Iterable[str | Path]) -> str:
     """SHA-256 over the contents of files, and of the files in folders by name."""
     digest = hashlib.sha256()
     for path in map(Path, paths):
-        for file in sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]:
+        with looked_for(path):
+            files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+        for file in files:
             with existing_file(file).open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

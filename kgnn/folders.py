@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from kgnn.durable import OLD, PART, check_place, clear, places, put, sync, sync_name, told, workplace
 from kgnn.errors import InputError, OutputError
-from kgnn.files import as_path, json_text, read_json
+from kgnn.files import as_path, json_text, looked_for, read_json
 from kgnn.schema import check_schema
 from kgnn.version import __version__
 
@@ -209,13 +209,12 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
     for turn in range(TRIES):
         failure = None
         try:
-            version, listed = _version(path), _list_of(path, kind)
+            with looked_for(path):
+                version, listed = _version(path), _list_of(path, kind)
         except InputError:
             if turn == TRIES - 1 or not _recovers(path):
                 raise
             continue
-        except OSError as error:  # a name too long, a folder that may not be searched
-            raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
         try:
             _check_files(path, listed["files"])
             return _if_same(path, version, read(path))
@@ -223,6 +222,8 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
             continue
         except InputError as error:
             failure = error
+        except PermissionError as error:
+            failure = InputError(f"{error.filename or path}: may not be read by you; ask its owner, or change its mode")
         except Exception as error:
             what = (str(error).splitlines() or [""])[0][:200]
             failure = InputError(

@@ -1,7 +1,9 @@
 """A benchmark's runs on disk: what is damaged or of another kgnn is done again, one failure stops no other run."""
 
+import errno
 import os
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -100,6 +102,20 @@ def test_a_users_files_in_a_run_stay_and_stop_that_run_alone(folder, done):
     with pytest.warns(DataWarning, match=r"1 of 3 runs failed.*holds other files \(notes\.txt\)"):
         run_benchmark(config(folder, "mean", "additive"), folder / "out")
     assert notes.read_text() == "mine"
+
+
+def test_runs_that_may_not_be_looked_for_are_not_done(folder, done, monkeypatch, caplog):
+    exists = Path.exists
+
+    def refuse(path):
+        if path.name == "mean":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    run_benchmark(config(folder, "mean"), folder / "out")
+    assert "mean" in done
+    assert "mean: Permission denied; check the path" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_fit(folder, done):

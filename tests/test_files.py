@@ -3,9 +3,10 @@ import os
 import pytest
 
 import kgnn
-from kgnn.errors import InputError
-from kgnn.files import as_adata, existing_file, new_file, read_h5ad, read_json, write_json
-from kgnn.folders import new_folder
+from kgnn.durable import check_place
+from kgnn.errors import InputError, OutputError
+from kgnn.files import as_adata, check_target, content_of, existing_file, new_file, read_h5ad, read_json, write_json
+from kgnn.folders import check_folder, new_folder, read_folder
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
@@ -52,6 +53,26 @@ def test_what_never_ends_or_may_not_be_read_is_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode, **_: False)
     with pytest.raises(InputError, match="private: may not be read by you"):
         existing_file(tmp_path / "private")
+
+
+def test_what_may_not_be_looked_for_is_told(tmp_path):
+    """As in a folder that may not be searched, which root can search: the system refuses the name."""
+    path = tmp_path / ("x" * 300)
+    for door in (existing_file, lambda path: content_of([path]), lambda path: read_folder(path, "model", str)):
+        with pytest.raises(InputError, match="File name too long; check the path"):
+            door(path)
+    for door in (check_place, check_target, lambda path: check_folder(path, "model")):
+        with pytest.raises(OutputError, match="cannot be written: File name too long"):
+            door(path / "in")
+
+
+def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("1")
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+    for door in (check_target, lambda path: write_json(path, 2)):
+        with pytest.raises(OutputError, match=r"a\.json: is write-protected"):
+            door(tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == "1"
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.TSV", "t.txt.gz", "t.parquet", "a.pq"])

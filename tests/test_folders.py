@@ -121,6 +121,16 @@ def test_a_raw_error_of_a_reader_is_told_as_damage(tmp_path):
             read_folder(tmp_path / "m", "model", lambda path, raw=raw: (_ for _ in ()).throw(raw))
 
 
+def test_a_file_that_may_not_be_read_is_not_told_as_damage(tmp_path):
+    write(tmp_path / "m", "text")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path / "a.txt"))
+
+    with pytest.raises(InputError, match=r"a\.txt: may not be read by you; ask its owner"):
+        read_folder(tmp_path / "m", "model", refuse)
+
+
 def test_a_users_files_are_never_removed(tmp_path, system):
     for name in ("config.json", "manifest.json", "kgnn.json", "training.json", "notes.txt"):
         folder = tmp_path / f"of {name}"

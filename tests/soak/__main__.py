@@ -1,6 +1,6 @@
 """Hard knocks for folders: damage, kills, writers side by side, full disks, hostile names, two hundred rounds.
 
-python -m tests.soak [--form short|medium|long] [--seed 0] [--only damage kills parallel disk names rounds trainings]
+python -m tests.soak [--form short|medium|long] [--seed 0] [--only damage kills parallel disk names user rounds …]
 """
 
 import argparse
@@ -18,13 +18,14 @@ from tests import kills
 from tests.soak.damage import damage
 from tests.soak.surroundings import disk, names, rounds
 from tests.soak.together import killed, parallel
+from tests.soak.user import another_user
 
 FORMS = {  # damage, kills, seconds of writers, disks, rounds, stopped trainings
     "short": (300, 30, 5, 10, 0, 0),
     "medium": (2_000, 200, 20, 30, 60, 3),
     "long": (10_000, 1_000, 60, 100, 200, 30),
 }
-PARTS = ("damage", "kills", "parallel", "disk", "names", "rounds", "trainings")
+PARTS = ("user", "damage", "kills", "parallel", "disk", "names", "rounds", "trainings")
 console = Console()
 
 
@@ -43,6 +44,7 @@ def main() -> int:
     given = parser.parse_args()
     n_damage, n_kills, seconds, n_disks, n_rounds, n_trainings = FORMS[given.form]
     parts: dict[str, tuple[int, Callable[[Path], dict[str, Any]]]] = {
+        "user": (1, another_user),  # first: it sets how numba has its threads
         "damage": (n_damage, lambda folder: damage(folder, n_damage, given.seed)),
         "kills": (n_kills, lambda folder: killed(folder, n_kills, given.seed)),
         "parallel": (seconds, lambda folder: parallel(folder, seconds)),
