@@ -1,19 +1,26 @@
 """Files: what is read is there and what it says to be; what is written is there whole or not at all."""
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import stat
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kgnn.durable import PART, check_place, sync, sync_name, told, workplace
 from kgnn.errors import InputError, OutputError
 
 MAX_COLUMNS = 100_000  # of a table that is text; all genes of a genome with their transcripts are fewer
+MAX_LINE = 1 << 24  # bytes; the longest line of the public files is a gene set of 100 kB
+MAX_TEXT = 1 << 28  # bytes of a JSON or TOML file
+GROWTH = 100  # times its size, besides FREE bytes, that a gzip file may unfold to; deflate can do 1,032
+FREE = 1 << 27
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")  # also .gz
 UNSAFE = re.compile(r"[^\w .,+()=@&-]|^[. ]|[. ]$")
 LONGEST = 150  # bytes of a name of a file that is made of a name of something else
@@ -133,17 +140,65 @@ def _plain(value: Any) -> Any:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise `InputError` with file, line and column when it is not JSON."""
-    path = existing_file(path)
-    with looked_for(path):  # its folder may be replaced meanwhile
-        text = path.read_bytes()
+    text = _whole_text(path)
     try:
-        return json.loads(text.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
         raise InputError(f"{path}: not usable JSON ({type(error).__name__}); is it the right file?") from None
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file; raise `InputError` with file and line when it is not TOML."""
+    text = _whole_text(path)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not usable TOML ({type(error).__name__}); is it the right file?") from None
+
+
+def _whole_text(path: str | Path) -> str:
+    path = existing_file(path)
+    with looked_for(path):  # its folder may be replaced meanwhile
+        if path.stat().st_size > MAX_TEXT:
+            raise InputError(f"{path}: larger than {MAX_TEXT >> 20} MB; is it the right file?")
+        text = path.read_bytes()
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); is it the right file?") from None
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a plain or a gzipped file, told by its first bytes; one that unfolds without end raises `InputError`."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return io.BufferedReader(_Unfolded(path), 1 << 17) if zipped else path.open("rb")
+
+
+class _Unfolded(io.RawIOBase):
+    """A gzip file as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.stream, self.done = path, gzip.GzipFile(path), 0
+        self.most = FREE + GROWTH * path.stat().st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n = self.stream.readinto(buffer)
+        self.done += n
+        if self.done > self.most:
+            raise InputError(f"{self.path}: gzip data that unfold to more than {GROWTH} times; is it the right file?")
+        return n
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
 
 
 def check_width(path: Path, columns: int) -> None:

@@ -1,11 +1,25 @@
+import gzip
 import os
+import random
 
 import pytest
 
 import kgnn
+from kgnn import files
 from kgnn.durable import check_place
 from kgnn.errors import InputError, OutputError
-from kgnn.files import as_adata, check_target, content_of, existing_file, new_file, read_h5ad, read_json, write_json
+from kgnn.files import (
+    as_adata,
+    check_target,
+    content_of,
+    existing_file,
+    new_file,
+    open_bytes,
+    read_h5ad,
+    read_json,
+    read_toml,
+    write_json,
+)
 from kgnn.folders import check_folder, new_folder, read_folder
 
 
@@ -53,6 +67,34 @@ def test_what_never_ends_or_may_not_be_read_is_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode, **_: False)
     with pytest.raises(InputError, match="private: may not be read by you"):
         existing_file(tmp_path / "private")
+
+
+@pytest.mark.parametrize("read", [read_json, read_toml])
+@pytest.mark.parametrize(("text", "told"), [
+    (b"a = " + b"[" * 100_000, "not"), (b"[" * 100_000, "not"), (b"1" * 5000, "not"), (b"a = " + b"1" * 5000, "not"),
+    (b"\xff", r"not UTF-8 text \(byte 0\)"), (None, "larger than 256 MB"),
+])  # fmt: skip
+def test_json_and_toml_that_are_none_are_told_in_one_line(tmp_path, read, text, told):
+    path = tmp_path / "f"
+    path.write_bytes(text or b"x")
+    if text is None:
+        os.truncate(path, 1 << 40)  # takes no room on the disk
+    with pytest.raises(InputError, match=told) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gzip_file_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FREE", 1 << 20)
+    usual = random.Random(0).randbytes(1 << 20).hex().encode()
+    (tmp_path / "usual.gz").write_bytes(gzip.compress(usual))
+    with open_bytes(tmp_path / "usual.gz") as file:
+        assert file.read() == usual
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"A" * (1 << 20)) * 1000)
+    with open_bytes(tmp_path / "bomb.gz") as file:
+        file.read(50 << 20)
+        with pytest.raises(InputError, match=r"bomb\.gz: gzip data that unfold to more than 100 times"):
+            file.read(500 << 20)
 
 
 def test_what_may_not_be_looked_for_is_told(tmp_path):

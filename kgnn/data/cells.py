@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.expression import PROBE, are_whole, scale_of, summed
-from kgnn.files import existing_file
+from kgnn.files import existing_file, read_json
 from kgnn.names import check_once
 
 Kind = Literal["counts", "log"]
@@ -109,7 +109,7 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
         if path.is_dir():
             import zarr
 
-            _refuse_pickles(path)
+            _check_store(path)
             group: Any = zarr.open_group(path, mode="r")
             parts = {"X": group["X"]} | {f"layers/{name}": group["layers"][name] for name in group.get("layers", [])}
             lazy = {
@@ -127,13 +127,19 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
         raise InputError(f"{path}: cannot be read as AnnData ({type(error).__name__}: {what})") from None
 
 
-def _refuse_pickles(store: Path) -> None:
-    """Raise `InputError` for a Zarr store of which a codec would run pickles, that is, anybody's code."""
-    for folder, _, files in os.walk(store, followlinks=True):
-        for name in {".zarray", ".zmetadata", "zarr.json"}.intersection(files):
+def _check_store(store: Path) -> None:
+    """Refuse a Zarr store with what is no file, or of which a codec would run pickles, that is, anybody's code."""
+    seen = set()
+    for folder, folders, files in os.walk(store, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        folders[:] = [name for name in folders if os.path.realpath(f"{folder}/{name}") not in seen]
+        for name in files:
             file = Path(folder) / name
-            if re.search(r'"(numcodecs\.)?pickle"', json.dumps(json.loads(file.read_bytes())), re.IGNORECASE):
-                raise InputError(f"{file}: an array is kept as pickles, which can run code; write the store anew")
+            if name in (".zarray", ".zmetadata", "zarr.json"):
+                if re.search(r'"(numcodecs\.)?pickle"', json.dumps(read_json(file)), re.IGNORECASE):
+                    raise InputError(f"{file}: an array is kept as pickles, which can run code; write the store anew")
+            elif not file.is_file():
+                raise InputError(f"{file}: is no file; write the store anew")
 
 
 def what_values(x: Any) -> Kind:

@@ -20,19 +20,11 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from kgnn.errors import InputError
-from kgnn.files import check_width, existing_file
+from kgnn.files import MAX_LINE, check_width, existing_file, open_bytes
 
-MAX_LINE = 1 << 24  # bytes; the longest line of the public files is a gene set of 100 kB
 BLOCK = 1 << 23  # bytes of a table that are in memory at a time
 NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 KINDS = {"csv": ",", "tsv": "\t", "txt": "\t"}
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a plain or a gzipped file."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else path.open("rb")  # type: ignore[return-value]
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -51,6 +43,8 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise InputError(
                         f"{path}:{number}: a line end (\\r) within the line; save with line ends \\n or \\r\\n"
                     )
+                if "\0" in line:
+                    raise InputError(f"{path}:{number}: a null character in the line; is it text, and the right file?")
                 yield number, line
     except UnicodeDecodeError as error:
         raise InputError(
@@ -86,7 +80,7 @@ def table_batches(
         if comment and line.startswith(comment):
             continue
         skip = number - 1 if header else number
-        first = next(csv.reader([line], delimiter=separator), [])
+        first = fields_of(line, separator, f"{path}:{number}")
         quoted = line.startswith('"') or separator == ","
         break
     else:
@@ -140,7 +134,7 @@ def table_batches(
         _check_ragged(path, ragged)
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         _check_ragged(path, ragged)
-        for _ in text_lines(path):  # finds what is not UTF-8, a line too long or a cut gzip, and names the line
+        for _ in text_lines(path):  # finds what is no text, a line too long or a cut gzip, and names the line
             pass
         if "Empty CSV" in str(error) or "no data" in str(error).lower():
             return
@@ -148,8 +142,16 @@ def table_batches(
         raise InputError(f"{path}: cannot be read as a table after line {row - 1}: {what}") from None
 
 
+def fields_of(line: str, separator: str, where: str) -> list[str]:
+    """Return the fields of a line, quoted ones too."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:  # a field of more than 128 kB
+        raise InputError(f"{where}: cannot be parted into fields ({error}); is it the right file?") from None
+
+
 class _Utf8:
-    """A file of bytes that raises `UnicodeDecodeError` where it is not UTF-8."""
+    """A file of bytes that raises `UnicodeDecodeError` where it is not UTF-8, `OSError` where a byte is null."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -159,6 +161,8 @@ class _Utf8:
     def read(self, size: int = -1) -> bytes:
         data = self.file.read(size)
         self._decoder.decode(data, final=not data)
+        if b"\0" in data:
+            raise OSError("a null character")
         return data
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Reading cells: what values are, what is refused, blocks from disk, several readers."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -187,6 +188,25 @@ class Shell:
 
     def __reduce__(self):
         return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("where", ["X/.zarray", "X/0.0", "obs/pipe"])
+def test_a_pipe_in_a_zarr_store_is_refused(tmp_path, where):
+    """It would be waited for without end."""
+    store = tmp_path / "cells.zarr"
+    AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
+    (store / where).unlink(missing_ok=True)
+    os.mkfifo(store / where)
+    with pytest.raises(InputError, match=f"{where}: is (no file|a device or a pipe)"):
+        CellSource(store)
+
+
+def test_links_in_circles_in_a_zarr_store_come_to_an_end(tmp_path):
+    store = tmp_path / "cells.zarr"
+    AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
+    for name in "ab":
+        (store / name).symlink_to(store)
+    assert len(CellSource(store)) == 3
 
 
 @pytest.mark.parametrize("decoy", [None, ".zarray", "zarr.json"])

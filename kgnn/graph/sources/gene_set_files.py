@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.files import existing_file
+from kgnn.files import check_width, existing_file
 from kgnn.graph.obo import living_terms, read_obo, successors
 from kgnn.graph.ontology import PART_OF
 from kgnn.graph.reading import text_lines
@@ -43,6 +43,7 @@ def read_gmt(path: Path) -> GeneSets:
             continue
         read.rows_read += 1
         name, *rest = line.split("\t")
+        check_width(path, len(rest))
         genes = [_weighted(gene.strip(), f"{path}:{number}") for gene in rest[1:] if gene.strip()]
         if not genes or not name.strip():
             raise InputError(

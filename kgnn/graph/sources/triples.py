@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from kgnn.files import existing_file
 from kgnn.graph.edges import Relation, concat, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.reading import (
+    fields_of,
     numbers,
     origin_of,
     parquet_batches,
@@ -136,7 +136,7 @@ def _opened(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
         return names, lambda wanted, header: _large(parquet_batches(path, wanted)), str(path)
     line = next((line for _, line in text_lines(path)), "")
     separator = "\t" if "\t" in line else ","
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+    names = [name.strip() for name in fields_of(line, separator, f"{path}:1")]
 
     def batches(wanted: list[str], header: list[str] | None) -> Iterator[tuple[int, Any]]:
         return _large(table_batches(path, separator=separator, header=header, columns=wanted))
