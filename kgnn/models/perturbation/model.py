@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, 
 from kgnn.models.perturbation.reading import read_training, warn_of_doses, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import make_predictor
-from kgnn.models.storage import KIND
+from kgnn.models.storage import KIND, read_model
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
 
@@ -298,7 +299,7 @@ class PerturbationModel:
         Raises:
             InputError: a missing, foreign, incomplete or damaged folder.
         """
-        return read_fit(cls, path, encoder)
+        return read_model(path, {"perturbation": partial(read_fit, cls, encoder)})
 
     @property
     def control_mean_(self) -> np.ndarray:
