@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import warnings
 from pathlib import Path
 
@@ -87,6 +88,25 @@ def test_one_failure_stops_no_other_run_and_stands_with_its_place(folder):
         again = run_benchmark(config(folder, "mean", "additive"), folder / "out", page=write_report)
     assert again.attrs["failures"] == []
     assert "Runs that failed" not in (folder / "out/report.html").read_text(encoding="utf-8")
+
+
+class Dies(Fails):
+    """A model of one's own whose process is killed, as the system does where memory runs out."""
+
+    def fit(self, adata, split):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_costs_its_run_alone(folder):
+    asked = config(folder, "mean", Dies, "additive")
+    with pytest.warns(DataWarning, match=r"1 of 4 runs failed"):
+        scores = run_benchmark(asked, folder / "out", processes=2, page=write_report)
+    (failure,) = scores.attrs["failures"]
+    assert failure["run"].endswith("Dies")
+    assert "its process died (SIGKILL(-9)), most likely since memory ran out" in failure["error"]
+    assert "its process died (SIGKILL(-9))" in (folder / "out/report.html").read_text(encoding="utf-8")
+    alone = run_benchmark(config(folder, "mean", "additive"), folder / "alone")
+    pd.testing.assert_frame_equal(scores, alone)
 
 
 def test_where_all_runs_fail_the_first_is_told(folder, monkeypatch):

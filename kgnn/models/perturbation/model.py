@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +298,7 @@ class PerturbationModel:
         Raises:
             InputError: a missing, foreign, incomplete or damaged folder.
         """
-        return read_model(path, {"perturbation": partial(read_fit, cls, encoder)})
+        return read_model(path, {"perturbation": lambda *found: read_fit(cls, encoder, *found)})
 
     @property
     def control_mean_(self) -> np.ndarray:
