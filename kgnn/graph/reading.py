@@ -71,13 +71,13 @@ def table_batches(
         separator: of the fields; default by the file's ending (.csv: comma, .tsv and .txt: tab).
         header: names of the columns of a file without a header line; else the first line (after comments) names them.
         columns: the columns to read, where not all are needed.
-        comment: lines before the header that begin with this are passed over.
+        comment: lines before the header that begin with this are passed over, and blank ones among them.
     """
     separator = separator or KINDS[_ending(path)]
     skip = 0
     first: list[str] = []
     for number, line in text_lines(path):
-        if comment and line.startswith(comment):
+        if comment and (line.startswith(comment) or not line.strip()):
             continue
         skip = number - 1 if header else number
         first = fields_of(line, separator, f"{path}:{number}")
@@ -220,7 +220,8 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
     parts = [batch for _, batch in table_batches(path, **options)]
     if not parts:
         comment = options.get("comment")
-        first = next(line for _, line in text_lines(path) if not (comment and line.startswith(comment)))
+        lines = (line for _, line in text_lines(path) if line.strip())
+        first = next(line for line in lines if not (comment and line.startswith(comment)))
         return pd.DataFrame(columns=first.split(options.get("separator") or KINDS[_ending(path)])), str(path)
     return pa.Table.from_batches(parts).to_pandas(), str(path)
 

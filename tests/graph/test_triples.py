@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.graph import build, load_triples
+from kgnn.graph import build, load_table, load_triples
 
 PRIMEKG = """relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source
 protein_protein,ppi,0,9796,gene/protein,PHYHIP,NCBI,8889,56992,gene/protein,KIF15,NCBI
@@ -236,6 +236,14 @@ def test_what_is_in_memory_or_parquet_is_refused_too(tmp_path):
     pd.DataFrame({"source": [["A"]], "relation": "r", "target": "B"}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="names and relations are texts or numbers, not list<"):
         load_triples(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("origin", [3, ["x"], b"x", ("a",)])
+def test_an_origin_that_is_no_text_is_refused(origin):
+    table = pd.DataFrame({"source": ["A"], "relation": ["r"], "target": ["B"]})
+    for load in (load_triples, lambda table, origin: load_table(table, relation="r", origin=origin)):
+        with pytest.raises(InputError, match=f"origin: {type(origin).__name__} where str is asked for"):
+            load(table, origin=origin)
 
 
 def test_a_column_of_types_is_not_passed_over(write):

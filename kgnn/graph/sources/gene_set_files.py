@@ -15,7 +15,7 @@ from kgnn.graph.obo import living_terms, read_obo, successors
 from kgnn.graph.ontology import PART_OF
 from kgnn.graph.reading import text_lines
 
-WEIGHTED = re.compile(r"(?P<gene>.*[^\s,]\s*),\s*(?P<weight>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)")
+WEIGHTED = re.compile(r"(?P<gene>.*[^\s,]\s*),\s*(?P<weight>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)", re.ASCII)
 GAF_FIELDS = 15  # required columns of GAF 2.x, of 17
 
 
