@@ -85,8 +85,7 @@ def table_batches(
         break
     else:
         raise InputError(f"{path}: holds no table; the first line must name the columns")
-    # a table's row names, and tabs at the end of the header, leave columns without a name
-    names = header or [name.strip() or f"unnamed {number}" for number, name in enumerate(first)]
+    names = header or column_names(first)
     if len(first) != len(names):
         raise InputError(
             f"{path}:{skip + 1}: {len(first)} fields where {len(names)} were expected ({', '.join(names)})"
@@ -142,6 +141,11 @@ def table_batches(
         raise InputError(f"{path}: cannot be read as a table after line {row - 1}: {what}") from None
 
 
+def column_names(names: Iterable[Any]) -> list[str]:
+    """Names of columns: row names, and tabs at the end of a header, leave some without one."""
+    return [str(name).strip() or f"unnamed {number}" for number, name in enumerate(names)]
+
+
 def fields_of(line: str, separator: str, where: str) -> list[str]:
     """Return the fields of a line, quoted ones too."""
     try:
@@ -178,23 +182,31 @@ def _check_ragged(path: Path, ragged: list[Any]) -> None:
 
 def _ending(path: Path) -> str:
     kind = path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind not in {*KINDS, "parquet"}:
+    if kind not in {*KINDS, "parquet", "pq"}:
         raise InputError(f"{path}: unknown kind of table; give .csv, .tsv, .txt, .parquet, or a DataFrame")
     return kind
+
+
+def is_parquet(path: str | Path) -> bool:
+    """Whether a file is Parquet by the ending of its name."""
+    return str(path).lower().endswith((".parquet", ".pq"))
 
 
 def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield (number of the first row, batch) of a Parquet file."""
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
+            written = file.schema_arrow.names
+            names = column_names(written)
             for name in columns or []:
                 if name not in names:
                     raise InputError(f"{path}: no column {name!r}; the columns are {', '.join(names)}")
+            asked = None if columns is None else [written[names.index(name)] for name in columns]
+            called = dict(zip(written, names, strict=True))
             row = 0
-            for batch in file.iter_batches(columns=columns, batch_size=1 << 18):
+            for batch in file.iter_batches(columns=asked, batch_size=1 << 18):
                 batch.validate(full=True)  # texts that are not UTF-8
-                yield row, batch
+                yield row, pa.RecordBatch.from_arrays(batch.columns, [called[name] for name in batch.schema.names])
                 row += len(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         what = (str(error).splitlines() or [type(error).__name__])[0]
@@ -215,7 +227,7 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
     if isinstance(table, pd.DataFrame):
         return unique_columns(table).reset_index(drop=True), "table"
     path = existing_file(table)
-    if "separator" not in options and _ending(path) == "parquet":
+    if "separator" not in options and is_parquet(path):
         return parquet_frame(path), str(path)
     parts = [batch for _, batch in table_batches(path, **options)]
     if not parts:

@@ -190,6 +190,44 @@ def test_columns_by_name(write):
     assert kg.account[-1]["dropped"] == {"no source or target": 1, "no relation": 1}
 
 
+@pytest.mark.parametrize("column", ["origin", "db"])
+@pytest.mark.parametrize("name", ["kg.csv", "kg.parquet", "frame"])
+def test_a_column_of_origins_is_kept_in_a_known_layout_too(write, tmp_path, name, column):
+    frame = pd.read_csv(io.StringIO(PRIMEKG), dtype=str)
+    frame[column] = ["STRING", None, "DisGeNET", "DisGeNET", "", "GOA", "DrugBank"]
+    if name == "kg.parquet":
+        frame.to_parquet(tmp_path / name)
+    table = frame if name == "frame" else tmp_path / name
+    if name == "kg.csv":
+        frame.to_csv(table, index=False)
+    options = {} if column == "origin" else {"origin": column}
+    found = {(source, target): origin for _, source, _, _, target, origin in triples(load_triples(table, **options))}
+    assert found["PHYHIP", "KIF15"] == "STRING"
+    assert found["KIF15", "PHYHIP"] == found["PHYHIP", "HP:0005044"] == "primekg"  # no origin of their own
+    assert found["PHYHIP", "MONDO:0005044"] == "DisGeNET"
+    assert load_triples(table, origin="mine").origins == ["mine"]
+
+
+def test_a_column_of_origins_in_ones_own_table(write):
+    path = write("t.csv", "source,relation,target,origin\nA,r,B,one\nA,r,C,\n")
+    assert load_triples(path).origins == ["one", "t"]
+    assert load_triples(path, origin="x").origins == ["x"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "frame"])
+def test_columns_without_a_name_are_numbered(tmp_path, name):
+    table = pd.DataFrame({"": ["A"], " relation": ["r"], " ": ["B"]})
+    if name == "t.csv":
+        table.to_csv(tmp_path / name, index=False)
+    elif name == "t.parquet":
+        table.to_parquet(tmp_path / name)
+    given = table if name == "frame" else tmp_path / name
+    with pytest.raises(InputError, match="the columns are unnamed 0, relation, unnamed 2"):
+        load_triples(given)
+    kg = load_triples(given, source="unnamed 0", relation="relation", target="unnamed 2", origin="x")
+    assert triples(kg) == [("gene", "A", "r", "gene", "B", "x")]
+
+
 def test_ids_that_share_a_symbol_are_told(write):
     row = "protein_protein,ppi,3,4899,gene/protein,KIF15,NCBI,0,9796,gene/protein,PHYHIP,NCBI\n"
     with pytest.warns(DataWarning, match=r"1 gene symbols belong to several ids, which are one node now \(KIF15\)"):
