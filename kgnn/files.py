@@ -226,10 +226,35 @@ def read_h5ad(path: str | Path) -> Any:
             f"first, kgnn.data.effects({str(path)!r}), and give what that returns"
         )
     try:
+        check_alone(path)
         return anndata.read_h5ad(path)
+    except InputError:
+        raise
     except Exception as error:  # h5py and anndata raise many kinds for files that are not H5AD
         what = (str(error).splitlines() or [""])[0]
         raise InputError(f"{path}: cannot be read as H5AD ({type(error).__name__}: {what})") from None
+
+
+def check_alone(path: Path) -> None:
+    """Refuse an HDF5 file of which parts lie in other files: whoever made it would choose what of ours is read."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        links = file.id.links
+
+        def linked(name: bytes) -> str | None:
+            return name.decode() if links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL else None
+
+        def elsewhere(name: str, part: Any) -> str | None:
+            virtual = isinstance(part, h5py.Dataset) and part.is_virtual
+            others = (
+                [source.file_name for source in part.virtual_sources() if source.file_name != "."] if virtual else []
+            )
+            return name if others or getattr(part, "external", None) else None
+
+        found = links.visit(linked) or file.visititems(elsewhere)
+    if found:
+        raise InputError(f"{path}: {found} lies in another file; write it anew, all in one file")
 
 
 def as_adata(cells: Any) -> Any:

@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.expression import PROBE, are_whole, scale_of, summed
-from kgnn.files import existing_file, read_json
+from kgnn.files import check_alone, existing_file, read_json
 from kgnn.names import check_once
 
 Kind = Literal["counts", "log"]
@@ -62,7 +62,7 @@ class CellSource:
             )
         rng = np.random.default_rng(0)
         start = int(rng.integers(max(1, self.adata.n_obs - PROBE + 1)))
-        self.kind = what_values(self._matrix[start : start + PROBE])
+        self.kind = what_values(self._read(slice(start, start + PROBE)))
 
     @property
     def _matrix(self) -> Any:
@@ -71,6 +71,14 @@ class CellSource:
     @property
     def on_disk(self) -> bool:
         return not isinstance(self._matrix, np.ndarray | sparse.spmatrix | sparse.sparray)
+
+    def _read(self, rows: Any) -> Any:
+        try:
+            return self._matrix[rows]
+        except Exception as error:  # h5py, zarr and anndata raise many kinds for what is damaged or no matrix
+            what = (str(error).splitlines() or [""])[0]
+            name = f"layer {self.layer!r}" if self.layer else "X"
+            raise InputError(f"{name} of the data cannot be read ({type(error).__name__}: {what})") from None
 
     def __len__(self) -> int:
         return self.adata.n_obs
@@ -81,7 +89,7 @@ class CellSource:
         Raises:
             InputError: NaN, infinite or negative values, with the cell's name.
         """
-        x = summed(sparse.csr_matrix(self._matrix[rows], dtype=np.float32))
+        x = summed(sparse.csr_matrix(self._read(rows), dtype=np.float32))
         x.eliminate_zeros()  # of the copy that indexing made: a stored zero is no expression
         bad = ~np.isfinite(x.data) | (x.data < 0)
         if bad.any():
@@ -119,7 +127,8 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
             obs, var = anndata.io.read_elem(group["obs"]), anndata.io.read_elem(group["var"])
             layers = {name.removeprefix("layers/"): part for name, part in lazy.items() if name != "X"}
             return AnnData(lazy["X"], obs=obs, var=var, layers=layers)
-        return anndata.read_h5ad(existing_file(path), backed="r")
+        check_alone(existing_file(path))
+        return anndata.read_h5ad(path, backed="r")
     except InputError:
         raise
     except Exception as error:  # h5py, zarr and anndata raise many kinds for files that are none of theirs

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import pandas as pd
 from rich.console import Console
 
@@ -104,7 +105,7 @@ def _outcome(trial: Trial) -> str:
 def _trials(folder: Path) -> Iterator[Trial]:
     kinds = _kinds(folder)
     for door, (name, good, read) in _doors(folder).items():
-        for kind, put in kinds.items():
+        for kind, put in (kinds | (_hdf5(folder) if "h5ad" in door else {})).items():
             file = folder / door / kind / name
             yield Trial(f"{door}, {kind}", functools.partial(put, good), file, functools.partial(read, file))
     for door, (whole, files, read) in _folders(folder).items():
@@ -198,3 +199,36 @@ def _kinds(folder: Path) -> dict[str, Callable[[bytes, Path], Any]]:
 def _wide(good: bytes) -> bytes:
     separator = max((b",", b"\t", b" "), key=good.count)
     return separator.join([b"source", b"target", *(b"c%d" % number for number in range(200_000))]) + b"\n" + good
+
+
+def _hdf5(folder: Path) -> dict[str, Callable[[bytes, Path], Any]]:
+    """H5AD files whose X is elsewhere, nowhere or everything."""
+    pipe = str(folder / "pipe")
+    if not Path(pipe).exists():
+        os.mkfifo(pipe)
+    linked = {
+        "X in a pipe": h5py.ExternalLink(pipe, "/X"),
+        "X in no HDF5": h5py.ExternalLink("/etc/hostname", "/X"),
+        "X linked to itself": h5py.SoftLink("/X"),
+        "X linked to all": h5py.SoftLink("/"),
+    }
+    stored = {"X out of a pipe": pipe, "X out of a device": "/dev/zero", "X out of a file": "/etc/hostname"}
+
+    def link(to: Any, good: bytes, path: Path) -> None:
+        path.write_bytes(good)
+        with h5py.File(path, "r+") as file:
+            del file["X"]
+            file["X"] = to
+
+    def store(where: str, good: bytes, path: Path) -> None:
+        path.write_bytes(good)
+        with h5py.File(path, "r+") as file:
+            del file["X"]
+            shape = len(file["obs/condition/codes"]), len(file["var/_index"])
+            parts = [(where, 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset("X", shape, "f4", external=parts).attrs.update(
+                {"encoding-type": "array", "encoding-version": "0.2.0"}
+            )
+
+    made = {name: functools.partial(link, to) for name, to in linked.items()}
+    return made | {name: functools.partial(store, where) for name, where in stored.items()}
