@@ -246,11 +246,10 @@ def check_alone(path: Path) -> None:
             return name.decode() if links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL else None
 
         def elsewhere(name: str, part: Any) -> str | None:
-            virtual = isinstance(part, h5py.Dataset) and part.is_virtual
-            others = (
-                [source.file_name for source in part.virtual_sources() if source.file_name != "."] if virtual else []
-            )
-            return name if others or getattr(part, "external", None) else None
+            if not isinstance(part, h5py.Dataset):
+                return None
+            sources = part.virtual_sources() if part.is_virtual else []
+            return name if part.external or any(source.file_name != "." for source in sources) else None
 
         found = links.visit(linked) or file.visititems(elsewhere)
     if found:

@@ -1,4 +1,4 @@
-"""Hard knocks for folders: damage, kills, writers side by side, full disks, hostile names, two hundred rounds.
+"""Hard knocks: another user, hostile files, damage, kills, writers side by side, full disks, names, two hundred rounds.
 
 python -m tests.soak [--form short|medium|long] [--seed 0] [--only damage kills parallel disk names user rounds …]
 """
