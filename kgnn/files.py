@@ -58,14 +58,9 @@ def existing_file(path: str | Path) -> Path:
         raise InputError(f"{path}: is a device or a pipe, which may never end; write it into a file, and give that")
     if found.st_size == 0:
         raise InputError(f"{path}: the file is empty; download or export it again")
-    if not may(path, os.R_OK):
+    if not os.access(path, os.R_OK):
         raise InputError(f"{path}: may not be read by you; ask its owner, or change its mode")
     return path
-
-
-def may(path: Path, mode: int) -> bool:
-    """Whether this user may do `mode` (`os.R_OK`, …) with what is there."""
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def check_target(path: str | Path) -> Path:
@@ -81,7 +76,7 @@ def _is_device(path: Path) -> bool:
     """Whether there is a terminal or a pipe, which is written and not replaced; refuses what must not be written."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give the name of a file in it")
-    if path.exists() and not may(path, os.W_OK):
+    if path.exists() and not os.access(path, os.W_OK):
         raise OutputError(f"{path}: is write-protected; give another name, or change its mode")
     return path.exists() and not path.is_file()
 
