@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def cache_folder() -> Path | None:
     """Return where what can be made again is kept, or None where no folder can be trusted or written to.
 
     `$KGNN_CACHE`, else `kgnn` in `$XDG_CACHE_HOME`, else in `~/.cache`: an absolute path. Made with mode 0700; a folder
-    that is another user's, or that others may write to, is not used.
+    that is another user's, or that others may write to or replace, is not used.
     """
     folder, reason = find()
     if reason:
@@ -49,13 +50,16 @@ def is_ours(path: Path) -> bool:
 
 def _prepare(folder: Path) -> str:
     """Make the folder where it is missing; return why it must not be used, or ""."""
+    for parent in folder.resolve().parents:
+        with suppress(FileNotFoundError):
+            status = parent.stat()
+            if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+                return f"anybody may replace it, since all may write to {parent}; set KGNN_CACHE to another folder"
+            if status.st_uid != os.geteuid() == 0:  # sudo with the user's HOME: he could not use what root makes in it
+                return f"{parent} is another user's, who may replace it; set HOME or KGNN_CACHE to a folder of root's"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not is_ours(folder):
         return "another user's, or others may write to it; remove it, or set KGNN_CACHE to a folder of your own"
-    for parent in folder.resolve().parents:
-        mode = parent.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return f"anybody may replace it, since all may write to {parent}; set KGNN_CACHE to another folder"
     return "" if os.access(folder, os.W_OK | os.X_OK) else "cannot be written to; set KGNN_CACHE to another folder"
 
 

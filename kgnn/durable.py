@@ -34,7 +34,7 @@ def _nothing(place: Path) -> None:
 def workplace(path: Path, ending: str, settle: Settle = _nothing) -> Iterator[Path]:
     """Yield a new hidden folder beside `path`, removed with all that is in it when the block ends.
 
-    Places whose process died are removed first: a place is locked (flock) as long as its process lives.
+    One's own places whose process died are removed first: a place is locked (flock) as long as its process lives.
 
     Args:
         path: what is being written. ending: of the place's name. settle: called before a place is removed, this one or
@@ -52,13 +52,14 @@ def workplace(path: Path, ending: str, settle: Settle = _nothing) -> Iterator[Pa
 
 
 def clear(path: Path, ending: str, settle: Settle = _nothing) -> None:
-    """Remove the places beside `path` whose process died."""
+    """Remove the places beside `path` whose process died; another user's stay, and links, which lead anywhere."""
     for place in places(path, ending):
         lock = None
-        with suppress(OSError):  # alive, of another user, or just removed by another process
-            lock = os.open(place, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _discard(place, settle)
+        with suppress(OSError):  # alive, no folder, or just removed by another process
+            lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if os.fstat(lock).st_uid == os.geteuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _discard(place, settle)
         if lock is not None:
             os.close(lock)
 
@@ -196,8 +197,9 @@ def check_place(path: Path) -> None:
     Raises:
         OutputError: a file where a folder is needed, no permission, a read-only or full file system.
     """
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    with told(path), workplace(parent / path.name, PART):
-        pass
+    with told(path):
+        parent = path.parent
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        with workplace(parent / path.name, PART):
+            pass

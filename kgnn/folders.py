@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from kgnn.durable import OLD, PART, check_place, clear, places, put, sync, sync_name, told, workplace
 from kgnn.errors import InputError, OutputError
-from kgnn.files import as_path, json_text, read_json
+from kgnn.files import as_path, json_text, looked_for, read_json
 from kgnn.schema import check_schema
 from kgnn.version import __version__
 
@@ -69,10 +69,16 @@ def _hash_file(file: Path) -> str:
 def _files_in(folder: Path) -> set[str]:
     """Names of all files below, links among them, relative to the folder."""
     found: set[str] = set()
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_unless_gone):
         links = [name for name in folders if Path(where, name).is_symlink()]
         found.update(Path(where, name).relative_to(folder).as_posix() for name in (*files, *links))
     return found
+
+
+def _unless_gone(error: OSError) -> None:
+    """Stop at a folder that may not be looked into: whose files are in it cannot be told."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def others(folder: Path) -> list[str]:
@@ -203,13 +209,12 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
     for turn in range(TRIES):
         failure = None
         try:
-            version, listed = _version(path), _list_of(path, kind)
+            with looked_for(path):
+                version, listed = _version(path), _list_of(path, kind)
         except InputError:
             if turn == TRIES - 1 or not _recovers(path):
                 raise
             continue
-        except OSError as error:  # a name too long, a folder that may not be searched
-            raise InputError(f"{str(path)[:200]}: {error.strerror}; check the path") from None
         try:
             _check_files(path, listed["files"])
             return _if_same(path, version, read(path))
@@ -217,6 +222,8 @@ def read_folder(path: str | Path, kind: str, read: Callable[[Path], T]) -> T:
             continue
         except InputError as error:
             failure = error
+        except PermissionError as error:
+            failure = InputError(f"{error.filename or path}: may not be read by you; ask its owner, or change its mode")
         except Exception as error:
             what = (str(error).splitlines() or [""])[0][:200]
             failure = InputError(

@@ -33,6 +33,14 @@ def name_hashes(names: Iterable[Any]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
+def as_number(text: str) -> float | None:
+    """Return the number that a text is, else None: `1_2` and digits of other scripts, which Python takes, are none."""
+    try:
+        return float(text) if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
 def as_name(value: Any) -> str | None:
     """Return what a value is called: text without blanks around it, `3` for 3.0; None for what is missing or blank."""
     if isinstance(value, str):

@@ -210,7 +210,7 @@ def test_the_page_stands_alone(folder, scores):
         ('path = "sim.h5ad"', 'path = "sim.h5ad"\neffects = "change"', "is no table .*leave effects out"),
         ("seeds = [0, 1]", "crossed = -1", "crossed = -1; it must be"),
         ('name = "kg, rewired"', 'name = "replicate"', "names a point of reference"),
-        ("[[splits]]", "[splits", "not readable as TOML"),
+        ("[[splits]]", "[splits", "not TOML"),
     ],
 )
 def test_a_config_that_says_nonsense_is_refused(tmp_path, old, new, match):

@@ -1,7 +1,10 @@
 """A benchmark's runs on disk: what is damaged or of another kgnn is done again, one failure stops no other run."""
 
+import errno
 import os
+import signal
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -87,6 +90,25 @@ def test_one_failure_stops_no_other_run_and_stands_with_its_place(folder):
     assert "Runs that failed" not in (folder / "out/report.html").read_text(encoding="utf-8")
 
 
+class Dies(Fails):
+    """A model of one's own whose process is killed, as the system does where memory runs out."""
+
+    def fit(self, adata, split):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_costs_its_run_alone(folder):
+    asked = config(folder, "mean", Dies, "additive")
+    with pytest.warns(DataWarning, match=r"1 of 4 runs failed"):
+        scores = run_benchmark(asked, folder / "out", processes=2, page=write_report)
+    (failure,) = scores.attrs["failures"]
+    assert failure["run"].endswith("Dies")
+    assert "its process died (SIGKILL(-9)), most likely since memory ran out" in failure["error"]
+    assert "its process died (SIGKILL(-9))" in (folder / "out/report.html").read_text(encoding="utf-8")
+    alone = run_benchmark(config(folder, "mean", "additive"), folder / "alone")
+    pd.testing.assert_frame_equal(scores, alone)
+
+
 def test_where_all_runs_fail_the_first_is_told(folder, monkeypatch):
     monkeypatch.setattr(benchmark, "_references", lambda *_: 1 // 0)
     with pytest.raises(InputError, match=r"2 of 2 runs failed, the first sim/1/random_condition-seed0/.*division"):
@@ -100,6 +122,20 @@ def test_a_users_files_in_a_run_stay_and_stop_that_run_alone(folder, done):
     with pytest.warns(DataWarning, match=r"1 of 3 runs failed.*holds other files \(notes\.txt\)"):
         run_benchmark(config(folder, "mean", "additive"), folder / "out")
     assert notes.read_text() == "mine"
+
+
+def test_runs_that_may_not_be_looked_for_are_not_done(folder, done, monkeypatch, caplog):
+    exists = Path.exists
+
+    def refuse(path):
+        if path.name == "mean":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    run_benchmark(config(folder, "mean"), folder / "out")
+    assert "mean" in done
+    assert "mean: Permission denied; check the path" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_fit(folder, done):

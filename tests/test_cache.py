@@ -65,6 +65,16 @@ def test_another_users_folder_is_not_used(home, monkeypatch):
     assert cache_folder() is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
+def test_root_makes_nothing_in_the_home_of_another_user(home):
+    os.chown(home, 65534, 65534)
+    assert find() == (None, f"{home / '.cache/kgnn'}: {home} is another user's, who may replace it; set HOME or "
+                      "KGNN_CACHE to a folder of root's")  # fmt: skip
+    assert not list(home.iterdir())
+    os.chown(home, 0, 0)
+    assert find()[0] == home / ".cache/kgnn"
+
+
 def test_a_place_that_cannot_be_written_to(home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("KGNN_CACHE", str(home / "file" / "cache"))

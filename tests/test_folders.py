@@ -121,6 +121,16 @@ def test_a_raw_error_of_a_reader_is_told_as_damage(tmp_path):
             read_folder(tmp_path / "m", "model", lambda path, raw=raw: (_ for _ in ()).throw(raw))
 
 
+def test_a_file_that_may_not_be_read_is_not_told_as_damage(tmp_path):
+    write(tmp_path / "m", "text")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path / "a.txt"))
+
+    with pytest.raises(InputError, match=r"a\.txt: may not be read by you; ask its owner"):
+        read_folder(tmp_path / "m", "model", refuse)
+
+
 def test_a_users_files_are_never_removed(tmp_path, system):
     for name in ("config.json", "manifest.json", "kgnn.json", "training.json", "notes.txt"):
         folder = tmp_path / f"of {name}"
@@ -241,6 +251,44 @@ def test_what_a_dead_writer_had_not_finished_goes(tmp_path, listed):
     write(tmp_path / "m", "three")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert others(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize("whose", ["another user's", "a link"])
+def test_what_looks_like_a_dead_writers_and_is_not_ours_is_left_alone(tmp_path, whose, monkeypatch):
+    """Anybody may put it there in a folder that all may write to."""
+    planted = tmp_path / "elsewhere" if whose == "a link" else tmp_path / ".m-01234567.kgnn"
+    write(planted / "old0" / "m", "planted")
+    write(planted / "new" / "m", "planted")
+    (planted / "new" / "m" / "notes.txt").write_text("mine")
+    if whose == "a link":
+        (tmp_path / ".m-01234567.kgnn").symlink_to(planted)
+        (tmp_path / "m").mkdir()
+    else:
+        uid = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        with pytest.raises(InputError, match=r"m: not a model folder"):
+            read(tmp_path / "m")
+    write(tmp_path / "m", "one")
+    assert read(tmp_path / "m") == ("one", "one")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["a.txt", "in", "kgnn.json"]
+    assert both(planted / "old0" / "m") == both(planted / "new" / "m") == ("planted", "planted")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_replaced(tmp_path, monkeypatch):
+    write(tmp_path / "m", "one")
+    (tmp_path / "m" / "secret").mkdir()
+    look = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OutputError, match="m: cannot be written: Permission denied; nothing there was changed"):
+        write(tmp_path / "m", "two")
+    assert (tmp_path / "m" / "secret").is_dir()
+    assert read(tmp_path / "m") == ("one", "one")
 
 
 def test_a_place_of_a_living_writer_is_left_alone(tmp_path):

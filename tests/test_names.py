@@ -1,5 +1,7 @@
 """Names that are missing, numbers, texts in place of lists, or damaged by Excel."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.names import all_named, as_name, as_names, date_gene, listed, warn_if_damaged
+from kgnn.names import all_named, as_name, as_names, as_number, date_gene, listed, warn_if_damaged
 
 MISSING = [None, np.nan, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), "", "  ", "\ufeff"]
 
@@ -96,3 +98,14 @@ def test_damaged_names_are_told_once_a_kind_with_counts():
     assert told[2].startswith("counts.csv: genes are called 'nan', 'None', a missing value written as text")
     assert len(told) == 3
     warn_if_damaged(["TP53", "NA", "NAN", "DEC1", "2310009E13Rik"], "clean.csv")
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    ("12", 12.0), ("-0.5", -0.5), ("+1", 1.0), (".5", 0.5), ("1e-3", 0.001), (" 2 ", 2.0), ("inf", math.inf),
+    ("1_2", None), ("1_000.0", None), ("\uff11\uff12", None), ("\u0661", None), ("", None), ("x", None), ("1,5", None),
+    ("0x10", None),
+])  # fmt: skip
+def test_a_number_is_what_other_programs_take_for_one_too(text, number):
+    """Python takes underscores and digits of all scripts: `G1_2` at the dose `1_2` is no dose of 12."""
+    assert as_number(text) == number
+    assert number is None or pd.to_numeric(pd.Series([text])).tolist() == [number]

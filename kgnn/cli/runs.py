@@ -10,7 +10,7 @@ import typer
 
 from kgnn.cli.common import console, write_result
 from kgnn.errors import InputError, OutputError
-from kgnn.files import content_of, write_json
+from kgnn.files import content_of, looked_for, write_json
 from kgnn.folders import CHECKPOINTS, TRAINING, check_folder, new_folder, read_sealed, sealed
 from kgnn.models.storage import KIND
 
@@ -43,8 +43,9 @@ def run(
         raise InputError("give the data and --out; or --resume with the folder of an unfinished training, nothing else")
     folder: Path = resume or out  # type: ignore[assignment]
     if resume is not None:
-        if not (folder / TRAINING).is_file():
-            raise InputError(f"{folder}: no unfinished training there (no {TRAINING}); has it ended?")
+        with looked_for(folder):
+            if not (folder / TRAINING).is_file():
+                raise InputError(f"{folder}: no unfinished training there (no {TRAINING}); has it ended?")
         saved = read_sealed(folder / TRAINING)
         asked, content = saved["asked"], saved["content"]
         check_folder(folder, KIND)

@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from kgnn.errors import DataWarning, InputError
 from kgnn.expression import PROBE, are_whole, scale_of, summed
-from kgnn.files import existing_file
+from kgnn.files import check_alone, existing_file, read_json
 from kgnn.names import check_once
 
 Kind = Literal["counts", "log"]
@@ -62,7 +62,7 @@ class CellSource:
             )
         rng = np.random.default_rng(0)
         start = int(rng.integers(max(1, self.adata.n_obs - PROBE + 1)))
-        self.kind = what_values(self._matrix[start : start + PROBE])
+        self.kind = what_values(self._read(slice(start, start + PROBE)))
 
     @property
     def _matrix(self) -> Any:
@@ -71,6 +71,14 @@ class CellSource:
     @property
     def on_disk(self) -> bool:
         return not isinstance(self._matrix, np.ndarray | sparse.spmatrix | sparse.sparray)
+
+    def _read(self, rows: Any) -> Any:
+        try:
+            return self._matrix[rows]
+        except Exception as error:  # h5py, zarr and anndata raise many kinds for what is damaged or no matrix
+            what = (str(error).splitlines() or [""])[0]
+            name = f"layer {self.layer!r}" if self.layer else "X"
+            raise InputError(f"{name} of the data cannot be read ({type(error).__name__}: {what})") from None
 
     def __len__(self) -> int:
         return self.adata.n_obs
@@ -81,7 +89,7 @@ class CellSource:
         Raises:
             InputError: NaN, infinite or negative values, with the cell's name.
         """
-        x = summed(sparse.csr_matrix(self._matrix[rows], dtype=np.float32))
+        x = summed(sparse.csr_matrix(self._read(rows), dtype=np.float32))
         x.eliminate_zeros()  # of the copy that indexing made: a stored zero is no expression
         bad = ~np.isfinite(x.data) | (x.data < 0)
         if bad.any():
@@ -109,7 +117,7 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
         if path.is_dir():
             import zarr
 
-            _refuse_pickles(path)
+            _check_store(path)
             group: Any = zarr.open_group(path, mode="r")
             parts = {"X": group["X"]} | {f"layers/{name}": group["layers"][name] for name in group.get("layers", [])}
             lazy = {
@@ -119,7 +127,8 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
             obs, var = anndata.io.read_elem(group["obs"]), anndata.io.read_elem(group["var"])
             layers = {name.removeprefix("layers/"): part for name, part in lazy.items() if name != "X"}
             return AnnData(lazy["X"], obs=obs, var=var, layers=layers)
-        return anndata.read_h5ad(existing_file(path), backed="r")
+        check_alone(existing_file(path))
+        return anndata.read_h5ad(path, backed="r")
     except InputError:
         raise
     except Exception as error:  # h5py, zarr and anndata raise many kinds for files that are none of theirs
@@ -127,13 +136,19 @@ def open_cells(data: AnnData | str | Path) -> AnnData:
         raise InputError(f"{path}: cannot be read as AnnData ({type(error).__name__}: {what})") from None
 
 
-def _refuse_pickles(store: Path) -> None:
-    """Raise `InputError` for a Zarr store of which a codec would run pickles, that is, anybody's code."""
-    for folder, _, files in os.walk(store, followlinks=True):
-        for name in {".zarray", ".zmetadata", "zarr.json"}.intersection(files):
+def _check_store(store: Path) -> None:
+    """Refuse a Zarr store with what is no file, or of which a codec would run pickles, that is, anybody's code."""
+    seen = set()
+    for folder, folders, files in os.walk(store, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        folders[:] = [name for name in folders if os.path.realpath(f"{folder}/{name}") not in seen]
+        for name in files:
             file = Path(folder) / name
-            if re.search(r'"(numcodecs\.)?pickle"', json.dumps(json.loads(file.read_bytes())), re.IGNORECASE):
-                raise InputError(f"{file}: an array is kept as pickles, which can run code; write the store anew")
+            if name in (".zarray", ".zmetadata", "zarr.json"):
+                if re.search(r'"(numcodecs\.)?pickle"', json.dumps(read_json(file)), re.IGNORECASE):
+                    raise InputError(f"{file}: an array is kept as pickles, which can run code; write the store anew")
+            elif not file.is_file():
+                raise InputError(f"{file}: is no file; write the store anew")
 
 
 def what_values(x: Any) -> Kind:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kgnn.errors import InputError
-from kgnn.names import as_name
+from kgnn.names import as_name, as_number
 
 CONTROL_LABELS = ("control", "ctrl", "non-targeting", "NT")
 SEPARATOR, AT = "+", "@"
@@ -35,11 +35,9 @@ class Part(NamedTuple):
 
 def read_part(text: str) -> Part:
     """Read `KLF1` or `Dabrafenib@0.5`; what stands behind an `@` and is no number belongs to the name (`TRA@`)."""
-    name, _, dose = text.rpartition(AT)
-    try:
-        return Part(name.strip(), float(dose)) if name.strip() else Part(text)
-    except ValueError:
-        return Part(text)
+    name, _, written = text.rpartition(AT)
+    dose = as_number(written)
+    return Part(text) if dose is None or not name.strip() else Part(name.strip(), dose)
 
 
 def read_parts(condition: str) -> list[Part]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.files import check_width, existing_file, is_table, read_h5ad
+from kgnn.files import MAX_LINE, check_width, existing_file, is_table, open_bytes, read_h5ad
 from kgnn.parts import did_you_mean
 
 NAMES = {  # columns of long tables, the likeliest first
@@ -37,17 +36,18 @@ def read_file(table: Any) -> tuple[Any, str]:
         if name.endswith((".parquet", ".pq")):
             return pd.read_parquet(path), f"{path}: "
         separator = "," if name.endswith(".csv") else "\t"
-        check_width(path, _first_line(path).count(separator.encode()) + 1)
-        return pd.read_csv(path, sep=separator, low_memory=False), f"{path}: "
+        with open_bytes(path) as file:
+            first = file.readline(MAX_LINE)
+        if len(first) == MAX_LINE:
+            raise InputError(f"{path}:1: a line longer than {MAX_LINE >> 20} MB; is it the right file?")
+        check_width(path, first.count(separator.encode()) + 1)
+        with open_bytes(path) as file:
+            return pd.read_csv(file, sep=separator, low_memory=False), f"{path}: "
     except InputError:
         raise
     except Exception as error:  # pandas and pyarrow raise many kinds
-        raise InputError(f"{path}: cannot be read as a table ({type(error).__name__}: {error})") from None
-
-
-def _first_line(path: Path) -> bytes:
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        return file.readline()
+        what = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{path}: cannot be read as a table ({type(error).__name__}: {what})") from None
 
 
 def long_columns(

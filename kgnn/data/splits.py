@@ -7,6 +7,7 @@ cells belong to training and are not listed.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def split(
         result |= {"group_key": group_key} | unseen_line(lines, str(held_out), rng, val_fraction, seen_fraction)
     else:
         held_out = None if held_out is None else ConditionNames(control).canonical(held_out)
-        result |= _KINDS[kind](names, rng, test_fraction, val_fraction, held_out)
+        result |= _KINDS[kind][0](names, rng, test_fraction, val_fraction, held_out)
     result["unused"] = sorted(set(names) - {name for part in SETS for name in result[part]})
     _check_groups(result, len(names))
     return result
@@ -211,7 +212,7 @@ def _leave_one_out(names: list[str], rng: np.random.Generator, _: float, val: fl
 
 def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
     def hold_out(names: list[str], fraction: float) -> tuple[list[str], list[str]]:
-        alone = {name: perturbed_genes(name)[0] for name in names if len(perturbed_genes(name)) == 1}
+        alone = _singles(names)
         genes = set(draw(sorted({*alone.values()}), fraction, rng)[1])  # at all their doses
         rest = [name for name in names if not genes & set(perturbed_genes(name))]
         return rest, [name for name, gene in alone.items() if gene in genes]
@@ -222,18 +223,24 @@ def _unseen_single(names: list[str], rng: np.random.Generator, test: float, val:
 
 
 def _unseen_combo(names: list[str], rng: np.random.Generator, test: float, val: float, _: str | None) -> Split:
-    combos = {name: _genes_of(name) for name in names if len(perturbed_genes(name)) > 1}
+    singles = _singles(names)
+    combos = {name: _genes_of(name) for name in names if name not in singles}
     rest, tested = draw(list(dict.fromkeys(combos.values())), test, rng)
     chosen = draw(rest, val, rng)[1]
     held = [name for name, genes in combos.items() if genes in tested]
     validation = [name for name, genes in combos.items() if genes in chosen]
     train = [name for name in names if name not in held and name not in validation]
-    alone = {gene for name in train for gene in perturbed_genes(name) if len(perturbed_genes(name)) == 1}
+    alone = set(_singles(train).values())
     subgroups: dict[str, list[str]] = {}
     for name in held:
         seen = sum(gene in alone for gene in perturbed_genes(name))
         subgroups.setdefault(f"seen_{seen}", []).append(name)
     return {"train": train, "val": validation, "test": held, "subgroups": dict(sorted(subgroups.items()))}
+
+
+def _singles(names: list[str]) -> dict[str, str]:
+    """Conditions that perturb one gene, and which."""
+    return {name: genes[0] for name, genes in zip(names, map(perturbed_genes, names), strict=True) if len(genes) == 1}
 
 
 def _genes_of(name: str) -> str:
@@ -244,12 +251,8 @@ def _genes_of(name: str) -> str:
 def _simulation(names: list[str], rng: np.random.Generator, _test: float, _val: float, _: str | None) -> Split:
     rest, groups = _hold_out_genes(names, 0.75, 0.75, rng)
     train, val_groups = _hold_out_genes(rest, 0.9, 0.9, rng)
-    return {
-        "train": train,
-        "val": sorted(name for group in val_groups.values() for name in group),
-        "test": sorted(name for group in groups.values() for name in group),
-        "subgroups": groups,
-    }
+    validation, held = (sorted(chain(*found.values())) for found in (val_groups, groups))
+    return {"train": train, "val": validation, "test": held, "subgroups": groups}
 
 
 def _hold_out_genes(
@@ -257,43 +260,27 @@ def _hold_out_genes(
 ) -> tuple[list[str], dict[str, list[str]]]:
     genes = sorted({gene for name in names for gene in perturbed_genes(name)})
     seen_genes = set(rng.choice(genes, int(len(genes) * gene_share), replace=False)) if genes else set()
-    groups: dict[str, list[str]] = {}
-    kept: list[str] = []
-    all_seen: list[str] = []
+    several = [name for name in names if len(perturbed_genes(name)) > 1]
+    combos = list(dict.fromkeys(_genes_of(name) for name in several if seen_genes.issuperset(perturbed_genes(name))))
+    in_training = set(rng.choice(combos, int(len(combos) * combo_share), replace=False)) if combos else set()
+    kept, groups = list[str](), dict[str, list[str]]()
     for name in names:
         perturbed = perturbed_genes(name)
         seen = sum(gene in seen_genes for gene in perturbed)
-        if seen == len(perturbed):
-            (kept if len(perturbed) == 1 else all_seen).append(name)
-        else:
-            groups.setdefault("unseen_single" if len(perturbed) == 1 else f"combo_seen{seen}", []).append(name)
-    combos = list(dict.fromkeys(map(_genes_of, all_seen)))
-    in_training = set(rng.choice(combos, int(len(combos) * combo_share), replace=False)) if combos else set()
-    for name in all_seen:
-        if _genes_of(name) in in_training:
+        if seen == len(perturbed) and (seen == 1 or _genes_of(name) in in_training):
             kept.append(name)
         else:
-            groups.setdefault(f"combo_seen{len(perturbed_genes(name))}", []).append(name)
+            groups.setdefault("unseen_single" if len(perturbed) == 1 else f"combo_seen{seen}", []).append(name)
     return sorted(kept), dict(sorted(groups.items()))
 
 
-_KINDS: dict[str, Callable[..., Split]] = {
-    "random_condition": _random_condition,
-    "unseen_single": _unseen_single,
-    "unseen_combo": _unseen_combo,
-    "simulation": _simulation,
-    "leave_one_out": _leave_one_out,
-    "unseen_line": unseen_line,
-}
-
-
-_REMEDY = {
-    "random_condition": "use more conditions or smaller fractions",
-    "unseen_single": "it needs at least 3 singly perturbed genes; use random_condition or unseen_combo",
-    "unseen_combo": "it needs at least 2 combinations; use random_condition or unseen_single, or smaller fractions",
-    "simulation": "it needs more genes and combinations; try another seed, random_condition or unseen_single",
-    "leave_one_out": "use more conditions",
-    "unseen_line": "hold out a line that has conditions, and leave others; raise seen_fraction",
+_KINDS: dict[str, tuple[Callable[..., Split], str]] = {  # how it divides; what to do where that leaves a group empty
+    "random_condition": (_random_condition, "use more conditions or smaller fractions"),
+    "unseen_single": (_unseen_single, "it needs at least 3 singly perturbed genes; use random_condition"),
+    "unseen_combo": (_unseen_combo, "it needs at least 2 combinations; use another kind, or smaller fractions"),
+    "simulation": (_simulation, "it needs more genes and combinations; try another seed, or another kind"),
+    "leave_one_out": (_leave_one_out, "use more conditions"),
+    "unseen_line": (unseen_line, "hold out a line that has conditions, and leave others; raise seen_fraction"),
 }
 
 
@@ -302,7 +289,7 @@ def _check_groups(result: Split, n_conditions: int) -> None:
         if not result[part]:
             raise InputError(
                 f"split {result['kind']!r} (seed {result['seed']}) of {n_conditions} conditions leaves the {part} "
-                f"group empty: {_REMEDY[result['kind']]}"
+                f"group empty: {_KINDS[result['kind']][1]}"
             )
 
 

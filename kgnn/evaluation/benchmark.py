@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from kgnn.data.effects import is_effects, read_data
@@ -26,6 +25,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.evaluation.config import REFERENCES, read_config
 from kgnn.evaluation.metrics import crossed_scores, evaluate, reference_scores
 from kgnn.evaluation.runs import KIND, Task, all_scores, is_done, write_run
+from kgnn.evaluation.workers import in_processes
 from kgnn.files import check_target, content_of, file_name
 from kgnn.folders import check_folder
 from kgnn.graph import KnowledgeGraph, load_coexpression
@@ -56,10 +56,11 @@ def run_benchmark(
 
     `out/runs/<dataset>/<split>/<model>/` holds `predictions.h5ad`, `scores.csv` and `run.json`, written whole or not at
     all, so that a run that was killed goes on where it stopped; a run whose configuration, data or kgnn changed, or
-    whose files are damaged, is done again. A run that fails leaves the others alone: it stands in `attrs["failures"]`
-    of the result, in a warning and on the page. `references/` beside the models holds the scores of
-    `kgnn.metrics.reference_scores`, rows of the result like theirs. `pearson_crossed` and `pds_cosine` are of fits on
-    halves of the control cells. `out/` holds `scores.csv`, `summary.csv`, `paired.csv`, figures and `report.html`.
+    whose files are damaged, is done again. A run that fails, or whose process dies where there are several, leaves the
+    others alone: it stands in `attrs["failures"]` of the result, in a warning and on the page. `references/` beside the
+    models holds the scores of `kgnn.metrics.reference_scores`, rows of the result like theirs. `pearson_crossed` and
+    `pds_cosine` are of fits on halves of the control cells. `out/` holds `scores.csv`, `summary.csv`, `paired.csv`,
+    figures and `report.html`.
 
     Args:
         config: the TOML file, or the same as a dictionary; see `read_config`.
@@ -78,8 +79,7 @@ def run_benchmark(
     tasks = [task for dataset in settings["datasets"] for task in _tasks(dataset, settings, out)]
     waiting = [task for task in tasks if not is_done(task)]
     say(f"{len(tasks)} runs, {len(tasks) - len(waiting)} of them done before")
-    jobs = (delayed(_try)(task) for task in waiting)
-    done = Parallel(n_jobs=processes, return_as="generator_unordered")(jobs)
+    done = in_processes(_try, waiting, processes, lambda task, reason: (task.name, reason))
     failures = []
     for number, (name, wrong) in enumerate(track(done, "fitting", len(waiting)), 1):
         say(f"{number} of {len(waiting)}: {name}{f' failed: {wrong}' if wrong else ''}")

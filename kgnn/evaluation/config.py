@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from kgnn.data.effects import KINDS
 from kgnn.errors import InputError
 from kgnn.evaluation.headline import POINTS
-from kgnn.files import existing_file, is_table
+from kgnn.files import as_path, is_table, read_toml
 from kgnn.models import make_model
 from kgnn.parts import check_number, name_of
 
@@ -53,11 +52,7 @@ def read_config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """
     if isinstance(config, Mapping):
         return _check(copy.deepcopy(dict(config)), Path(), "the configuration")
-    path = existing_file(config)
-    try:
-        return _check(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.parent, str(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as TOML: {error}") from None
+    return _check(read_toml(config), as_path(config).parent, str(config))
 
 
 def _check(config: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from kgnn.data.splits import Split, save_split
 from kgnn.errors import DataWarning, InputError
-from kgnn.files import json_text, read_json
+from kgnn.files import json_text, looked_for, read_json
 from kgnn.folders import new_folder, read_folder
 from kgnn.parts import name_of
 from kgnn.version import __version__
@@ -58,9 +58,10 @@ def _identity(part: Any) -> list[str]:
 
 def is_done(task: Task) -> bool:
     """Whether the run is there, whole, and of the same task."""
-    if not task.folder.exists():
-        return False
     try:
+        with looked_for(task.folder):
+            if not task.folder.exists():
+                return False
         return read_folder(task.folder, KIND, lambda path: read_json(path / RUN)).get("key") == _key(task)
     except InputError as error:
         logger.warning("done again: %s", error)

@@ -16,7 +16,7 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file, read_h5ad
 from kgnn.folders import check_folder
 from kgnn.graph import sources
-from kgnn.graph.description import FILES, FROM_CELLS, KINDS, SOURCE_KEYS, read_toml, root_of
+from kgnn.graph.description import FILES, FROM_CELLS, KINDS, SOURCE_KEYS, read_description, root_of
 from kgnn.graph.identifiers import GeneNames
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.orthologs import Orthologs, join_species
@@ -74,7 +74,7 @@ def build(
         InputError: not TOML (line), an unknown kind or key, whatever a loader finds wrong.
     """
     path = existing_file(config)
-    settings = read_toml(path)
+    settings = read_description(path)
     if out is not None:
         check_folder(out, KIND)
     inputs = _inputs(path, settings, cells_key)
@@ -214,7 +214,7 @@ def _inputs(path: Path, settings: Mapping[str, Any], cells_key: str) -> dict[str
     if "join" in settings:
         join = settings["join"]
         parts = {
-            species: _inputs(path.parent / part, read_toml(existing_file(path.parent / part)), cells_key)
+            species: _inputs(path.parent / part, read_description(existing_file(path.parent / part)), cells_key)
             for species, part in join.get("graphs", {}).items()
         }
         orthologs = path.parent / os.path.expandvars(join.get("orthologs", ""))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kgnn.errors import InputError
+from kgnn.files import read_toml
 from kgnn.graph import sources
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 
@@ -35,12 +35,9 @@ FILES = ("path", "table", "groups", "complete_set", "ontology", "names", "nodes"
 GRAPH_KEYS = ("root", "species", "namespace", "genes", "keep_unknown")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """Return the tables of a description, or raise `InputError` with what is wrong in it."""
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
+    settings = read_toml(path)
     for name in settings:
         if name not in ("graph", "source", "join"):
             raise InputError(f"{path}: unknown table [{name}]; a graph has [graph], [[source]] or [join]")

@@ -45,7 +45,8 @@ def table_of(
 ) -> pd.DataFrame:
     """Put columns together in the stored types; scalars hold for all edges."""
     n = len(source)
-    if isinstance(origin, str):
+    if not isinstance(origin, pd.Categorical):
+        expect(origin, str, "origin")
         origin = pd.Categorical.from_codes(np.zeros(n, np.int8), [origin])
     numbers = {"weight": (weight, np.float32), "sign": (sign, np.int8), "confidence": (confidence, np.float32)}
     return pd.DataFrame(

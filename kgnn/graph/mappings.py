@@ -57,6 +57,8 @@ class Mappings:
 def load_mappings(path: str | Path) -> Mappings:
     """Read mappings in SSSOM (Matentzoglu et al., Database 2022): TSV with a YAML header in lines that begin with `#`.
 
+    Blank lines are passed over.
+
     Raises:
         InputError: missing file or column; a header that is not YAML; a row without an end or a predicate (line).
     """
@@ -64,22 +66,24 @@ def load_mappings(path: str | Path) -> Mappings:
     header = _header(path)
     table, label = read_table(path, separator="\t", comment="#")
     check_columns(table, ENDS, label, "an SSSOM table")
-    lines = sum(1 for _ in _comments(path)) + 2
+    table = table.dropna(how="all")
+    first = next(number for number, line in text_lines(path) if line.strip() and not line.startswith("#")) + 1
     for column in ENDS:
         names = as_names(table[column])
         missing = np.array([name is None for name in names], bool)
         if missing.any():
-            row = int(np.argmax(missing))
-            raise InputError(f"{label}:{row + lines}: no {column}; correct the row or leave it out")
+            row = table.index[np.argmax(missing)]
+            raise InputError(f"{label}:{row + first}: no {column}; correct the row or leave it out")
         table[column] = names
-    return Mappings(table, header)
+    return Mappings(table.reset_index(drop=True), header)
 
 
 def _comments(path: Path) -> Iterable[str]:
     for _, line in text_lines(path):
-        if not line.startswith("#"):
+        if line.startswith("#"):
+            yield line[1:]
+        elif line.strip():
             return
-        yield line[1:]
 
 
 def _header(path: Path) -> dict[str, Any]:

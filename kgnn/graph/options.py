@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.names import as_name
+from kgnn.names import as_name, as_number
 from kgnn.parts import is_number
 
 LEVELS = {"A": 5, "B": 4, "C": 3, "D": 2, "E": 1}  # DoRothEA's levels of confidence as numbers, best highest
@@ -82,7 +82,5 @@ def _sign(value: Any) -> int | None:
         return 0
     if name.lower() in SIGN_OF:
         return SIGN_OF[name.lower()]
-    try:
-        return int(np.sign(float(name)))
-    except ValueError:
-        return None
+    number = as_number(name)
+    return None if number is None or np.isnan(number) else int(np.sign(number))

@@ -20,19 +20,11 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from kgnn.errors import InputError
-from kgnn.files import check_width, existing_file
+from kgnn.files import MAX_LINE, check_width, existing_file, open_bytes
 
-MAX_LINE = 1 << 24  # bytes; the longest line of the public files is a gene set of 100 kB
 BLOCK = 1 << 23  # bytes of a table that are in memory at a time
 NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 KINDS = {"csv": ",", "tsv": "\t", "txt": "\t"}
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a plain or a gzipped file."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else path.open("rb")  # type: ignore[return-value]
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -51,6 +43,8 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise InputError(
                         f"{path}:{number}: a line end (\\r) within the line; save with line ends \\n or \\r\\n"
                     )
+                if "\0" in line:
+                    raise InputError(f"{path}:{number}: a null character in the line; is it text, and the right file?")
                 yield number, line
     except UnicodeDecodeError as error:
         raise InputError(
@@ -77,22 +71,21 @@ def table_batches(
         separator: of the fields; default by the file's ending (.csv: comma, .tsv and .txt: tab).
         header: names of the columns of a file without a header line; else the first line (after comments) names them.
         columns: the columns to read, where not all are needed.
-        comment: lines before the header that begin with this are passed over.
+        comment: lines before the header that begin with this are passed over, and blank ones among them.
     """
     separator = separator or KINDS[_ending(path)]
     skip = 0
     first: list[str] = []
     for number, line in text_lines(path):
-        if comment and line.startswith(comment):
+        if comment and (line.startswith(comment) or not line.strip()):
             continue
         skip = number - 1 if header else number
-        first = next(csv.reader([line], delimiter=separator), [])
+        first = fields_of(line, separator, f"{path}:{number}")
         quoted = line.startswith('"') or separator == ","
         break
     else:
         raise InputError(f"{path}: holds no table; the first line must name the columns")
-    # a table's row names, and tabs at the end of the header, leave columns without a name
-    names = header or [name.strip() or f"unnamed {number}" for number, name in enumerate(first)]
+    names = header or column_names(first)
     if len(first) != len(names):
         raise InputError(
             f"{path}:{skip + 1}: {len(first)} fields where {len(names)} were expected ({', '.join(names)})"
@@ -140,7 +133,7 @@ def table_batches(
         _check_ragged(path, ragged)
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         _check_ragged(path, ragged)
-        for _ in text_lines(path):  # finds what is not UTF-8, a line too long or a cut gzip, and names the line
+        for _ in text_lines(path):  # finds what is no text, a line too long or a cut gzip, and names the line
             pass
         if "Empty CSV" in str(error) or "no data" in str(error).lower():
             return
@@ -148,8 +141,21 @@ def table_batches(
         raise InputError(f"{path}: cannot be read as a table after line {row - 1}: {what}") from None
 
 
+def column_names(names: Iterable[Any]) -> list[str]:
+    """Names of columns: row names, and tabs at the end of a header, leave some without one."""
+    return [str(name).strip() or f"unnamed {number}" for number, name in enumerate(names)]
+
+
+def fields_of(line: str, separator: str, where: str) -> list[str]:
+    """Return the fields of a line, quoted ones too."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:  # a field of more than 128 kB
+        raise InputError(f"{where}: cannot be parted into fields ({error}); is it the right file?") from None
+
+
 class _Utf8:
-    """A file of bytes that raises `UnicodeDecodeError` where it is not UTF-8."""
+    """A file of bytes that raises `UnicodeDecodeError` where it is not UTF-8, `OSError` where a byte is null."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -159,6 +165,8 @@ class _Utf8:
     def read(self, size: int = -1) -> bytes:
         data = self.file.read(size)
         self._decoder.decode(data, final=not data)
+        if b"\0" in data:
+            raise OSError("a null character")
         return data
 
     def close(self) -> None:
@@ -174,23 +182,31 @@ def _check_ragged(path: Path, ragged: list[Any]) -> None:
 
 def _ending(path: Path) -> str:
     kind = path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind not in {*KINDS, "parquet"}:
+    if kind not in {*KINDS, "parquet", "pq"}:
         raise InputError(f"{path}: unknown kind of table; give .csv, .tsv, .txt, .parquet, or a DataFrame")
     return kind
+
+
+def is_parquet(path: str | Path) -> bool:
+    """Whether a file is Parquet by the ending of its name."""
+    return str(path).lower().endswith((".parquet", ".pq"))
 
 
 def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield (number of the first row, batch) of a Parquet file."""
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
+            written = file.schema_arrow.names
+            names = column_names(written)
             for name in columns or []:
                 if name not in names:
                     raise InputError(f"{path}: no column {name!r}; the columns are {', '.join(names)}")
+            asked = None if columns is None else [written[names.index(name)] for name in columns]
+            called = dict(zip(written, names, strict=True))
             row = 0
-            for batch in file.iter_batches(columns=columns, batch_size=1 << 18):
+            for batch in file.iter_batches(columns=asked, batch_size=1 << 18):
                 batch.validate(full=True)  # texts that are not UTF-8
-                yield row, batch
+                yield row, pa.RecordBatch.from_arrays(batch.columns, [called[name] for name in batch.schema.names])
                 row += len(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         what = (str(error).splitlines() or [type(error).__name__])[0]
@@ -211,12 +227,13 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
     if isinstance(table, pd.DataFrame):
         return unique_columns(table).reset_index(drop=True), "table"
     path = existing_file(table)
-    if "separator" not in options and _ending(path) == "parquet":
+    if "separator" not in options and is_parquet(path):
         return parquet_frame(path), str(path)
     parts = [batch for _, batch in table_batches(path, **options)]
     if not parts:
         comment = options.get("comment")
-        first = next(line for _, line in text_lines(path) if not (comment and line.startswith(comment)))
+        lines = (line for _, line in text_lines(path) if line.strip())
+        first = next(line for line in lines if not (comment and line.startswith(comment)))
         return pd.DataFrame(columns=first.split(options.get("separator") or KINDS[_ending(path)])), str(path)
     return pa.Table.from_batches(parts).to_pandas(), str(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from torch import nn
 from kgnn.data.leaks import warn_of_leaks
 from kgnn.data.splits import Split, read_split
 from kgnn.errors import InputError
-from kgnn.folders import read_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.models.cells.model import CellModel
 from kgnn.models.links.model import LinkModel
+from kgnn.models.perturbation.folder import read_fit
 from kgnn.models.perturbation.model import PerturbationModel
 from kgnn.models.perturbation.origin import cells_of
 from kgnn.models.perturbation.predictor import Predictor, as_prediction
 from kgnn.models.perturbation.table import PREDICTORS
-from kgnn.models.storage import KIND, load_config
+from kgnn.models.storage import read_model
 from kgnn.parts import check_call, check_options, options_of, resolve, taken
 
 NAMING = ("condition_key", "control", "group_key")
@@ -104,10 +105,8 @@ def load_model(path: str | Path, *, encoder: Any = None) -> PerturbationModel | 
     Raises:
         InputError: a missing, foreign or damaged folder.
     """
-    kind = read_folder(path, KIND, load_config)["model"]
-    if kind == "links":
-        return LinkModel.load(path)
-    return CellModel.load(path) if kind == "cell" else PerturbationModel.load(path, encoder=encoder)
+    perturbation = partial(read_fit, PerturbationModel, encoder)
+    return read_model(path, {"perturbation": perturbation, "cell": CellModel.read, "links": LinkModel.read})
 
 
 def line_of(model: Any, split: Mapping[str, Any]) -> dict[str, Any]:

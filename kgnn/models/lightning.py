@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from torch import Tensor, nn
 
 from kgnn.errors import InputError
+from kgnn.files import existing_file
 from kgnn.parts import check_number, check_options, options_of
 
 logger = logging.getLogger("kgnn")
@@ -101,17 +102,18 @@ def run_trainer(
             skip_epochs(batches, epochs_done(ckpt_path))
         try:
             runner.fit(task, batches, validation, ckpt_path=ckpt_path, weights_only=True)
-        except (RuntimeError, KeyError) as error:
-            if ckpt_path is None or (runner.state.stage is not None and runner.global_step):
-                raise
-            what = str(error).splitlines()[0]
-            raise InputError(f"{ckpt_path}: the checkpoint is of another network or training ({what})") from None
         except MisconfigurationException as error:
             raise InputError(f"lightning.pytorch.Trainer: {error}") from None
         except (Stopped, SIGTERMException):
             if not runner.global_step:
                 stop.again()
             best.put_back(task)
+        except Exception as error:  # what a checkpoint holds that does not fit shows itself in many ways
+            begun = runner.state.stage is not None and runner.global_step
+            if ckpt_path is None or begun or isinstance(error, InputError):
+                raise
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{ckpt_path}: the checkpoint is of another network or training ({what})") from None
     try:
         check_weights(task.network)
     except InputError:
@@ -129,11 +131,10 @@ def check_epochs(max_epochs: int) -> int:
 
 def epochs_done(path: str | Path) -> int:
     """How many epochs a checkpoint has behind it; raises `InputError` when it is none of the end of an epoch."""
+    path = existing_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         progress = state["loops"]["fit_loop"]["epoch_progress"]["current"]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; training starts anew without ckpt_path") from None
     except Exception as error:  # torch and pickle raise many kinds for files that are no checkpoints
         what = (str(error).splitlines() or [""])[0]
         raise InputError(f"{path}: no checkpoint that can be read ({type(error).__name__}: {what})") from None

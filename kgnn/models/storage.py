@@ -1,6 +1,6 @@
 """Models on disk: `config.json`, `arrays.safetensors`, `controls.safetensors`, `var.parquet`; no pickle."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kgnn.errors import InputError
 from kgnn.files import as_path, json_text, read_json
+from kgnn.folders import read_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.schema import check_schema
 from kgnn.version import __version__
@@ -54,6 +55,22 @@ def write_model(
     }
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions}
     (folder / CONFIG).write_text(json_text(head | dict(config)), encoding="utf-8")
+
+
+def read_model(path: str | Path, readers: Mapping[str, Callable[[Path, dict[str, Any]], Any]]) -> Any:
+    """Return what the reader of a saved model's kind makes of its folder and configuration.
+
+    Raises:
+        InputError: a missing, foreign or damaged folder; a model of another kind than these.
+    """
+
+    def read(folder: Path) -> Any:
+        config = load_config(folder)
+        if config["model"] not in readers:
+            raise InputError(f"{path}: holds a {config['model']!r} model; use kgnn.load_model")
+        return readers[config["model"]](folder, config)
+
+    return read_folder(path, KIND, read)
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

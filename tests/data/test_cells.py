@@ -1,10 +1,12 @@
 """Reading cells: what values are, what is refused, blocks from disk, several readers."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from kgnn.data import simulate_atlas
+from kgnn.data import effects, simulate_atlas
 from kgnn.data.cells import CellSource, ShuffledCells, open_cells, usable_cells, what_values
 from kgnn.errors import DataWarning, InputError
+from kgnn.files import read_h5ad
 
 
 def cells(x, genes=None, form=sparse.csr_matrix):
@@ -187,6 +190,73 @@ class Shell:
 
     def __reduce__(self):
         return Path.touch, (self.path,)
+
+
+def elsewhere(path, to):
+    """An H5AD file whose X is what `to` is."""
+    AnnData(np.eye(3, dtype=np.float32)).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        if isinstance(to, str):
+            file.create_dataset("X", (3, 3), "f4", external=[(to, 0, h5py.h5f.UNLIMITED)])
+        elif isinstance(to, h5py.VirtualLayout):
+            file.create_virtual_dataset("X", to)
+        else:
+            file["X"] = to
+
+
+def virtual(path):
+    layout = h5py.VirtualLayout((3, 3), "f4")
+    layout[:] = h5py.VirtualSource(path, "X", (3, 3))
+    return layout
+
+
+@pytest.mark.parametrize("read", [CellSource, read_h5ad, effects])
+@pytest.mark.parametrize("to", ["/etc/hostname", h5py.ExternalLink("other.h5ad", "/X"), virtual("other.h5ad")])
+def test_an_h5ad_file_of_which_a_part_is_elsewhere_is_refused(tmp_path, monkeypatch, read, to):
+    """Who made it would choose which of the user's files are read, and a pipe would be waited for."""
+    monkeypatch.chdir(tmp_path)
+    AnnData(np.eye(3, dtype=np.float32)).write_h5ad("other.h5ad")
+    elsewhere(tmp_path / "c.h5ad", to)
+    with pytest.raises(InputError, match=r"c\.h5ad: X lies in another file; write it anew"):
+        read(tmp_path / "c.h5ad")
+
+
+def test_a_virtual_part_of_the_file_itself_is_read(tmp_path):
+    AnnData(np.eye(3, dtype=np.float32), layers={"own": np.eye(3, dtype=np.float32)}).write_h5ad(tmp_path / "c.h5ad")
+    layout = h5py.VirtualLayout((3, 3), "f4")
+    layout[:] = h5py.VirtualSource(".", "layers/own", (3, 3))
+    with h5py.File(tmp_path / "c.h5ad", "r+") as file:
+        attributes = dict(file["X"].attrs)
+        del file["X"]
+        file.create_virtual_dataset("X", layout).attrs.update(attributes)
+    np.testing.assert_array_equal(read_h5ad(tmp_path / "c.h5ad").X, np.eye(3))
+
+
+@pytest.mark.parametrize("to", [h5py.SoftLink("/X"), h5py.SoftLink("/obs")])
+def test_an_x_that_is_no_matrix_is_told(tmp_path, to):
+    elsewhere(tmp_path / "c.h5ad", to)
+    with pytest.raises(InputError, match="X of the data cannot be read"):
+        CellSource(tmp_path / "c.h5ad")
+
+
+@pytest.mark.parametrize("where", ["X/.zarray", "X/0.0", "obs/pipe"])
+def test_a_pipe_in_a_zarr_store_is_refused(tmp_path, where):
+    """It would be waited for without end."""
+    store = tmp_path / "cells.zarr"
+    AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
+    (store / where).unlink(missing_ok=True)
+    os.mkfifo(store / where)
+    with pytest.raises(InputError, match=f"{where}: is (no file|a device or a pipe)"):
+        CellSource(store)
+
+
+def test_links_in_circles_in_a_zarr_store_come_to_an_end(tmp_path):
+    store = tmp_path / "cells.zarr"
+    AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
+    for name in "ab":
+        (store / name).symlink_to(store)
+    assert len(CellSource(store)) == 3
 
 
 @pytest.mark.parametrize("decoy", [None, ".zarray", "zarr.json"])

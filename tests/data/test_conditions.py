@@ -79,6 +79,8 @@ def test_labels_of_cells():
         ("A@2+B@1+A@2.0", "A@2+B@1", ("A", "B")),
         ("TRA@", "TRA@", ("TRA@",)),
         ("TRA@+X@home", "TRA@+X@home", ("TRA@", "X@home")),
+        ("A@1_2", "A@1_2", ("A@1_2",)),
+        ("A@\uff11", "A@\uff11", ("A@\uff11",)),
         ("ctrl@0", "", ()),
     ],
 )

@@ -280,3 +280,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     table, label = read_file(tmp_path / "a.csv")
     assert list(table.columns) == ["condition", "Gé1"]
     assert label == f"{tmp_path / 'a.csv'}: "
+
+
+def test_files_that_are_no_tables_are_told_in_one_line(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1" + b"\xff" * 100 + b"\x10\0\0\0PAR1")
+    (tmp_path / "t.csv").write_bytes(b"a" * (1 << 25))
+    for name, told in (("t.parquet", "cannot be read as a table"), ("t.csv", r"t\.csv:1: a line longer than 16 MB")):
+        with pytest.raises(InputError, match=told) as error:
+            effects(tmp_path / name)
+        assert "\n" not in str(error.value)

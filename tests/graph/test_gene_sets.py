@@ -83,6 +83,12 @@ def test_bad_gmt_is_refused_with_its_line(tmp_path, text, message):
         load_gene_sets(tmp_path / "s.gmt")
 
 
+def test_a_set_of_more_genes_than_there_are_is_refused(tmp_path):
+    (tmp_path / "s.gmt").write_text("name\tabout\t" + "\t".join(f"G{number}" for number in range(100_001)) + "\n")
+    with pytest.raises(InputError, match=r"s\.gmt: 100,00\d columns"):
+        load_gene_sets(tmp_path / "s.gmt")
+
+
 def test_binary_missing_and_empty_files_are_refused(tmp_path):
     (tmp_path / "s.gmt").write_bytes(b"\xff\xfe\x00bin")
     with pytest.raises(InputError, match="not UTF-8"):

@@ -98,6 +98,18 @@ def test_damaged_files_are_refused_with_the_line(tmp_path, text, message):
         load_mappings(tmp_path / "m.tsv")
 
 
+def test_blank_lines_are_passed_over_wherever_they_stand(tmp_path, mappings):
+    lines = SSSOM.splitlines(keepends=True)
+    (tmp_path / "m.tsv").write_text("\n" + "\n".join([*lines, "\t" * 5 + "\n\n"]))
+    found = load_mappings(tmp_path / "m.tsv")
+    pd.testing.assert_frame_equal(found.table, mappings.table)
+    assert found.header == mappings.header
+    (tmp_path / "m.tsv").write_text("\n".join([*lines, "NANDO:7\tno end\tskos:exactMatch\t\t\tx\n"]))
+    number = 1 + (tmp_path / "m.tsv").read_text().splitlines().index("NANDO:7\tno end\tskos:exactMatch\t\t\tx")
+    with pytest.raises(InputError, match=rf"m\.tsv:{number}: no object_id"):
+        load_mappings(tmp_path / "m.tsv")
+
+
 def test_a_file_of_no_mappings_is_an_empty_table(tmp_path):
     (tmp_path / "m.tsv").write_text(SSSOM.split("NANDO")[0])
     none = load_mappings(tmp_path / "m.tsv")

@@ -85,9 +85,13 @@ def test_files_without_an_edge_or_not_text_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"g.nt:11: not UTF-8"):
         load_ntriples(tmp_path / "g.nt", {REGULATES: "r"}, types=TYPES)
     whole = gzip.compress(TEXT.encode() * 500)
-    (tmp_path / "g.nt.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="gzip data damaged or cut short"):
-        load_ntriples(tmp_path / "g.nt.gz", {REGULATES: "r"}, types=TYPES)
+    for data in (whole[: len(whole) // 2], whole[:12] + b"junkjunkjunk"):
+        (tmp_path / "g.nt.gz").write_bytes(data)
+        with pytest.raises(InputError, match="gzip data damaged or cut short"):
+            load_ntriples(tmp_path / "g.nt.gz", {REGULATES: "r"}, types=TYPES)
+    (tmp_path / "g.nt").write_bytes(TEXT.encode() + b"<http://x.org/\0> .\n")
+    with pytest.raises(InputError, match=r"g.nt:11: a null character"):
+        load_ntriples(tmp_path / "g.nt", {REGULATES: "r"}, types=TYPES)
 
 
 def test_a_line_without_end_is_refused(tmp_path, monkeypatch):

@@ -246,6 +246,9 @@ def test_words_that_are_no_signs_are_named(tmp_path):
 
     from kgnn.graph import from_networkx
 
+    for word in ("1_2", "\uff11"):  # which Python's float takes
+        with pytest.raises(InputError, match=f"the sign '{word}' is no number"):
+            as_signs([word], str)
     frame = pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"], "sign": ["activation", "often"]})
     frame.to_csv(tmp_path / "t.csv", index=False)
     graph = nx.DiGraph()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kgnn.data.effect_tables import read_file
 from kgnn.errors import InputError
-from kgnn.graph import load_table, reading
+from kgnn.graph import load_table, load_triples, reading
 from kgnn.graph.reading import numbers, read_table, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
 
@@ -52,6 +52,7 @@ def test_line_numbers_survive_blocks_comments_and_blank_lines(tmp_path, monkeypa
         (b"a\tb\nx\t\xff\n", r"t.tsv:2: not UTF-8 text \(byte 3 of the line\)"),
         (b"a\ta\nx\ty\n", r"t.tsv:1: the column 'a' stands twice"),
         (b"a\tb\n" + b"x" * 5000 + b"\ty\n", r"t.tsv:2: a line longer than"),
+        (b"a\tb\nx\ty\nx\t\0y\n", r"t.tsv:3: a null character in the line"),
         (gzip.compress(b"a\tb\n" + bytes(range(48, 58)) * 50, mtime=0)[:-20], "gzip data damaged or cut short"),
         (gzip.compress(b"a\tb\nx\ty\n", mtime=0)[:12] + b"junkjunkjunk", "gzip data damaged or cut short"),
     ],
@@ -62,6 +63,13 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, data, message):
     (tmp_path / "t.tsv").write_bytes(data)
     with pytest.raises(InputError, match=message):
         read_table(tmp_path / "t.tsv")
+
+
+def test_a_field_that_is_no_name_of_a_column_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a" * 200_000 + ",b\n")
+    for load in (read_table, load_triples):
+        with pytest.raises(InputError, match=r"t\.csv:1: cannot be parted into fields"):
+            load(tmp_path / "t.csv")
 
 
 def test_parquet_whose_texts_are_not_utf8_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.graph import build, load_triples
+from kgnn.graph import build, load_table, load_triples
 
 PRIMEKG = """relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source
 protein_protein,ppi,0,9796,gene/protein,PHYHIP,NCBI,8889,56992,gene/protein,KIF15,NCBI
@@ -190,6 +190,44 @@ def test_columns_by_name(write):
     assert kg.account[-1]["dropped"] == {"no source or target": 1, "no relation": 1}
 
 
+@pytest.mark.parametrize("column", ["origin", "db"])
+@pytest.mark.parametrize("name", ["kg.csv", "kg.parquet", "frame"])
+def test_a_column_of_origins_is_kept_in_a_known_layout_too(write, tmp_path, name, column):
+    frame = pd.read_csv(io.StringIO(PRIMEKG), dtype=str)
+    frame[column] = ["STRING", None, "DisGeNET", "DisGeNET", "", "GOA", "DrugBank"]
+    if name == "kg.parquet":
+        frame.to_parquet(tmp_path / name)
+    table = frame if name == "frame" else tmp_path / name
+    if name == "kg.csv":
+        frame.to_csv(table, index=False)
+    options = {} if column == "origin" else {"origin": column}
+    found = {(source, target): origin for _, source, _, _, target, origin in triples(load_triples(table, **options))}
+    assert found["PHYHIP", "KIF15"] == "STRING"
+    assert found["KIF15", "PHYHIP"] == found["PHYHIP", "HP:0005044"] == "primekg"  # no origin of their own
+    assert found["PHYHIP", "MONDO:0005044"] == "DisGeNET"
+    assert load_triples(table, origin="mine").origins == ["mine"]
+
+
+def test_a_column_of_origins_in_ones_own_table(write):
+    path = write("t.csv", "source,relation,target,origin\nA,r,B,one\nA,r,C,\n")
+    assert load_triples(path).origins == ["one", "t"]
+    assert load_triples(path, origin="x").origins == ["x"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "frame"])
+def test_columns_without_a_name_are_numbered(tmp_path, name):
+    table = pd.DataFrame({"": ["A"], " relation": ["r"], " ": ["B"]})
+    if name == "t.csv":
+        table.to_csv(tmp_path / name, index=False)
+    elif name == "t.parquet":
+        table.to_parquet(tmp_path / name)
+    given = table if name == "frame" else tmp_path / name
+    with pytest.raises(InputError, match="the columns are unnamed 0, relation, unnamed 2"):
+        load_triples(given)
+    kg = load_triples(given, source="unnamed 0", relation="relation", target="unnamed 2", origin="x")
+    assert triples(kg) == [("gene", "A", "r", "gene", "B", "x")]
+
+
 def test_ids_that_share_a_symbol_are_told(write):
     row = "protein_protein,ppi,3,4899,gene/protein,KIF15,NCBI,0,9796,gene/protein,PHYHIP,NCBI\n"
     with pytest.warns(DataWarning, match=r"1 gene symbols belong to several ids, which are one node now \(KIF15\)"):
@@ -236,6 +274,14 @@ def test_what_is_in_memory_or_parquet_is_refused_too(tmp_path):
     pd.DataFrame({"source": [["A"]], "relation": "r", "target": "B"}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="names and relations are texts or numbers, not list<"):
         load_triples(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("origin", [3, ["x"], b"x", ("a",)])
+def test_an_origin_that_is_no_text_is_refused(origin):
+    table = pd.DataFrame({"source": ["A"], "relation": ["r"], "target": ["B"]})
+    for load in (load_triples, lambda table, origin: load_table(table, relation="r", origin=origin)):
+        with pytest.raises(InputError, match=f"origin: {type(origin).__name__} where str is asked for"):
+            load(table, origin=origin)
 
 
 def test_a_column_of_types_is_not_passed_over(write):

@@ -424,14 +424,14 @@ def checkpoint(kg, screen, parts, tmp_path_factory):
 
 
 def test_a_missing_checkpoint_is_refused(kg, screen, parts, tmp_path):
-    refused(kg, screen, parts, tmp_path / "none.ckpt", "none.ckpt: no such checkpoint")
+    refused(kg, screen, parts, tmp_path / "none.ckpt", "none.ckpt: no such file")
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
 def test_a_checkpoint_cut_short_is_refused(kg, screen, parts, tmp_path, checkpoint, share):
     whole = checkpoint.read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: int(share * len(whole))])
-    refused(kg, screen, parts, tmp_path / "cut.ckpt", "cut.ckpt: no checkpoint that can be read")
+    refused(kg, screen, parts, tmp_path / "cut.ckpt", "cut.ckpt: (no checkpoint that can be read|the file is empty)")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(kg, screen, parts, tmp_path):
@@ -440,7 +440,23 @@ def test_a_file_that_is_no_checkpoint_is_refused(kg, screen, parts, tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.ckpt")
     for name in ("text.ckpt", "other.ckpt", "tensor.ckpt"):
         refused(kg, screen, parts, tmp_path / name, f"{name}: no checkpoint that can be read")
-    refused(kg, screen, parts, tmp_path, "no checkpoint that can be read")
+    refused(kg, screen, parts, tmp_path, "is a folder where a file was expected")
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    refused(kg, screen, parts, tmp_path / "pipe.ckpt", "is a device or a pipe")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer_states": [{"state": {}, "param_groups": []}]},
+        {"callbacks": 3},
+        {"pytorch-lightning_version": "x"},
+        {"state_dict": {}},
+    ],
+)
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused_in_one_line(kg, screen, parts, tmp_path, checkpoint, change):
+    torch.save(torch.load(checkpoint, weights_only=True) | change, tmp_path / "odd.ckpt")
+    refused(kg, screen, parts, tmp_path / "odd.ckpt", r"odd\.ckpt: the checkpoint is of another network or training")
 
 
 def test_a_checkpoint_written_within_an_epoch_is_refused(kg, screen, parts, tmp_path):

@@ -6,8 +6,9 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
 import kgnn
-from kgnn.data import simulate
-from kgnn.errors import InputError
+from kgnn import folders
+from kgnn.data import simulate, simulate_atlas
+from kgnn.errors import InputError, OutputError
 from kgnn.graph import load_table
 from kgnn.models.storage import csr_of
 from tests.folders import sealed_again
@@ -93,3 +94,55 @@ def test_arrays_that_do_not_fit_are_refused_before_they_are_used(saved, tmp_path
         path.write_bytes(whole)
         sealed_again(saved)
     kgnn.load_model(folder)
+
+
+def fitted(kind):
+    """A fitted model, or a graph, and what it answers."""
+    if kind == "cells":
+        atlas = simulate_atlas(n_genes=40, branches=(2, 2), cells_per_type=3)
+        cells = kgnn.CellModel(classes=["cell_type"], channels=8, heads=2)
+        return cells.fit(atlas, max_epochs=1, enable_progress_bar=False), lambda model: model.gene_embeddings()
+    screen = simulate(n_genes=60, n_singles=8, n_pairs=2, cells_per_condition=8, seed=0)
+    kg = load_table(screen.uns["network"], relation="regulates", origin="network")
+    if kind == "graph":
+        return kg, lambda kg: kg.edges(("gene", "regulates", "gene"))
+    if kind == "links":
+        asked = ("gene", "regulates", "gene")
+        return kgnn.LinkModel(kg, channels=4).fit(max_epochs=1), lambda model: model.predict(asked, source="G001")
+    return kgnn.PerturbationModel(kg).fit(screen), lambda model: model.predict(["G001"]).to_df()
+
+
+@pytest.mark.parametrize("kind", ["perturbation", "cells", "links", "graph"])
+def test_a_bad_target_is_told_at_once_and_the_model_is_saved_elsewhere(kind, tmp_path, monkeypatch):
+    model, answer = fitted(kind)
+    before = answer(model)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "workplace", None)  # nothing may be begun
+        for target in ("file", "mine", "file/in", "x" * 300, "."):
+            with pytest.raises(OutputError):
+                model.save(tmp_path / target)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine", "notes.txt"]
+    model.save(tmp_path / "m")
+    loaded = kgnn.KnowledgeGraph.load(tmp_path / "m") if kind == "graph" else kgnn.load_model(tmp_path / "m")
+    for found in (answer(model), answer(loaded)):
+        assert found.equals(before)
+
+
+@pytest.mark.parametrize("kind", ["perturbation", "cells", "links"])
+def test_a_model_is_read_once(kind, tmp_path, monkeypatch):
+    fitted(kind)[0].save(tmp_path / "m")
+    hashed, plain = [], folders._hash_file
+    monkeypatch.setattr(folders, "_hash_file", lambda file: hashed.append(file) or plain(file))
+    assert type(kgnn.load_model(tmp_path / "m")) is type(fitted(kind)[0])
+    top = [file.name for file in hashed if file.parent == tmp_path / "m"]
+    assert len(top) == len({*top}) >= 3
+
+
+def test_a_model_of_another_kind_is_told(tmp_path):
+    fitted("cells")[0].save(tmp_path / "m")
+    for kind in (kgnn.PerturbationModel, kgnn.LinkModel):
+        with pytest.raises(InputError, match=r"m: holds a 'cell' model; use kgnn\.load_model"):
+            kind.load(tmp_path / "m")

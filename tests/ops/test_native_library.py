@@ -55,6 +55,16 @@ def test_it_is_compiled_once(compiled, tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "cache" / "native").iterdir()) == [".sha256", ".so"]
 
 
+def test_it_is_compiled_once_whatever_the_umask(compiled):
+    old = os.umask(0o002)  # the usual one where each user has a group of his own
+    try:
+        assert answers()
+        assert answers()
+    finally:
+        os.umask(old)
+    assert len(compiled) == 1
+
+
 def test_where_nothing_in_the_scratch_can_be_loaded_the_cache_is(compiled, monkeypatch):
     """A scratch folder may be mounted noexec."""
     real = ctypes.CDLL

@@ -1,6 +1,6 @@
-"""Hard knocks for folders: damage, kills, writers side by side, full disks, hostile names, two hundred rounds.
+"""Hard knocks: another user, hostile files, damage, kills, writers side by side, full disks, names, two hundred rounds.
 
-python -m tests.soak [--form short|medium|long] [--seed 0] [--only damage kills parallel disk names rounds trainings]
+python -m tests.soak [--form short|medium|long] [--seed 0] [--only damage kills parallel disk names user rounds …]
 """
 
 import argparse
@@ -16,15 +16,17 @@ from rich.console import Console
 
 from tests import kills
 from tests.soak.damage import damage
+from tests.soak.hostile import hostile
 from tests.soak.surroundings import disk, names, rounds
 from tests.soak.together import killed, parallel
+from tests.soak.user import another_user
 
-FORMS = {  # damage, kills, seconds of writers, disks, rounds, stopped trainings
-    "short": (300, 30, 5, 10, 0, 0),
-    "medium": (2_000, 200, 20, 30, 60, 3),
-    "long": (10_000, 1_000, 60, 100, 200, 30),
+FORMS = {  # hostile files, damage, kills, seconds of writers, disks, rounds, stopped trainings
+    "short": (200, 300, 30, 5, 10, 0, 0),
+    "medium": (10_000, 2_000, 200, 20, 30, 60, 3),
+    "long": (10_000, 10_000, 1_000, 60, 100, 200, 30),
 }
-PARTS = ("damage", "kills", "parallel", "disk", "names", "rounds", "trainings")
+PARTS = ("user", "hostile", "damage", "kills", "parallel", "disk", "names", "rounds", "trainings")
 console = Console()
 
 
@@ -41,8 +43,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=PARTS)
     given = parser.parse_args()
-    n_damage, n_kills, seconds, n_disks, n_rounds, n_trainings = FORMS[given.form]
+    n_hostile, n_damage, n_kills, seconds, n_disks, n_rounds, n_trainings = FORMS[given.form]
     parts: dict[str, tuple[int, Callable[[Path], dict[str, Any]]]] = {
+        "user": (1, another_user),  # first: it sets how numba has its threads
+        "hostile": (n_hostile, lambda folder: hostile(folder, n_hostile, given.seed)),
         "damage": (n_damage, lambda folder: damage(folder, n_damage, given.seed)),
         "kills": (n_kills, lambda folder: killed(folder, n_kills, given.seed)),
         "parallel": (seconds, lambda folder: parallel(folder, seconds)),

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.files import existing_file
+from kgnn.files import check_width, existing_file
 from kgnn.graph.obo import living_terms, read_obo, successors
 from kgnn.graph.ontology import PART_OF
 from kgnn.graph.reading import text_lines
 
-WEIGHTED = re.compile(r"(?P<gene>.*[^\s,]\s*),\s*(?P<weight>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)")
+WEIGHTED = re.compile(r"(?P<gene>.*[^\s,]\s*),\s*(?P<weight>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)", re.ASCII)
 GAF_FIELDS = 15  # required columns of GAF 2.x, of 17
 
 
@@ -43,6 +43,7 @@ def read_gmt(path: Path) -> GeneSets:
             continue
         read.rows_read += 1
         name, *rest = line.split("\t")
+        check_width(path, len(rest))
         genes = [_weighted(gene.strip(), f"{path}:{number}") for gene in rest[1:] if gene.strip()]
         if not genes or not name.strip():
             raise InputError(

@@ -13,6 +13,7 @@ from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.reading import first_fields, numbers, origin_of, read_table, table_batches, text_lines
 from kgnn.graph.sources.collect import EdgeCollector
+from kgnn.names import as_number
 from kgnn.parts import check_number
 
 RELATION = ("gene", "interacts", "gene")
@@ -229,11 +230,8 @@ def _pairs(path: Path, line: str, min_weight: float, origin: str) -> KnowledgeGr
     if min_weight and len(fields) == 2:
         raise InputError(f"{path}: pairs without weights have nothing to compare min_score with; leave it out")
     header = HEADER & {field.strip().lower() for field in fields[:2]}
-    if len(fields) == 3 and not header:
-        try:
-            float(fields[2])
-        except ValueError:
-            header = set(fields)
+    if len(fields) == 3 and not header and as_number(fields[2]) is None:
+        header = set(fields)
     names = ["source", "target", "weight"][: len(fields)]
     collector, light = EdgeCollector(RELATION), 0
     for first, batch in table_batches(path, separator=separator, header=None if header else names):

@@ -1,6 +1,7 @@
 """N-Triples (RDF), read in a stream: what is not asked for never stays in memory."""
 
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgnn.errors import InputError
-from kgnn.files import existing_file
+from kgnn.files import MAX_LINE, existing_file, open_bytes
 from kgnn.graph.edges import Relation
 from kgnn.graph.knowledge_graph import KnowledgeGraph
-from kgnn.graph.reading import MAX_LINE, open_bytes, origin_of, text_lines
+from kgnn.graph.reading import origin_of, text_lines
 from kgnn.graph.sources.collect import EdgeCollector, Names
 from kgnn.parts import expect
 
@@ -154,6 +155,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 piece = file.read(CHUNK)
                 if not piece:
                     break
+                if b"\0" in piece:
+                    raise OSError("a null character")
                 end = piece.rfind(b"\n") + 1
                 if not end:
                     rest += piece
@@ -168,7 +171,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 yield block
             if rest:
                 yield rest
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         for _ in text_lines(path):  # names the line
             pass
         raise InputError(f"{path}: cannot be read: {error}") from None

@@ -11,7 +11,16 @@ from kgnn.errors import InputError
 from kgnn.files import existing_file
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import as_signs
-from kgnn.graph.reading import numbers, origin_of, parquet_batches, place, table_batches, text_lines, unique_columns
+from kgnn.graph.reading import (
+    is_parquet,
+    numbers,
+    origin_of,
+    parquet_batches,
+    place,
+    table_batches,
+    text_lines,
+    unique_columns,
+)
 from kgnn.graph.sources.collect import EdgeCollector
 from kgnn.parts import check_number
 
@@ -100,7 +109,7 @@ def _batches(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
     if isinstance(table, pd.DataFrame):
         return list(unique_columns(table).columns), lambda wanted: [(0, table[wanted].reset_index(drop=True))], "table"
     path = existing_file(table)
-    if path.name.lower().endswith(".parquet"):
+    if is_parquet(path):
         names: list[str] = next((batch.schema.names for _, batch in parquet_batches(path)), [])
         return names, lambda wanted: parquet_batches(path, wanted), str(path)
     batches = table_batches(path)

@@ -29,6 +29,8 @@ OPTIMUS = {"GEN": "gene", "DRG": "drug", "DIS": "disease", "PHE": "phenotype", "
            "MFN": "molecular_function"}  # fmt: skip
 OPENBIOLINK = {"NCBIGENE": "gene", "DOID": "disease", "HP": "phenotype", "UBERON": "anatomy", "CL": "anatomy",
                "GO": "go", "REACTOME": "pathway", "KEGG": "pathway", "PUBCHEM.COMPOUND": "drug"}  # fmt: skip
+USUAL = (("source", "relation", "target"), ("head", "relation", "tail"))
+KINDS = {"source": "source_type", "target": "target_type", "head": "head_type", "tail": "tail_type"}
 PADDED = {"GO": "GO", "MONDO": "MONDO", "HPO": "HP", "UBERON": "UBERON"}  # PrimeKG writes GO:0006915 as GO, 6915
 
 
@@ -54,21 +56,28 @@ class Layout:
 
     Attributes:
         name: the default origin; empty where the file's name is.
-        source, target, relation: the columns that together name an end, or a relation and its origin.
-        node: texts of those columns, and 0 for a source or 1 for a target → the node.
-        link: texts of those columns → the relation.
+        source, target: the columns that together name an end. relation: the column of relations.
+        node: texts of an end's columns, and 0 for a source or 1 for a target → the node.
+        relation_of: text of a relation → the relation, and its origin where the text tells it.
         header: names of the columns of a file that has no header line.
         negative: a column whose value 0 marks what is not an edge.
+        origin: a column that tells where each row comes from.
     """
 
     name: str
     source: tuple[str, ...]
     target: tuple[str, ...]
-    relation: tuple[str, ...]
+    relation: str
     node: Callable[[Sequence[str], int], Node]
-    link: Callable[[Sequence[str]], Link]
+    relation_of: Callable[[str], Link]
     header: list[str] | None = None
     negative: str | None = None
+    origin: str | None = None
+
+    @property
+    def link(self) -> tuple[str, ...]:
+        """The columns that together tell a row's relation and origin."""
+        return (self.relation,) if self.origin is None else (self.relation, self.origin)
 
 
 def _primekg_node(parts: Sequence[str], side: int) -> Node:
@@ -107,62 +116,79 @@ def _openbiolink_node(parts: Sequence[str], side: int) -> Node:
     return Node(kind, number if kind == "gene" else parts[0])
 
 
-def _drkg_link(parts: Sequence[str]) -> Link:
-    origin, relation = (*re.split(":+", parts[0]), "")[:2]
+def _drkg_link(text: str) -> Link:
+    origin, relation = (*re.split(":+", text), "")[:2]
     return Link(plain(METAEDGES.get(relation, relation)), origin)
 
 
-def _plain_link(parts: Sequence[str]) -> Link:
-    return Link(plain(METAEDGES.get(parts[0], parts[0])))
+def _plain_link(text: str) -> Link:
+    return Link(plain(METAEDGES.get(text, text)))
 
 
 X, Y = (tuple(f"{end}_{part}" for part in ("type", "source", "id", "name")) for end in "xy")
 LAYOUTS = [
-    Layout("primekg", X, Y, ("display_relation",), _primekg_node, _plain_link),
-    Layout("primekg", ("x_index",), ("y_index",), ("display_relation",), _numbered_node, _plain_link),
-    Layout("hetionet", ("source",), ("target",), ("metaedge",), _typed_node, _plain_link),
-    Layout("optimuskg", ("label", "from"), ("label", "to"), ("relation",), _optimus_node, _plain_link),
+    Layout("primekg", X, Y, "display_relation", _primekg_node, _plain_link),
+    Layout("primekg", ("x_index",), ("y_index",), "display_relation", _numbered_node, _plain_link),
+    Layout("hetionet", ("source",), ("target",), "metaedge", _typed_node, _plain_link),
+    Layout("optimuskg", ("label", "from"), ("label", "to"), "relation", _optimus_node, _plain_link),
 ]
-DRKG = Layout("drkg", ("0",), ("2",), ("1",), _typed_node, _drkg_link, header=["0", "1", "2"])
+DRKG = Layout("drkg", ("0",), ("2",), "1", _typed_node, _drkg_link, header=["0", "1", "2"])
 
 
 def _openbiolink(fields: int) -> Layout:
     header = ["source", "relation", "target", "quality", "positive", "origin"]
     header = header[:fields] if fields in (3, 4, 6) else [*header[:4], "origin"]
 
-    def link(parts: Sequence[str]) -> Link:
-        return Link(plain(parts[0].removeprefix("EdgeType.")), parts[1] or None if len(parts) > 1 else None)
+    def link(text: str) -> Link:
+        return Link(plain(text.removeprefix("EdgeType.")))
 
-    relation = ("relation", "origin") if "origin" in header else ("relation",)
-    negative = "positive" if "positive" in header else None
-    return Layout("openbiolink", ("source",), ("target",), relation, _openbiolink_node, link, header, negative)
+    negative, origin = (name if name in header else None for name in ("positive", "origin"))
+    return Layout(
+        "openbiolink", ("source",), ("target",), "relation", _openbiolink_node, link, header, negative, origin
+    )
 
 
-def recognised(columns: Sequence[str]) -> Layout | None:
+def layout_of(columns: Sequence[str], named: Sequence[str | None], types: Sequence[str | None], label: str) -> Layout:
+    """Return the layout of a table.
+
+    Args:
+        columns: their names, or the first row of a file without such.
+        named: columns of source, relation, target that the user names. types: of the types of sources and targets.
+
+    Raises:
+        InputError: none of the layouts that are known, and not all columns are named.
+    """
+    found = None if any((*named, *types)) else _recognised(columns)
+    if found is not None:
+        return found
+    usual = next((names for names in USUAL if set(names) <= set(columns)), None)
+    if usual is None and not all(named):
+        raise InputError(
+            f"{label}: none of the layouts that are known; name the columns of names and relations: source=, "
+            f"relation=, target= (and source_type=, target_type=); the columns are {', '.join(columns[:12])}"
+        )
+    source, relation, target = (name or other or "" for name, other in zip(named, usual or named, strict=True))
+    ends: list[tuple[str, ...]] = []
+    for end, kind in zip((source, target), types, strict=True):
+        kind = kind or (KINDS.get(end) if KINDS.get(end) in columns else None)
+        ends.append((kind, end) if kind else (end,))
+
+    def node(parts: Sequence[str], side: int) -> Node:
+        return Node(node_type(parts[0]) if len(parts) > 1 else "gene", parts[-1])
+
+    return Layout("", ends[0], ends[1], relation, node, _plain_link)
+
+
+def _recognised(columns: Sequence[str]) -> Layout | None:
     """Return the layout that has these columns, or whose first row they are, if one is known."""
     for layout in LAYOUTS:
-        if {*layout.source, *layout.target, *layout.relation} <= set(columns):
+        if {*layout.source, *layout.target, layout.relation} <= set(columns):
             return layout
     if len(columns) == 3 and TYPED.fullmatch(columns[0]) and TYPED.fullmatch(columns[2]):
         return DRKG
     if 3 <= len(columns) <= 6 and CURIE.fullmatch(columns[0]) and CURIE.fullmatch(columns[2]):
         return _openbiolink(len(columns))
     return None
-
-
-def named_columns(
-    source: str, target: str, relation: str, source_type: str | None, target_type: str | None, origin: str | None
-) -> Layout:
-    """Return the layout of a table whose columns the user names; without types all nodes are genes."""
-
-    def node(parts: Sequence[str], side: int) -> Node:
-        return Node(node_type(parts[0]) if len(parts) > 1 else "gene", parts[-1])
-
-    def link(parts: Sequence[str]) -> Link:
-        return Link(plain(parts[0]), parts[1] or None if len(parts) > 1 else None)
-
-    ends = [(kind, name) if kind else (name,) for kind, name in ((source_type, source), (target_type, target))]
-    return Layout("", ends[0], ends[1], (relation, origin) if origin else (relation,), node, link)
 
 
 def nodes_of(table: pd.DataFrame, label: str) -> Mapping[str, Node]:

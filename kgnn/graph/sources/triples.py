@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from kgnn.files import existing_file
 from kgnn.graph.edges import Relation, concat, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.reading import (
+    column_names,
+    fields_of,
+    first_fields,
+    is_parquet,
     numbers,
     origin_of,
     parquet_batches,
@@ -27,14 +32,12 @@ from kgnn.graph.reading import (
     unique_columns,
 )
 from kgnn.graph.sources.collect import check_genes
-from kgnn.graph.sources.triple_layouts import Layout, Link, Node, named_columns, nodes_of, recognised
+from kgnn.graph.sources.triple_layouts import Layout, Link, Node, layout_of, nodes_of
 from kgnn.graph.tables import GraphTables
 from kgnn.names import as_names
 
 LARGE = 1 << 20  # rows
 SEPARATOR = "\x1f"  # of the texts of several columns that are read as one
-USUAL = (("source", "relation", "target"), ("head", "relation", "tail"))
-KINDS = {"source": "source_type", "target": "target_type", "head": "head_type", "tail": "tail_type"}
 Batches = Callable[[list[str]], Iterator[tuple[int, Any]]]
 
 
@@ -69,8 +72,8 @@ def load_triples(
         source_type, target_type: columns of node types; without them all nodes are genes.
         weight: column of finite numbers; by default `weight` where there is one, else 1. Of a negative one the size is
             the weight, and its sign the edge's sign.
-        origin: name of this source in the graph, or the column that tells each row's; by default the layout's name, or
-            the file's without its ending.
+        origin: name of this source in the graph, or the column that tells each row's, by default `origin` where there
+            is one; of rows without one the layout's name, or the file's without its ending.
         nodes: table of nodes: Hetionet's `nodes.tsv` (id, name, kind), OptimusKG's `nodes.parquet` (id, label,
             properties), PrimeKG's and OpenBioLink's `nodes.csv`, or one with `id`, `kind` and `name`.
 
@@ -83,69 +86,44 @@ def load_triples(
             edge left. Several ids of one symbol are a `DataWarning`.
     """
     columns, batches, label = _opened(table)
-    given = {"source": source, "target": target, "relation": relation}
-    layout = None if any((*given.values(), source_type, target_type)) else recognised(columns)
-    if layout is None:
-        layout = _named(columns, label, given, (source_type, target_type), origin)
-    if layout.header and (label == "table" or _is_parquet(label)):
+    layout = layout_of(columns, (source, relation, target), (source_type, target_type), label)
+    if layout.header and (label == "table" or is_parquet(label)):
         raise InputError(
             f"{label}: the first row stands where the columns' names belong; read {layout.name}'s own file"
         )
     header = layout.header or columns
+    own = "origin" if origin is None else origin
+    layout = replace(layout, origin=own) if layout.origin is None and own in header else layout
     weight = weight or ("weight" if "weight" in header and not layout.name else None)
-    wanted = [*layout.source, *layout.target, *layout.relation, *filter(None, (weight, layout.negative))]
+    wanted = list(dict.fromkeys(filter(None, (*layout.source, *layout.target, *layout.link, weight, layout.negative))))
     for column in wanted:
         if column not in header:
             raise InputError(f"{label}: no column {column!r}; the columns are {', '.join(header[:12])}")
     gathered = _Gathered(layout, {} if nodes is None else _known(nodes))
-    for first, batch in batches(list(dict.fromkeys(wanted)), layout.header):
+    for first, batch in batches(wanted, layout.header):
         gathered.add(batch, weight, label, first)
-    name = layout.name if origin is None or origin in layout.relation else origin
+    name = layout.name if origin in (None, layout.origin) else origin
     return gathered.graph(name or origin_of(table), label)
-
-
-def _named(
-    columns: Sequence[str],
-    label: str,
-    given: Mapping[str, str | None],
-    kinds: tuple[str | None, str | None],
-    origin: str | None,
-) -> Layout:
-    usual = next((names for names in USUAL if set(names) <= set(columns)), None)
-    if usual is None and not all(given.values()):
-        raise InputError(
-            f"{label}: none of the layouts that are known; name the columns of names and relations: source=, "
-            f"relation=, target= (and source_type=, target_type=); the columns are {', '.join(columns[:12])}"
-        )
-    ends = usual or ("", "", "")
-    source, relation, target = (given[name] or ends[i] for i, name in enumerate(("source", "relation", "target")))
-    found = [kind or (KINDS.get(end) if KINDS.get(end) in columns else None)
-             for kind, end in zip(kinds, (source, target), strict=True)]  # fmt: skip
-    return named_columns(source, target, relation, found[0], found[1], origin if origin in columns else None)
 
 
 def _opened(table: str | Path | pd.DataFrame) -> tuple[list[str], Any, str]:
     """Return the names of the columns (or the first row), what yields (first line, batch) of columns, and a label."""
     if isinstance(table, pd.DataFrame):
-        names = [str(name) for name in unique_columns(table).columns]
-        frame = table.set_axis(names, axis=1)
+        names = column_names(table.columns)
+        frame = unique_columns(table.set_axis(names, axis=1))
         return names, lambda wanted, header: [(0, frame[wanted].reset_index(drop=True))], "table"
     path = existing_file(table)
-    if _is_parquet(path):
+    if is_parquet(path):
         names = next((batch.schema.names for _, batch in parquet_batches(path)), [])
         return names, lambda wanted, header: _large(parquet_batches(path, wanted)), str(path)
     line = next((line for _, line in text_lines(path)), "")
     separator = "\t" if "\t" in line else ","
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+    names = column_names(fields_of(line, separator, f"{path}:1"))
 
     def batches(wanted: list[str], header: list[str] | None) -> Iterator[tuple[int, Any]]:
         return _large(table_batches(path, separator=separator, header=header, columns=wanted))
 
     return names, batches, str(path)
-
-
-def _is_parquet(path: str | Path) -> bool:
-    return str(path).lower().endswith((".parquet", ".pq"))
 
 
 def _large(batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[tuple[int, pa.Table]]:
@@ -161,16 +139,12 @@ def _large(batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[tuple[int,
 
 
 def _known(nodes: str | Path | pd.DataFrame) -> Mapping[str, Node]:
-    if isinstance(nodes, pd.DataFrame):
+    if isinstance(nodes, pd.DataFrame) or is_parquet(nodes):
         return nodes_of(*read_table(nodes))
-    path = existing_file(nodes)
-    if _is_parquet(path):
-        return nodes_of(*read_table(path))
-    line = next((line for _, line in text_lines(path)), "")
-    fields = line.split("\t")
+    fields = first_fields(existing_file(nodes))
     if len(fields) == 2 and ":" in fields[0]:  # OpenBioLink's has no header line
-        return nodes_of(*read_table(path, separator="\t", header=["id", "kind"]))
-    return nodes_of(*read_table(path, separator="\t" if len(fields) > 1 else ","))
+        return nodes_of(*read_table(nodes, separator="\t", header=["id", "kind"]))
+    return nodes_of(*read_table(nodes, separator="\t" if len(fields) > 1 else ","))
 
 
 class _Gathered:
@@ -185,9 +159,13 @@ class _Gathered:
         self.written: dict[str, dict[str, None]] = {}  # relation → what the table calls it
         self.shared: dict[str, None] = {}
         self.dropped: dict[str, int] = {}
-        self._ends: tuple[dict[str, int], dict[str, int]] = ({}, {})
-        self._relations: dict[str, int] = {}
-        self._parts: list[tuple[np.ndarray, ...]] = []
+        self._numbers: dict[str, Callable[[list[str]], int]] = {
+            "source": partial(self._node, side=0),
+            "target": partial(self._node, side=1),
+            "link": self._link,
+        }
+        self._seen: dict[str, dict[str, int]] = {name: {} for name in self._numbers}
+        self._parts: list[pd.DataFrame] = []
 
     def add(self, batch: Any, weight: str | None, label: str, first: int) -> None:
         """Take the rows of a batch."""
@@ -196,26 +174,26 @@ class _Gathered:
             keep = pc.fill_null(pc.not_equal(batch[layout.negative], "0"), True)
             self._count("negative sample", len(batch) - pc.sum(keep).as_py() if len(batch) else 0)
             batch = batch.filter(keep)
-        source = _codes(batch, layout.source, self._ends[0], lambda text: self._node(text, 0))
-        target = _codes(batch, layout.target, self._ends[1], lambda text: self._node(text, 1))
-        link = _codes(batch, layout.relation, self._relations, self._link)
-        rows = [source, target, link]
+        codes = {
+            name: _codes(batch, getattr(layout, name), self._seen[name], number)
+            for name, number in self._numbers.items()
+        }
+        rows = pd.DataFrame(codes)
         if weight is not None:
             column = batch[weight] if isinstance(batch, pd.DataFrame) else batch[weight].to_pandas()
-            rows.append(numbers(pd.DataFrame({weight: column}), weight, label, first=first).astype(np.float32))
-        ends = (source >= 0) & (target >= 0)
+            values = numbers(pd.DataFrame({weight: column}), weight, label, first=first)
+            rows["weight"] = values.astype(np.float32)
+        ends = (rows["source"] >= 0) & (rows["target"] >= 0)
+        keep = ends & (rows["link"] >= 0)
         self._count("no source or target", int((~ends).sum()))
-        self._count("no relation", int((ends & (link < 0)).sum()))
-        keep = ends & (link >= 0)
-        self._parts.append(tuple(rows) if keep.all() else tuple(column[keep] for column in rows))
+        self._count("no relation", int((ends & ~keep).sum()))
+        self._parts.append(rows if keep.all() else rows[keep])
 
     def _count(self, reason: str, n: int) -> None:
         if n:
             self.dropped[reason] = self.dropped.get(reason, 0) + n
 
-    def _node(self, text: str, side: int) -> int:
-        columns = self.layout.source if side == 0 else self.layout.target
-        parts = [part.strip() for part in text.split(SEPARATOR, len(columns) - 1)]
+    def _node(self, parts: list[str], side: int) -> int:
         node = self.known.get(parts[-1]) or self.layout.node(parts, side)
         if not node.name or not node.kind:
             return -1
@@ -226,81 +204,76 @@ class _Gathered:
             self.shared[node.name] = None
         return number
 
-    def _link(self, text: str) -> int:
-        parts = [part.strip() for part in text.split(SEPARATOR, len(self.layout.relation) - 1)]
-        link = self.layout.link(parts)
+    def _link(self, parts: list[str]) -> int:
+        link = self.layout.relation_of(parts[0])
         if not link.relation:
             return -1
+        if any(parts[1:]):
+            link = link._replace(origin=parts[1])
         self.written.setdefault(link.relation, {})[parts[0]] = None
         return self.links.setdefault(link, len(self.links))
 
     def graph(self, origin: str, label: str) -> KnowledgeGraph:
         """Return the graph of all rows; nodes in alphabetical order."""
-        columns = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+        rows = pd.concat(self._parts, ignore_index=True) if self._parts else pd.DataFrame()
         self._parts = []
-        if not columns or not len(columns[0]):
+        if not len(rows):
             reasons = "; ".join(f"{reason}: {n}" for reason, n in self.dropped.items()) or "no rows"
             raise InputError(f"{label}: no edge left to load ({reasons}); check the file and the columns")
         if self.shared:
             some = ", ".join(list(self.shared)[:5])
             text = f"{label}: {len(self.shared)} gene symbols belong to several ids, which are one node now ({some})"
             warnings.warn(f"{text}; give the genes as ids if they must stay apart", DataWarning, stacklevel=3)
-        kinds, kind, row, nodes = self._numbered()
+        nodes, row = self._numbered()
         if "gene" in nodes:
             check_genes(nodes["gene"].index, label)
-        edges, account = self._grouped(columns, kinds, kind, row, origin, label)
+        edges, account = self._grouped(rows, list(nodes), row, origin, label)
         if self.dropped:
             n = sum(self.dropped.values())
             record = {"origin": origin, "relation": "other rows", "path": label, "rows_read": n}
             account.append(record | {"kept": 0, "dropped": self.dropped})
         return KnowledgeGraph.of(GraphTables.collapsed(nodes, edges, account))
 
-    def _numbered(self) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, pd.DataFrame]]:
-        """Return the types, each node's type, its row in that type's table, and the tables."""
-        codes, found = pd.factorize(np.array([node.kind for node in self.told], object))
-        row = np.empty(len(codes), np.int32)
-        nodes = {}
-        for number, name in enumerate(found):
-            own = np.flatnonzero(codes == number)
-            own = own[np.argsort(np.array([self.told[i].name for i in own], object), kind="stable")]
-            row[own] = np.arange(len(own), dtype=np.int32)
-            told = [self.told[i] for i in own]
-            frame = pd.DataFrame(index=pd.Index([node.name for node in told], dtype=object, name="name"))
+    def _numbered(self) -> tuple[dict[str, pd.DataFrame], np.ndarray]:
+        """Return the tables of the types, and each node's row in the table of its type."""
+        of_kind: dict[str, list[int]] = {}
+        for number, node in enumerate(self.told):
+            of_kind.setdefault(node.kind, []).append(number)
+        row, nodes = np.empty(len(self.told), np.int32), {}
+        for kind, own in of_kind.items():
+            own.sort(key=lambda number: self.told[number].name)
+            row[own] = np.arange(len(own))
+            names = [self.told[number].name for number in own]
+            nodes[kind] = pd.DataFrame(index=pd.Index(names, dtype=object, name="name"))
             for column in ("label", "id"):
-                values = [getattr(node, column) or None for node in told]
-                if any(values) and values != frame.index.tolist():
-                    frame[column] = values
-            nodes[str(name)] = frame
-        return [str(name) for name in found], codes, row, nodes
+                values = [getattr(self.told[number], column) or None for number in own]
+                if any(values) and values != names:
+                    nodes[kind][column] = values
+        return nodes, row
 
     def _grouped(
-        self, columns: list[np.ndarray], kinds: list[str], kind: np.ndarray, row: np.ndarray, origin: str, label: str
+        self, rows: pd.DataFrame, kinds: list[str], row: np.ndarray, origin: str, label: str
     ) -> tuple[dict[Relation, pd.DataFrame], list[dict[str, Any]]]:
         """Part the rows by relation and origin."""
-        source, target, link = columns[:3]
-        group = (kind[source] * len(self.links) + link) * len(kinds) + kind[target]
-        order = np.argsort(group, kind="stable")
-        group = group[order]
-        starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
-        parts: dict[Relation, list[pd.DataFrame]] = {}
-        account = []
-        links = list(self.links)
-        for start, rows in zip(starts, np.split(order, starts[1:]), strict=True):
-            rest, b = divmod(int(group[start]), len(kinds))
-            a, number = divmod(rest, len(links))
+        kind = np.array([kinds.index(node.kind) for node in self.told], np.int16)
+        links, parts, account = list(self.links), dict[Relation, list[pd.DataFrame]](), []
+        sizes = len(kinds), len(links), len(kinds)
+        group = np.ravel_multi_index((kind[rows["source"]], rows["link"].to_numpy(), kind[rows["target"]]), sizes)
+        for key, place in sorted(rows.groupby(group).indices.items()):
+            a, number, b = np.unravel_index(key, sizes)
             relation = (kinds[a], links[number].relation, kinds[b])
-            named = links[number].origin or origin
-            weight = columns[3][rows] if len(columns) > 3 else np.ones(1, np.float32)
-            sign = np.where(weight < 0, -1, 0)
-            table = table_of(row[source[rows]], row[target[rows]], named, np.abs(weight), sign)
+            named, here = links[number].origin or origin, rows.take(place)
+            weight = here["weight"].to_numpy() if "weight" in here else np.ones(len(here), np.float32)
+            ends = row[here["source"]], row[here["target"]]
+            table = table_of(*ends, named, np.abs(weight), np.where(weight < 0, -1, 0))
             parts.setdefault(relation, []).append(table)
-            record = {"origin": named, "relation": "–".join(relation), "path": label, "rows_read": len(rows)}
+            record = {"origin": named, "relation": "–".join(relation), "path": label, "rows_read": len(here)}
             account.append(record | {"called": "|".join(self.written[links[number].relation])})
         return {relation: concat(tables) for relation, tables in parts.items()}, account
 
 
-def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Callable[[str], int]) -> np.ndarray:
-    """Number the rows of a batch by the texts of some columns; each text is looked at once."""
+def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Callable[..., int]) -> np.ndarray:
+    """Number the rows of a batch by the texts of some columns; those of each kind of row are looked at once."""
     texts = [_text(batch[column]) for column in columns]
     joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, SEPARATOR, null_handling="replace")
     encoded = pc.fill_null(joined, "").dictionary_encode()
@@ -308,7 +281,7 @@ def _codes(batch: Any, columns: Sequence[str], known: dict[str, int], number: Ca
     words = encoded.dictionary.to_pylist()
     for word in words:
         if word not in known:
-            known[word] = number(word)
+            known[word] = number([part.strip() for part in word.split(SEPARATOR, len(columns) - 1)])
     codes = np.array([known[word] for word in words], np.int32)
     return codes[encoded.indices.to_numpy(zero_copy_only=False)]
 

@@ -23,11 +23,11 @@ from kgnn.models.cells import gene_networks, uses
 from kgnn.models.cells.fitted import CellOptions, FittedCells
 from kgnn.models.cells.fitting import fit_cells
 from kgnn.models.cells.labels import back_off
-from kgnn.models.cells.storage import load_cells, write_cells
+from kgnn.models.cells.storage import read_cells, write_cells
 from kgnn.models.cells.training import OBJECTIVES, Genes, Training
 from kgnn.models.estimator import Estimator, use
 from kgnn.models.lightning import stop_again
-from kgnn.models.storage import KIND
+from kgnn.models.storage import KIND, read_model
 from kgnn.nn.tokens import Value
 
 
@@ -235,7 +235,12 @@ class CellModel(Estimator[FittedCells]):
     @classmethod
     def load(cls, path: str | Path) -> CellModel:
         """Read a folder that `save` wrote; raises `InputError` for a missing, foreign or damaged one."""
-        cells = load_cells(path)
+        return read_model(path, {"cell": cls.read})
+
+    @classmethod
+    def read(cls, folder: Path, config: dict[str, Any]) -> CellModel:
+        """Read the files that `write` wrote, of which `config` is one."""
+        cells = read_cells(folder, config)
         model = cls(**vars(cells.options))
         model.fitted_ = cells
         return model

@@ -8,11 +8,10 @@ import pandas as pd
 import torch
 
 from kgnn.errors import InputError
-from kgnn.folders import read_folder
 from kgnn.graph.coverage import Coverage
 from kgnn.models.cells.fitted import KINDS, CellOptions, FittedCells
 from kgnn.models.cells.labels import Above, Labels
-from kgnn.models.storage import CONFIG, KIND, load_arrays, load_config, load_graph, load_weights, write_model
+from kgnn.models.storage import CONFIG, load_arrays, load_graph, load_weights, write_model
 from kgnn.nn.cells import LabelTree
 from kgnn.schema import check_schema
 
@@ -57,15 +56,8 @@ def write_cells(cells: FittedCells, folder: Path) -> None:
     write_model(folder, config, arrays | {"chosen": cells.chosen.numpy()}, None, cells.options.kg)
 
 
-def load_cells(path: str | Path) -> FittedCells:
+def read_cells(path: Path, config: dict[str, Any]) -> FittedCells:
     """Read what `write_cells` wrote."""
-    return read_folder(path, KIND, _read)
-
-
-def _read(path: Path) -> FittedCells:
-    config = load_config(path)
-    if config["model"] != "cell":
-        raise InputError(f"{path}: holds a {config['model']!r} model; use kgnn.models.load_model")
     where = str(path / CONFIG)
     check_schema(config, SCHEMA, where)
     options = CellOptions(kg=load_graph(path), ontology={}, knowledge={}, positions=None, **config["options"])

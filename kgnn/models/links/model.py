@@ -21,11 +21,11 @@ from kgnn.models.estimator import Estimator, use
 from kgnn.models.links import fitted, paths
 from kgnn.models.links.fitted import FittedLinks, check_split, known_edges, validation_score
 from kgnn.models.links.negatives import NEGATIVES
-from kgnn.models.links.storage import load_links, write_links
+from kgnn.models.links.storage import read_links, write_links
 from kgnn.models.links.training import Recipe, train
 from kgnn.models.links.triples import Triples
 from kgnn.models.perturbation.graphs import typed_graph
-from kgnn.models.storage import KIND
+from kgnn.models.storage import KIND, read_model
 from kgnn.nn.link_network import LinkNetwork
 from kgnn.nn.links import DECODERS
 from kgnn.parts import check_call, check_number, expect, name_of, resolve
@@ -179,8 +179,13 @@ class LinkModel(Estimator[FittedLinks]):
             decoder: for a model that was made with a class of one's own, an instance like the one that was fitted.
                 Nothing that a folder names is imported.
         """
-        links, options = load_links(path, decoder)
-        model = cls(links.graph, **options | ({} if decoder is None else {"decoder": decoder}))
+        return read_model(path, {"links": partial(cls.read, decoder=decoder)})
+
+    @classmethod
+    def read(cls, folder: Path, config: dict[str, Any], decoder: nn.Module | None = None) -> LinkModel:
+        """Read the files that `write` wrote, of which `config` is one."""
+        links = read_links(folder, config, decoder)
+        model = cls(links.graph, **config["options"] | ({} if decoder is None else {"decoder": decoder}))
         model.fitted_ = links
         return model
 

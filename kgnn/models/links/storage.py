@@ -9,18 +9,8 @@ import torch
 from torch import nn
 
 from kgnn.errors import InputError
-from kgnn.folders import read_folder
 from kgnn.models.links.fitted import FittedLinks
-from kgnn.models.storage import (
-    CONFIG,
-    KIND,
-    check_array,
-    load_arrays,
-    load_config,
-    load_graph,
-    load_weights,
-    write_model,
-)
+from kgnn.models.storage import CONFIG, check_array, load_arrays, load_graph, load_weights, write_model
 from kgnn.nn.links import DECODERS
 from kgnn.parts import name_of
 from kgnn.schema import check_schema
@@ -42,15 +32,8 @@ def write_links(links: FittedLinks, options: dict[str, Any], folder: Path) -> No
     write_model(folder, config, arrays | {"states": links.states.numpy()}, None, links.graph)
 
 
-def load_links(path: str | Path, decoder: nn.Module | None) -> tuple[FittedLinks, dict[str, Any]]:
-    """Read what `write_links` wrote, and the model's options."""
-    return read_folder(path, KIND, lambda folder: _read(folder, decoder))
-
-
-def _read(path: Path, decoder: nn.Module | None) -> tuple[FittedLinks, dict[str, Any]]:
-    config = load_config(path)
-    if config["model"] != "links":
-        raise InputError(f"{path}: holds a {config['model']!r} model; use kgnn.models.load_model")
+def read_links(path: Path, config: dict[str, Any], decoder: nn.Module | None) -> FittedLinks:
+    """Read what `write_links` wrote."""
     check_schema(config, SCHEMA, str(path / CONFIG))
     named = config["options"]["decoder"]
     if decoder is None and named not in DECODERS:
@@ -64,4 +47,4 @@ def _read(path: Path, decoder: nn.Module | None) -> tuple[FittedLinks, dict[str,
         decoder = DECODERS[named]((2 if config["inverses"] else 1) * len(graph.relations), states.shape[1])
     weights = {name.removeprefix("decoder."): torch.from_numpy(x) for name, x in arrays.items() if name != "states"}
     load_weights(decoder, weights, path)
-    return FittedLinks(graph, states, decoder, config["inverses"], config["history"]), config["options"]
+    return FittedLinks(graph, states, decoder, config["inverses"], config["history"])

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.folders import read_folder
 from kgnn.graph.coverage import Coverage
 from kgnn.models.perturbation.origin import Origin, cells_of
 from kgnn.models.perturbation.predictor import Known, Start, check_changes
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import PREDICTORS
-from kgnn.models.storage import CONFIG, KIND, load_arrays, load_config, load_graph, load_var, write_model
+from kgnn.models.storage import CONFIG, load_arrays, load_graph, load_var, write_model
 from kgnn.parts import name_of
 from kgnn.schema import check_schema
 
@@ -57,21 +56,12 @@ def write_fit(model: Any, folder: Path) -> None:
     write_model(folder, config, arrays | controls, model.controls_.cells, graph, model.origin_.var)
 
 
-def read_fit(cls: type, path: str | Path, encoder: Any) -> Any:
+def read_fit(cls: type, encoder: Any, path: Path, config: dict[str, Any]) -> Any:
     """Return a model of the class `cls` as `write_fit` found it.
 
     Raises:
-        InputError: another model, or one of an encoder that is to be given; a damaged folder.
+        InputError: one of an encoder that is to be given; a damaged folder.
     """
-    return read_folder(path, KIND, lambda folder: _read(cls, folder, encoder))
-
-
-def _read(cls: type, path: Path, encoder: Any) -> Any:
-    config = load_config(path)
-    if config["model"] != "perturbation" or "predictor" not in config:
-        raise InputError(
-            f"{path}: holds a {config['model']!r} model, or an older one to fit again; use kgnn.models.load_model"
-        )
     check_schema(config, SCHEMA, str(path / CONFIG))
     if encoder is None and config["encoder"] not in PREDICTORS:
         raise InputError(f"{path}: was saved with {config['encoder']}, which is not kgnn's; give it as encoder=")

@@ -27,7 +27,7 @@ from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, 
 from kgnn.models.perturbation.reading import read_training, warn_of_doses, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import make_predictor
-from kgnn.models.storage import KIND
+from kgnn.models.storage import KIND, read_model
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
 
@@ -298,7 +298,7 @@ class PerturbationModel:
         Raises:
             InputError: a missing, foreign, incomplete or damaged folder.
         """
-        return read_fit(cls, path, encoder)
+        return read_model(path, {"perturbation": lambda *found: read_fit(cls, encoder, *found)})
 
     @property
     def control_mean_(self) -> np.ndarray:

@@ -112,6 +112,7 @@ def _keep(made: Path, library: Path) -> None:
         library.parent.mkdir(mode=0o700, exist_ok=True)
         with new_file(library) as file:
             file.write_bytes(made.read_bytes())
+            file.chmod(0o600)  # whatever the umask: one that a group may write to is never loaded
         with new_file(library.with_suffix(".sha256")) as file:
             file.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
     except (OSError, InputError) as error:
