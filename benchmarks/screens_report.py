@@ -91,7 +91,7 @@ def main() -> None:
     yeast = pd.read_csv(RESULTS / "yeast" / "summary.csv", dtype=str)
     parts = {f"up-ranks {screen}": ranks(summary, screen) for screen in SCREENS}
     parts["node types"] = contributions(pd.read_csv(RESULTS / "node_types.csv"))
-    vectors = pd.read_csv(RESULTS / "vectors.csv", dtype=str)
+    vectors = pd.read_csv(RESULTS / "vectors.csv", dtype=str, keep_default_na=False)
     parts["vectors"] = table(vectors.to_numpy().tolist(), list(vectors))
     parts["perturbqa"] = answers(pd.read_csv(RESULTS / "perturbqa" / "summary.csv"))
     coverage = pd.read_csv(RESULTS / "coverage.csv", dtype=str)

@@ -7,7 +7,7 @@ spectral embeddings of the whole graph, and those of links dealt to other genes.
 of links as gene features beside the graph of the default model. Up-ranks by their random folds, PerturbQA's tasks by
 their split, as `benchmarks.upranks` and `benchmarks.perturbqa` score them. And in the tokens of a `CellModel`: squared
 error of masked values of PBMCs after training on 200 others, as in `benchmarks.cell_models`, three seeds. Resumable: a
-file a task, model and kind of vectors under benchmarks/results/vectors; prints a table and writes it to
+file a task, model and kind of vectors under benchmarks/work/vectors; prints a table and writes it to
 benchmarks/results/vectors.csv.
 """
 
@@ -28,7 +28,7 @@ from kgnn.evaluation.metrics.gene_auc import gene_auc
 from kgnn.graph import embed_graph
 from kgnn.models import make_model
 
-OUT, WORK = Path("benchmarks/results/vectors"), Path("benchmarks/work/vectors")
+OUT, WORK = Path("benchmarks/results/vectors.csv"), Path("benchmarks/work/vectors")
 CHANNELS, EPOCHS = 64, 10
 CELLS, SEEDS = 200, range(3)
 DEALT = "links, dealt to other genes"
@@ -93,7 +93,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    OUT.mkdir(parents=True, exist_ok=True)
     WORK.mkdir(parents=True, exist_ok=True)
     kg = human_graph(args.data / "kg")
     jobs, rows = [], {}
@@ -101,20 +100,20 @@ def main() -> None:
     for model, kinds in KINDS.items():
         for kind in kinds:
             if model == "CellModel":
-                path = OUT / f"pbmc-{kind.replace(' ', '_').replace(',', '')}.csv"
+                path = WORK / f"pbmc-{kind.replace(' ', '_').replace(',', '')}.csv"
                 rows[model, kind, "PBMCs, masked values"] = path
                 if not path.exists():
                     jobs.append(delayed(tokens)(path, made[kind]))
                 continue
             maker, name = partial(make, kg, model, made[kind]), f"{model}-{kind.replace(' ', '_').replace(',', '')}.csv"
             for line in ("k562", "rpe1"):
-                path = OUT / f"{line}-upranks-{name}"
+                path = WORK / f"{line}-upranks-{name}"
                 rows[model, kind, f"up-ranks, {line.upper()}, centred"] = path
                 if not path.exists():
                     y = scores_of(args.data / "replogle_upranks" / f"{line}_uprank.parquet")
                     jobs.append(delayed(upranks)(path, y, folds("random", y.index, kg), maker))
             for line, task in TASKS:
-                path = OUT / f"{line}-{task}-{name}"
+                path = WORK / f"{line}-{task}-{name}"
                 rows[model, kind, f"{LINES[line]}, {task.upper()}"] = path
                 if not path.exists():
                     jobs.append(delayed(questions)(path, args.data / "perturbqa" / f"{line}-{task}.csv.gz", maker))
@@ -124,7 +123,7 @@ def main() -> None:
         told.setdefault((model, kind), {})[task] = _told(pd.read_csv(path))
     summary = pd.DataFrame.from_dict(told, orient="index").fillna("")
     summary = summary.rename_axis(["model", "vectors"]).reset_index()
-    summary.to_csv(OUT.with_suffix(".csv"), index=False)
+    summary.to_csv(OUT, index=False)
     print(summary.to_string(index=False))
 
 
