@@ -144,8 +144,9 @@ def _check_store(store: Path) -> None:
         folders[:] = [name for name in folders if os.path.realpath(f"{folder}/{name}") not in seen]
         for name in files:
             file = Path(folder) / name
-            if name in (".zarray", ".zmetadata", "zarr.json"):
-                if re.search(r'"(numcodecs\.)?pickle"', json.dumps(read_json(file)), re.IGNORECASE):
+            if name in (".zarray", ".zmetadata", "zarr.json", ".zattrs", ".zgroup"):
+                told = json.dumps(read_json(file))  # what is no JSON would not come back from Zarr's threads
+                if name != ".zattrs" and re.search(r'"(numcodecs\.)?pickle"', told, re.IGNORECASE):
                     raise InputError(f"{file}: an array is kept as pickles, which can run code; write the store anew")
             elif not file.is_file():
                 raise InputError(f"{file}: is no file; write the store anew")

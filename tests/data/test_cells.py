@@ -251,6 +251,14 @@ def test_a_pipe_in_a_zarr_store_is_refused(tmp_path, where):
         CellSource(store)
 
 
+def test_a_zarr_store_with_brackets_without_end_is_refused(tmp_path):
+    store = tmp_path / "cells.zarr"
+    AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
+    (store / "X" / ".zattrs").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"X/\.zattrs: not usable JSON"):
+        CellSource(store)
+
+
 def test_links_in_circles_in_a_zarr_store_come_to_an_end(tmp_path):
     store = tmp_path / "cells.zarr"
     AnnData(np.eye(3, dtype=np.float32)).write_zarr(store)
