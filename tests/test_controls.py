@@ -1,5 +1,7 @@
 """Controls: changed graphs, Shapley values by hand, and a simulated screen on which the graph must matter."""
 
+import os
+import signal
 from itertools import combinations
 
 import numpy as np
@@ -162,3 +164,21 @@ def test_bad_requests_are_refused(kg, screen):
             pd.DataFrame({"variant": ["no graph", "sources a"], "fold": 0, "condition": "x", "pearson_centred": 1.0}),
             ["a", "b"],
         )
+
+
+class Dies:
+    """A whole model of one's own, whose process is killed."""
+
+    def __init__(self, kg):
+        self.kg = kg
+
+    def fit(self, adata, split):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def predict(self, conditions):
+        raise NotImplementedError
+
+
+def test_a_process_that_is_killed_is_told_in_one_line(kg, screen, parts):
+    with pytest.raises(InputError, match=r"a fit failed: its process died \(SIGKILL\(-9\)\), most likely since memory"):
+        controls.ablate(kg, screen, parts, model=Dies, kinds=["rewired"], seeds=[0], processes=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from math import factorial
 from pathlib import Path
@@ -30,6 +31,7 @@ from kgnn.evaluation.variants import (
     subsets,
     variants,
 )
+from kgnn.evaluation.workers import reason_of
 from kgnn.files import as_adata
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import SAYS_LITTLE
@@ -113,7 +115,10 @@ def ablate(
             tasks += [(name, graph, seed, number, fold) for number, fold in enumerate(folds)]
     jobs = (delayed(_fit)(task, adata, settings, options, fit_options) for task in tasks)
     done = track(Parallel(n_jobs=processes, return_as="generator")(jobs), "fitting", len(tasks))
-    return pd.concat(list(done), ignore_index=True)
+    try:
+        return pd.concat(list(done), ignore_index=True)
+    except BrokenProcessPool as error:
+        raise InputError(f"a fit failed: {reason_of(error)}") from None
 
 
 def _fit(

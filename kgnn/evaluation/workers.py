@@ -33,7 +33,7 @@ def in_processes(
                     yield result
             except BrokenProcessPool as error:
                 if suspects:
-                    yield died(waiting.pop(now[0]), _reason(error))
+                    yield died(waiting.pop(now[0]), reason_of(error))
                 elif not any(Path(begun).iterdir()):  # nothing was begun: not the work's fault
                     raise
 
@@ -43,7 +43,8 @@ def _noted(work: Callable[[Task], Result], task: Task, number: int, begun: str) 
     return number, work(task)
 
 
-def _reason(error: BrokenProcessPool) -> str:
+def reason_of(error: BrokenProcessPool) -> str:
+    """What became of the process, and what to do."""
     codes = re.search(r"\{(.+?)\}", str(error))
     told = f"its process died ({codes[1] if codes else 'no exit code'})"
     if "SIGKILL" in told:
