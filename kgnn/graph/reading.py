@@ -233,7 +233,9 @@ def read_table(table: str | Path | pd.DataFrame, **options: Any) -> tuple[pd.Dat
     if not parts:
         comment = options.get("comment")
         lines = (line for _, line in text_lines(path) if line.strip())
-        first = next(line for line in lines if not (comment and line.startswith(comment)))
+        first = next((line for line in lines if not (comment and line.startswith(comment))), None)
+        if first is None:
+            raise InputError(f"{path}: holds no table; the first line must name the columns")
         return pd.DataFrame(columns=first.split(options.get("separator") or KINDS[_ending(path)])), str(path)
     return pa.Table.from_batches(parts).to_pandas(), str(path)
 

@@ -141,3 +141,11 @@ def test_a_table_wider_than_any_is_refused_at_once(tmp_path, ending):
     with pytest.raises(InputError, match=r"200,000 columns, where 100,000 are the most"):
         read_file(path)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(("text", "comment"), [("\n", None), ("\n", "#"), ("\n\n\r\n", "#")])
+def test_a_file_of_blank_lines_is_refused(tmp_path, text, comment):
+    path = tmp_path / "t.tsv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"t\.tsv: holds no table; the first line must name the columns"):
+        read_table(path, **{} if comment is None else {"comment": comment})
