@@ -205,6 +205,11 @@ def check_width(path: Path, columns: int) -> None:
         )
 
 
+def is_parquet(path: str | Path) -> bool:
+    """Whether a file is Parquet by the ending of its name."""
+    return str(path).lower().endswith((".parquet", ".pq"))
+
+
 def is_table(path: str | Path) -> bool:
     """Whether a file is a table by the ending of its name."""
     return Path(path).name.lower().removesuffix(".gz").endswith(TABLES)

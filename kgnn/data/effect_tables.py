@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kgnn.errors import InputError
-from kgnn.files import MAX_LINE, check_width, existing_file, is_table, open_bytes, read_h5ad
+from kgnn.files import MAX_LINE, check_width, existing_file, is_parquet, is_table, open_bytes, read_h5ad
 from kgnn.parts import did_you_mean
 
 NAMES = {  # columns of long tables, the likeliest first
@@ -33,7 +33,7 @@ def read_file(table: Any) -> tuple[Any, str]:
     if not is_table(path):
         raise InputError(f"{path}: neither .csv, .tsv, .parquet nor .h5ad; give a table of one of these")
     try:
-        if name.endswith((".parquet", ".pq")):
+        if is_parquet(path):
             return pd.read_parquet(path), f"{path}: "
         separator = "," if name.endswith(".csv") else "\t"
         with open_bytes(path) as file:

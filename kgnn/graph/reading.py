@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from kgnn.errors import InputError
-from kgnn.files import MAX_LINE, check_width, existing_file, open_bytes
+from kgnn.files import MAX_LINE, check_width, existing_file, is_parquet, open_bytes
 
 BLOCK = 1 << 23  # bytes of a table that are in memory at a time
 NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
@@ -185,11 +185,6 @@ def _ending(path: Path) -> str:
     if kind not in {*KINDS, "parquet", "pq"}:
         raise InputError(f"{path}: unknown kind of table; give .csv, .tsv, .txt, .parquet, or a DataFrame")
     return kind
-
-
-def is_parquet(path: str | Path) -> bool:
-    """Whether a file is Parquet by the ending of its name."""
-    return str(path).lower().endswith((".parquet", ".pq"))
 
 
 def parquet_batches(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -8,11 +8,10 @@ import pandas as pd
 import pyarrow as pa
 
 from kgnn.errors import InputError
-from kgnn.files import existing_file
+from kgnn.files import existing_file, is_parquet
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.options import as_signs
 from kgnn.graph.reading import (
-    is_parquet,
     numbers,
     origin_of,
     parquet_batches,

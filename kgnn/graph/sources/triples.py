@@ -15,14 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgnn.errors import DataWarning, InputError
-from kgnn.files import existing_file
+from kgnn.files import existing_file, is_parquet
 from kgnn.graph.edges import Relation, concat, table_of
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.reading import (
     column_names,
     fields_of,
     first_fields,
-    is_parquet,
     numbers,
     origin_of,
     parquet_batches,
