@@ -11,4 +11,5 @@ failed=0
 "$PYTHON" -m pytest -q tests/ops/test_cuda.py tests/ops/test_trial.py tests/ops/test_launches.py || failed=1
 "$PYTHON" -m benchmarks.sparse_ops --device cuda || failed=1
 "$PYTHON" -m benchmarks.gears_step --device cuda || failed=1
+"$PYTHON" -m benchmarks.gpu_models || failed=1
 exit "$failed"

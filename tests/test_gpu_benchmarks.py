@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import kgnn
-from benchmarks import gears_step, machine, sparse_methods, sparse_ops
+from benchmarks import gears_step, gpu_models, machine, sparse_methods, sparse_ops
 
 ROOT = Path(kgnn.__file__).parents[1]
 
@@ -33,6 +33,7 @@ def test_every_part_runs_and_a_failure_is_told(tmp_path):
         "pytest",
         "benchmarks.sparse_ops",
         "benchmarks.gears_step",
+        "benchmarks.gpu_models",
     ]
     (tmp_path / "commands").unlink()
     status, again = run_with('case "$*" in *gpu_trial*) exit 3;; esac', tmp_path)
@@ -105,3 +106,15 @@ def test_the_table_of_gears(monkeypatch, on_a_gpu):
     assert "(cuda) on A card" in (on_a_gpu / "gears_step.md").read_text()
     rows = json.loads((on_a_gpu / "gears_step.json").read_text())["rows"]
     assert {row["seconds_median"] for row in rows} == {0.5}
+
+
+def test_the_table_of_models(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_models, "PERTURBED", ("hetero", "no such model"))
+    only = ["--only", "hetero", "no such model", "links, ComplEx"]
+    monkeypatch.setattr(sys, "argv", ["it", "--device", "cpu", "--size", "60", "--out", str(tmp_path), *only])
+    with pytest.raises(SystemExit, match="some models failed"):
+        gpu_models.main()
+    rows = json.loads((tmp_path / "gpu_models.json").read_text())["rows"]
+    assert rows["links, ComplEx"]["same_again"]
+    assert rows["hetero"]["alike"] == pytest.approx(1)
+    assert "| no such model | InputError: " in (tmp_path / "gpu_models.md").read_text()

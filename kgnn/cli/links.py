@@ -1,6 +1,7 @@
 """The command line: `kgnn links`."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ def links(
         str | None, typer.Option(help="The relation to predict, gene–regulates–gene or regulates.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Predicted edges a node.")] = 20,
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu, auto.")] = "auto",
     seed: int = 0,
     json: Json = None,
 ) -> None:
@@ -53,7 +55,8 @@ def links(
     chosen = [_relation(kg, name) for name in relation] if relation else None
     split = None if whole else split_edges(kg, relations=chosen, seed=seed)
     model = LinkModel(kg, decoder=decoder, negatives=negatives, channels=channels)
-    model.fit(split, max_epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    train = partial(model.fit, max_epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    train(split, accelerator=accelerator, seed=seed)
     model.save(out)
     result: dict[str, Any] = {"epochs": len(model.history_), "history": model.history_}
     if split is not None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric import Fabric
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ def run_trainer(
         "enable_progress_bar": sys.stderr.isatty(),
         "num_sanity_val_steps": 0,
     }
-    with warnings.catch_warnings(), stop.listening():
+    with repeatable(), warnings.catch_warnings(), stop.listening():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
         try:
@@ -121,6 +122,34 @@ def run_trainer(
             stop.again()
         raise
     return Run(best.history, stop.signal)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let CUDA add in one order where PyTorch knows how, as the CPU does anyway: a seed gives the same bits again.
+
+    Afterwards all is as it was; who chose PyTorch's deterministic algorithms already is left alone.
+    """
+    if not torch.cuda.is_available() or torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*deterministic", UserWarning)  # of what PyTorch does not know how
+        try:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+
+def training_device(accelerator: str) -> torch.device:
+    """Where a training without Lightning's loop runs; raises `InputError` for an accelerator that is not there."""
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return Fabric(accelerator=accelerator, devices=1).device
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise InputError(f"accelerator={accelerator!r}: {error}") from None
 
 
 def check_epochs(max_epochs: int) -> int:

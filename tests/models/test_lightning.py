@@ -21,7 +21,7 @@ from kgnn.data import read_screen, simulate, simulate_atlas, split, training_bat
 from kgnn.errors import InputError
 from kgnn.graph import load_coexpression, load_table
 from kgnn.models import checkpoints
-from kgnn.models.lightning import KeepBest
+from kgnn.models.lightning import KeepBest, repeatable
 from tests.models.own import SMALL, TRAINED
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "learning_rate": 0.01}
@@ -593,6 +593,29 @@ def test_an_accelerator_that_is_not_there_is_refused_by_name(kg, screen, parts):
         gears(kg).fit(screen, parts, max_epochs=1, accelerator="gpu")
     with pytest.raises(InputError, match="no option 'accelerator'"):
         PerturbationModel(kg).fit(screen, parts, accelerator="gpu")
+
+
+def determinism():
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_cuda_adds_in_one_order_while_it_trains_and_as_before_afterwards(monkeypatch, chosen):
+    def fail():
+        with repeatable():
+            within.append(determinism())
+            raise KeyError
+
+    within = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    torch.use_deterministic_algorithms(chosen)
+    try:
+        with pytest.raises(KeyError):
+            fail()
+        assert determinism() == (chosen, False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert within == [(True, not chosen)]
 
 
 def test_batches_of_one_cell_are_for_networks_without_batch_norm(kg, screen, parts):

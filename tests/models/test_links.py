@@ -380,6 +380,7 @@ def test_negatives_are_drawn_as_described():
         (lambda m: m.fit(learning_rate="fast"), "learning_rate = 'fast'"),
         (lambda m: m.fit(patience=0), "patience = 0"),
         (lambda m: m.fit(seed=-1), "seed = -1"),
+        (lambda m: m.fit(accelerator="gpuu"), "accelerator='gpuu': .* invalid accelerator"),
         (lambda m: LinkModel(blocks(), decoder="complx"), "did you mean complex"),
         (lambda m: LinkModel(blocks(), encoder="hetero"), "unknown encoder 'hetero'; give a class"),
         (lambda m: LinkModel(blocks(), negatives="some"), "unknown negatives"),

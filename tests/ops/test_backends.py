@@ -43,7 +43,7 @@ def features(graph, channels, heads, dtype):
 def run(module, operation, graph, parts, dtype):
     leaves = [part.detach().to(dtype).requires_grad_() for part in parts]
     out = OPERATIONS[operation](module, graph, *leaves)
-    slope = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).reshape(out.shape).to(out.dtype)
+    slope = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).reshape(out.shape).to(out)
     grads = torch.autograd.grad((out * slope).sum(), leaves, allow_unused=True)
     return [out, *grads]
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kgnn import ops
+from kgnn.nn import GEARS, ConditionBatch, GearsEncoder
 from kgnn.ops import Adjacency, TypedAdjacency, typed_spmm
 from kgnn.ops.backends import name_of
 from tests.ops import reference
@@ -59,3 +60,18 @@ def test_the_typed_product(channels):
         out = typed_spmm(graph.to(device), *leaves)
         found.append([part.cpu() for part in (out, *torch.autograd.grad(out.square().sum(), leaves))])
     torch.testing.assert_close(found[1], found[0])
+
+
+def gears(device):
+    """Outputs of one batch in training and the gradients of every parameter."""
+    torch.manual_seed(0)
+    graphs = [Adjacency(torch.randint(n, (2, 400)), torch.rand(400), n_nodes=n) for n in (60, 40)]
+    model = GEARS(GearsEncoder(*graphs, 16), 60, channels=16).to(device).double().train()
+    perturbed, offsets, counts = torch.arange(12), torch.arange(0, 13, 2), torch.tensor([3, 1, 2, 5, 1, 4])
+    change, _ = model(ConditionBatch(perturbed.to(device), offsets.to(device), counts.to(device)))
+    (change * torch.linspace(-1, 1, change.numel()).reshape(change.shape).to(change)).sum().backward()
+    return [change.cpu(), *(part.grad.cpu() for part in model.parameters() if part.grad is not None)]
+
+
+def test_gears():
+    torch.testing.assert_close(gears("cuda"), gears("cpu"))

@@ -75,7 +75,9 @@ def test_a_wrong_kernel_is_replaced_with_one_warning(broken):
     for out in outs:
         torch.testing.assert_close(out.cpu(), reference.spmm(odd_graph(), x.cpu()))
     ops.set_backend("auto")
-    assert f"replaced by torch: spmm on {DEVICE}, float64: differs" in ops.describe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # on CUDA it tries the broken kernel for other types too
+        assert f"replaced by torch: spmm on {DEVICE}, float64: differs" in ops.describe()
 
 
 def test_a_gradient_that_is_left_out_is_seen(monkeypatch):

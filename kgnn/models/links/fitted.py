@@ -62,8 +62,9 @@ def scorer(network: LinkNetwork, learned: Triples, states: Tensor, popular: bool
 
     @torch.no_grad()
     def score(question: int, nodes: np.ndarray) -> np.ndarray:
-        asked = torch.full((len(nodes),), question)
-        scores = network(states, asked, torch.from_numpy(nodes), states[learned.candidates(question)]).numpy()
+        asked, known = torch.full((len(nodes),), question), torch.from_numpy(nodes)
+        candidates = states[learned.candidates(question)]
+        scores = network(states, asked.to(states.device), known.to(states.device), candidates).cpu().numpy()
         return scores + learned.popularity(question) if popular else scores
 
     return score

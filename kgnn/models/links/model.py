@@ -18,6 +18,7 @@ from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.edge_splits import EdgeSplit, find_leaks
 from kgnn.models.estimator import Estimator, use
+from kgnn.models.lightning import training_device
 from kgnn.models.links import fitted, paths
 from kgnn.models.links.fitted import FittedLinks, check_split, known_edges, validation_score
 from kgnn.models.links.negatives import NEGATIVES
@@ -92,6 +93,7 @@ class LinkModel(Estimator[FittedLinks]):
         learning_rate: float = 0.01,
         batch_size: int = 256,
         patience: int | None = 10,
+        accelerator: str = "auto",
         seed: int = 0,
     ) -> LinkModel:
         """Learn from the graph's edges; with a split from its training edges alone.
@@ -101,6 +103,7 @@ class LinkModel(Estimator[FittedLinks]):
             max_epochs: passes over the edges. learning_rate: of Adam. batch_size: questions a step.
             patience: stop after so many epochs without a better one; None: never. With few validation edges, whose MRR
                 jumps, more.
+            accelerator: where to train: `cpu`, `gpu`, … as in Lightning; `auto`: a CUDA device where there is one.
             seed: same seed, same result on the same machine.
 
         Raises:
@@ -117,17 +120,18 @@ class LinkModel(Estimator[FittedLinks]):
             raise InputError("the graph has no edges to learn from")
         score = None
         recipe = Recipe(self.negatives, self.n_negatives, max_epochs, batch_size, learning_rate, patience, seed)
-        with torch.random.fork_rng(devices=[]):
+        device = training_device(accelerator)
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type):
             torch.manual_seed(seed)
-            network = self._network(graph, learned)
+            network = self._network(graph, learned).to(device)
             if split is not None:
                 _warn_of_split(split, learned, self.encoder is None)
                 val, known = Triples.of(split.val, learned.relations), known_edges(learned, split.val)
                 score = partial(validation_score, network, learned, val, known) if len(val) else None
             history = train(network, learned, recipe, score)
         with torch.no_grad():
-            states = network.states().detach().clone()
-        self.fitted_ = FittedLinks(graph, states, network.decoder.requires_grad_(False), self.inverses, history)
+            states = network.states().detach().cpu().clone()
+        self.fitted_ = FittedLinks(graph, states, network.decoder.cpu().requires_grad_(False), self.inverses, history)
         return self
 
     def _network(self, graph: KnowledgeGraph, learned: Triples) -> LinkNetwork:

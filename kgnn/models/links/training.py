@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kgnn.errors import InputError
+from kgnn.models.lightning import repeatable
 from kgnn.models.links.negatives import Sampler
 from kgnn.models.links.triples import Triples
 from kgnn.nn.link_network import LinkNetwork
@@ -63,7 +64,8 @@ def train(
     best: tuple[float, int, dict[str, Tensor]] = (-1.0, 0, {})
     try:
         for epoch in range(recipe.max_epochs):
-            history.append({"loss": _epoch(network, learned, recipe, sampler, optimizer, rng)})
+            with repeatable():
+                history.append({"loss": _epoch(network, learned, recipe, sampler, optimizer, rng)})
             if score is None:
                 continue
             network.eval()
@@ -130,14 +132,17 @@ def _loss(
     network: LinkNetwork, learned: Triples, batch: Batch, sampler: Sampler | None, rng: np.random.Generator
 ) -> Tensor:
     """Summed over the answers."""
-    states, first = network.states(), int(batch.question[0])
+    first = int(batch.question[0])
+    states = network.states()
+    batch = Batch(*(part.to(states.device) for part in batch))
     if sampler is None:
         where = learned.candidates(first)
         asked, which = batch.question.unique(return_inverse=True)
-        popular = torch.from_numpy(np.stack([learned.popularity(int(number)) for number in asked]))
+        popularity = np.stack([learned.popularity(number) for number in asked.tolist()])
+        popular = torch.from_numpy(popularity).to(states.device)
         scores = network(states, batch.question, batch.node, states[where]) + popular[which]
         return (scores.logsumexp(1)[batch.row] - scores[batch.row, batch.answer - where.start]).sum()
-    drawn = sampler(first, rng)
+    drawn = sampler(first, rng).to(states.device)
     places = torch.cat([batch.node, batch.answer, drawn])  # looked up at once: each time costs a gradient of all states
     nodes, answers, others = states[places].split([len(batch.node), len(batch.answer), len(drawn)])
     moved = network.moved(nodes, batch.question)
@@ -145,7 +150,8 @@ def _loss(
     rivals = network.decoder.compare(moved, others)  # type: ignore[operator]
     rivals = rivals.masked_fill(drawn == batch.answer.unsqueeze(1), -torch.inf)
     if not sampler.by_degree:  # drawn by their degree, popular nodes are popular rivals already
-        popular, first_node = torch.from_numpy(learned.popularity(first)), learned.candidates(first).start
+        popular = torch.from_numpy(learned.popularity(first)).to(states.device)
+        first_node = learned.candidates(first).start
         true = true + popular[batch.answer - first_node].unsqueeze(1)
         rivals = rivals + popular[drawn - first_node]
     every = torch.cat([true, rivals], 1)
