@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kgnn.errors import InputError
-from kgnn.graph.edges import Relation, pair_keys, triple, turned
+from kgnn.errors import DataWarning, InputError
+from kgnn.graph.edges import Relation, pair_keys, sides, triple, turned
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import keep_edges
 from kgnn.names import listed
-from kgnn.parts import check_number
+from kgnn.parts import check_number, expect
 
-KINDS = ("random", "node", "source")
+KINDS = ("random", "node", "source", "time")
 IMPLIES = 0.8  # Akrami et al., SIGMOD 2020, call relations of which so large a share overlaps redundant
 LEAK_COLUMNS = ["relation", "through", "kind", "edges"]
 
@@ -34,6 +35,7 @@ def split_edges(
     *,
     relations: Iterable[Relation] | None = None,
     held_out: str | Sequence[str] | None = None,
+    dates: pd.DataFrame | None = None,
     test_fraction: float = 0.1,
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -48,12 +50,16 @@ def split_edges(
             `random`: any edges.
             `node`: all edges, of the relations named, of nodes drawn from each type; their other relations stay.
             `source`: what the origins `held_out` say and no other does; validation edges are any of the others.
+            `time`: the newest by `dates`, before them the validation edges. No date is cut in two; without one an edge
+            belongs to training.
         relations: those of which edges are held out; default all. The others belong to training.
         held_out: origins, for `source`.
+        dates: for `time`: columns `source`, `target` and `date` (numbers such as years, or what pandas reads as dates).
+            Of several dates of a pair the first counts.
         test_fraction, val_fraction: shares of the edges (of the nodes, for `node`; `source` takes the second alone).
 
     Raises:
-        InputError: an unknown kind, relation or origin; nothing held out.
+        InputError: an unknown kind, relation or origin; dates that are none or of no edge; nothing held out.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind of split {kind!r}; choose one of {', '.join(KINDS)}")
@@ -62,6 +68,8 @@ def split_edges(
     check_number(seed, "seed", 0, whole=True)
     if (kind == "source") != (held_out is not None):
         raise InputError("a split by source needs held_out=, names of origins; other kinds take none")
+    if (kind == "time") != (dates is not None):
+        raise InputError("a split by time needs dates=, a table of source, target and date; other kinds take none")
     if test_fraction + val_fraction >= 1:
         raise InputError(
             f"test_fraction + val_fraction = {test_fraction + val_fraction:g} leaves nothing to learn from"
@@ -74,6 +82,7 @@ def split_edges(
     shares = test_fraction, val_fraction
     tables = {relation: kg.tables.table(relation) for relation in chosen}
     nodes = _draw_nodes(kg, tables, shares, rng) if kind == "node" else {}
+    when = None if dates is None else _dated(kg, chosen, dates)
     part: dict[Relation, np.ndarray] = {}  # of each row: 0 train, 1 val, 2 test
     for relation, table in tables.items():
         if kind == "node":
@@ -83,13 +92,16 @@ def split_edges(
             part[relation] = np.maximum(*ends)
             continue
         units = _units(relation, table)
+        if when is not None:
+            part[relation] = _newest(units, when[relation], shares)
+            continue
         other = ~table["origin"].isin(origins).to_numpy()
         free = np.unique(units[other])
         found = _draw(len(free), (0, val_fraction) if kind == "source" else shares, rng)
         place = np.searchsorted(free, units).clip(max=max(len(free) - 1, 0))
         part[relation] = np.where(np.isin(units, free), found[place] if len(free) else 2, 2)
     if not any((rows == 2).any() for rows in part.values()):
-        raise InputError("no edge is held out; take a larger test_fraction, other relations or another source")
+        raise InputError("no edge is held out; take a larger test_fraction, other relations, another source or dates")
     train, val, test = (_of_part(kg, part, number, kind, seed) for number in range(3))
     every = _pairs(kg)
     train, val = (_without(seen, _leaks(seen, held, every)) for seen, held in ((train, [val, test]), (val, [test])))
@@ -100,6 +112,50 @@ def _draw(n: int, shares: tuple[float, float], rng: np.random.Generator) -> np.n
     """Put n things into part 2 (test), 1 (validation) and 0: [n] int8."""
     test, val = (round(share * n) for share in shares)
     return rng.permutation(np.repeat(np.array([2, 1, 0], np.int8), [test, val, n - test - val]))
+
+
+def _dated(kg: KnowledgeGraph, chosen: list[Relation], dates: Any) -> dict[Relation, pd.Series]:
+    """Relation → first date of each of its pairs, by `pair_keys`."""
+    expect(dates, pd.DataFrame, "dates")
+    if missing := [name for name in ("source", "target", "date") if name not in dates]:
+        raise InputError(f"dates lack the column {missing[0]!r}; they have {', '.join(map(str, dates.columns))}")
+    date = dates["date"]
+    if not pd.api.types.is_numeric_dtype(date):
+        try:
+            date = pd.to_datetime(date)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"dates: {str(error).splitlines()[0]}; give numbers such as years, or ISO dates") from None
+    found, known = {}, np.zeros(len(dates), bool)
+    for relation in chosen:
+        ends = {
+            side: kg.tables.nodes[kind].index.get_indexer(pd.Index(dates[side], dtype=object))
+            for side, kind in sides(relation)
+        }
+        keys = pair_keys(pd.DataFrame(ends))
+        there = np.isin(keys, pair_keys(kg.tables.table(relation))) & (ends["source"] >= 0) & (ends["target"] >= 0)
+        there &= date.notna().to_numpy()
+        known |= there
+        found[relation] = pd.Series(date[there].to_numpy(), keys[there]).groupby(level=0).min()
+    if not known.any():
+        raise InputError("no date is of an edge of the relations that are split; source and target are names of nodes")
+    if not known.all():
+        number = int((~known).sum())
+        text = f"{number} of {len(known)} dates are missing or of no edge of the relations that are split"
+        warnings.warn(f"{text}; they are left out", DataWarning, stacklevel=3)
+    return found
+
+
+def _newest(units: np.ndarray, when: pd.Series, shares: tuple[float, float]) -> np.ndarray:
+    """Part of each row: the newest dates are 2 until the first share of the dated units is full, the next 1."""
+    keys = when.index.to_numpy()
+    first = pd.Series(when.to_numpy(), np.where(np.isin(keys, units), keys, turned(keys))).groupby(level=0).min()
+    values, number = np.unique(first.to_numpy(), return_inverse=True)
+    counts = np.bincount(number, minlength=len(values))
+    newer = len(first) - np.cumsum(counts)  # units that are newer than each date
+    test, val = (round(share * len(first)) for share in shares)
+    part = np.where(newer < test, 2, np.where(newer < test + val, 1, 0)).astype(np.int8)
+    found = pd.Series(part[number], first.index).reindex(units)
+    return found.fillna(0).to_numpy(np.int8)
 
 
 def _draw_nodes(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgnn import KnowledgeGraph
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph import find_leaks, split_edges
 
 REGULATES, BINDS, IN = ("gene", "regulates", "gene"), ("gene", "binds", "gene"), ("gene", "in", "set")
@@ -97,6 +97,41 @@ def test_by_source_is_what_the_held_out_one_adds():
     assert len(pairs(split.val, REGULATES)) == 12
 
 
+@given(st.integers(0, 50), st.integers(1, 12), st.sampled_from([REGULATES, BINDS]))
+def test_by_time_the_newest_are_held_out_and_no_date_is_cut(seed, years, relation):
+    kg, rng = graph(seed), np.random.default_rng(seed)
+    every = sorted(pairs(kg, relation))
+    dated = [every[i] for i in rng.choice(len(every), 40, replace=False)]
+    dates = pd.DataFrame(dated, columns=["source", "target"]).assign(date=rng.integers(2000, 2000 + years, 40))
+    first = {}
+    for a, b, year in dates.itertuples(index=False):
+        key = frozenset((a, b)) if relation == BINDS else (a, b)
+        first[key] = min(year, first.get(key, 9999))
+    split = split_edges(kg, "time", relations=[relation], dates=dates, test_fraction=0.2, val_fraction=0.2)
+    train, val, test = (
+        {frozenset(pair) if relation == BINDS else pair for pair in pairs(part, relation)} for part in split
+    )
+    assert (train & set(first)) | val | test == set(first)
+    old, middle, new = ([first[key] for key in part if key in first] for part in (train, val, test))
+    assert max(old, default=0) < min([*middle, *new])
+    assert max(middle, default=0) < min(new)
+    newest = sorted(first.values(), reverse=True)
+    assert min(new) == newest[round(0.2 * len(newest)) - 1]
+
+
+def test_by_time_dates_are_read_and_what_they_do_not_tell_of_is_told():
+    kg = graph()
+    some = sorted(pairs(kg, REGULATES))[:10]
+    dates = edges(some, date=[f"20{n:02d}-01-31" for n in range(10)])
+    split = split_edges(kg, "time", relations=[REGULATES], dates=dates, test_fraction=0.2, val_fraction=0.1)
+    assert pairs(split.test, REGULATES) == set(some[8:])
+    assert pairs(split.val, REGULATES) == {some[7]}
+    more = pd.concat([dates, edges([("G0", "X")], date=["2030-01-01"]), edges(some[:1], date=[None])])
+    with pytest.warns(DataWarning, match="2 of 12 dates"):
+        again = split_edges(kg, "time", relations=[REGULATES], dates=more, test_fraction=0.2, val_fraction=0.1)
+    assert again.test == split.test
+
+
 def test_leaks_are_found_with_their_kind_and_number():
     rng = np.random.default_rng(1)
     known, held = draw(rng, GENES, GENES, 100), draw(rng, GENES, GENES, 30)
@@ -157,7 +192,13 @@ def test_validation_gives_no_test_edge_away_either():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "time"}, "unknown kind of split 'time'"),
+        ({"kind": "tme"}, "unknown kind of split 'tme'"),
+        ({"kind": "time"}, "needs dates="),
+        ({"dates": edges([])}, "other kinds take none"),
+        ({"kind": "time", "dates": edges([("G1", "G2")])}, "lack the column 'date'"),
+        ({"kind": "time", "dates": edges([("X", "G2")], date=2001)}, "no date is of an edge"),
+        ({"kind": "time", "dates": edges([("G1", "G2")], date="yesterday or so")}, "ISO dates"),
+        ({"kind": "time", "dates": "dates.csv"}, "dates"),
         ({"kind": "source"}, "needs held_out="),
         ({"held_out": "A"}, "other kinds take none"),
         ({"kind": "source", "held_out": "C"}, "no source 'C'"),
