@@ -25,6 +25,17 @@ class Hetero(PerturbationModel):
         return super().fit(adata, split, **quiet, **steps, **options)
 
 
+def changed(kg: KnowledgeGraph) -> dict[str, KnowledgeGraph | None]:
+    """The controls that choose other edges, as names behind a model's: permuted, rewired, part random, part removed.
+
+    Graphs without a source, and of one alone, are `benchmarks.node_types`' subject; a complete graph of so many genes
+    would not fit; the human graph has no features to permute."""
+    from kgnn.controls import variants
+
+    found = variants(kg, (), ("permuted", "rewired", "random", "removed"), shares=(0.5,))
+    return {name.removesuffix(" graph"): graph for name, graph in found.items()}
+
+
 def norman(data: Path):
     """Norman et al. 2019, 500 genes, 33 conditions (CRISPRa), and its graph: DoRothEA A–C, Reactome, GO."""
     import scanpy as sc

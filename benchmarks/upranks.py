@@ -111,7 +111,7 @@ def fold_scores(y: pd.DataFrame, test: np.ndarray, make: Callable) -> pd.DataFra
 
 def makers(kg: KnowledgeGraph, vectors: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, Callable]:
     """Each model of the table, made of the names of the held-out knock-downs."""
-    graphs = {"kg": kg, "kg, nodes permuted": kg.permute(0), "kg, rewired": kg.rewire(0), "kg, no graph": None}
+    graphs = {"kg": kg, **{f"kg, {name}": graph for name, graph in tasks.changed(kg).items()}, "kg, no graph": None}
     found: dict[str, Callable] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
     found |= {f"hetero{name.removeprefix('kg')}": partial(trained, graph) for name, graph in graphs.items() if graph}
     found |= {"mean": partial(plain_model, "mean", None)}
