@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgnn import KnowledgeGraph
@@ -43,6 +43,7 @@ def graph(seed=0):
 
 
 @given(st.integers(0, 50), st.sampled_from(["random", "node"]), st.floats(0.05, 0.4), st.floats(0, 0.3))
+@settings(max_examples=40)
 def test_parts_are_disjoint_whole_and_without_leaks(seed, kind, test, val):
     kg = graph(seed)
     split = split_edges(kg, kind, test_fraction=test, val_fraction=val, seed=seed)
@@ -98,6 +99,7 @@ def test_by_source_is_what_the_held_out_one_adds():
 
 
 @given(st.integers(0, 50), st.integers(1, 12), st.sampled_from([REGULATES, BINDS]))
+@settings(max_examples=40)
 def test_by_time_the_newest_are_held_out_and_no_date_is_cut(seed, years, relation):
     kg, rng = graph(seed), np.random.default_rng(seed)
     every = sorted(pairs(kg, relation))
