@@ -35,3 +35,12 @@ def test_edges_alone_have_neither_signs_nor_strengths():
     assert (edges["weight"] == 1).all()
     assert (edges["sign"] == 0).all()
     assert network["weight"].nunique() > 1
+
+
+def test_the_controls_are_kgnn_s_and_keep_the_number_of_edges(small_kg):
+    found = tasks.changed(small_kg)
+    assert list(found) == ["rewired", "nodes permuted", "50% of edges random", "50% of edges removed"]
+    assert found["rewired"] == small_kg.rewire(0)
+    assert found["nodes permuted"] == small_kg.permute(0)
+    assert found["50% of edges random"] == small_kg.randomize_edges(0.5, 0)
+    assert found["50% of edges removed"] == small_kg.drop_edges(0.5, 0)

@@ -92,7 +92,7 @@ def run_trainer(
         "enable_progress_bar": sys.stderr.isatty(),
         "num_sanity_val_steps": 0,
     }
-    with repeatable(), warnings.catch_warnings(), stop.listening():
+    with warnings.catch_warnings(), stop.listening():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
         try:
@@ -101,8 +101,10 @@ def run_trainer(
             raise InputError(f"lightning.pytorch.Trainer: {error}") from None
         if ckpt_path is not None:
             skip_epochs(batches, epochs_done(ckpt_path))
+        on_cuda = runner.strategy.root_device.type == "cuda"
         try:
-            runner.fit(task, batches, validation, ckpt_path=ckpt_path, weights_only=True)
+            with repeatable(on_cuda and trainer.get("deterministic") is not False):
+                runner.fit(task, batches, validation, ckpt_path=ckpt_path, weights_only=True)
         except MisconfigurationException as error:
             raise InputError(f"lightning.pytorch.Trainer: {error}") from None
         except (Stopped, SIGTERMException):
@@ -125,12 +127,12 @@ def run_trainer(
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
+def repeatable(on_cuda: bool) -> Iterator[None]:
     """Let CUDA add in one order where PyTorch knows how, as the CPU does anyway: a seed gives the same bits again.
 
     Afterwards all is as it was; who chose PyTorch's deterministic algorithms already is left alone.
     """
-    if not torch.cuda.is_available() or torch.are_deterministic_algorithms_enabled():
+    if not on_cuda or torch.are_deterministic_algorithms_enabled():
         yield
         return
     with warnings.catch_warnings():

@@ -600,22 +600,22 @@ def determinism():
 
 
 @pytest.mark.parametrize("chosen", [False, True])
-def test_cuda_adds_in_one_order_while_it_trains_and_as_before_afterwards(monkeypatch, chosen):
-    def fail():
-        with repeatable():
+def test_cuda_adds_in_one_order_while_it_trains_and_as_before_afterwards(chosen):
+    def fail(on_cuda):
+        with repeatable(on_cuda):
             within.append(determinism())
             raise KeyError
 
     within = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     torch.use_deterministic_algorithms(chosen)
     try:
-        with pytest.raises(KeyError):
-            fail()
-        assert determinism() == (chosen, False)
+        for on_cuda in (True, False):
+            with pytest.raises(KeyError):
+                fail(on_cuda)
+            assert determinism() == (chosen, False)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert within == [(True, not chosen)]
+    assert within == [(True, not chosen), (chosen, False)]
 
 
 def test_batches_of_one_cell_are_for_networks_without_batch_norm(kg, screen, parts):

@@ -57,14 +57,14 @@ def train(
     Raises:
         InputError: training that diverged.
     """
-    rng = np.random.default_rng(recipe.seed)
+    rng, on_cuda = np.random.default_rng(recipe.seed), next(network.parameters()).is_cuda
     sampler = None if recipe.negatives == "all" else Sampler(learned, recipe.negatives, recipe.n_negatives)
     optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate, fused=True)
     history: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, Tensor]] = (-1.0, 0, {})
     try:
         for epoch in range(recipe.max_epochs):
-            with repeatable():
+            with repeatable(on_cuda):
                 history.append({"loss": _epoch(network, learned, recipe, sampler, optimizer, rng)})
             if score is None:
                 continue
