@@ -87,9 +87,10 @@ def perturbation(rows: pd.DataFrame) -> list[str]:
         by_seed = part.groupby(["features", "seed"])["value"].mean()
         key = part["condition"] if screen == "Norman" else part["condition"] + part["seed"].astype(str)
         means = part.groupby(["features", key])["value"].mean().unstack("features")
+        of_none = means[["none"]].set_axis(["value"], axis=1)
         for name in ("none", "vectors", "shuffled", "loadings"):
             if name in means:
-                less = "" if name == "none" else gap(means[name], means["none"])
+                less = "" if name == "none" else gap(means[[name]].set_axis(["value"], axis=1), of_none, "value")
                 lines.append(f"| {screen} | {name} | {spread(by_seed[name])} | {less} |")
     return lines
 
