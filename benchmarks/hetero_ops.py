@@ -202,13 +202,13 @@ def tables(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def growth_table(growth: dict[str, Any]) -> list[str]:
+def growth_table(growth: dict[str, Any], cpu: str) -> list[str]:
     heads = [f"{1.5 * size:g} million edges" for size in SIZES]
     lines = [
         "",
         "## Growth with the edges",
         "",
-        "GraphSAGE a relation; CPU milliseconds / added MB, one step each.",
+        f"GraphSAGE a relation; CPU milliseconds / added MB, one step each; {cpu}.",
         "",
     ]
     lines += [f"| layer | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
@@ -241,6 +241,7 @@ def main() -> None:
         return
     results: dict[str, Any] = {work: {case: {} for case in cases} for work, cases in CASES.items()}
     machine = describe()
+    cpu = str(machine["cpu"])
     if arguments.growth:
         kept = json.loads((arguments.out / "hetero_ops.json").read_text())
         results, machine = kept["results"], kept["machine"]
@@ -251,7 +252,7 @@ def main() -> None:
                     merge(into, run(work, case, 1, arguments))
     growth = {case: [run("growth", case, size, arguments) for size in SIZES] for case in GROWING}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    raw = {"machine": machine, "results": results, "growth": growth}
+    raw = {"machine": machine, "results": results, "growth": growth, "growth_cpu": cpu}
     (arguments.out / "hetero_ops.json").write_text(json.dumps(raw, indent=1) + "\n")
     lines = [
         "# A layer over the whole typed graph",
@@ -262,7 +263,7 @@ def main() -> None:
         f"{arguments.rounds} processes × {arguments.runs} steps, the range in brackets; processor time of one thread.",
         "Added memory: the peak of the first step above what graph, features and parameters take.",
         *tables(results),
-        *growth_table(growth),
+        *growth_table(growth, cpu),
     ]
     (arguments.out / "hetero_ops.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
