@@ -96,8 +96,8 @@ def test_txpert_is_its_formula(basal):
 
 
 def test_the_basal_state_is_each_condition_s_own():
-    network = shaken(TxPert(GATEncoder(graph((0, 1)), CHANNELS), torch.zeros(GENES)))
-    states = torch.rand(2, GENES)
+    network = shaken(TxPert(GATEncoder(graph((0, 1)), CHANNELS), torch.zeros(GENES))).double()  # one row rounds as two
+    states = torch.rand(2, GENES, dtype=torch.float64)
     both = network(batch([1], [1], state=states))
     assert (both[0] - both[1]).abs().max() > 1e-3
     for number in range(2):
