@@ -1,7 +1,6 @@
 """The command line: `kgnn links`."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,8 +54,14 @@ def links(
     chosen = [_relation(kg, name) for name in relation] if relation else None
     split = None if whole else split_edges(kg, relations=chosen, seed=seed)
     model = LinkModel(kg, decoder=decoder, negatives=negatives, channels=channels)
-    train = partial(model.fit, max_epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
-    train(split, accelerator=accelerator, seed=seed)
+    model.fit(
+        split,
+        max_epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        accelerator=accelerator,
+        seed=seed,
+    )
     model.save(out)
     result: dict[str, Any] = {"epochs": len(model.history_), "history": model.history_}
     if split is not None:
