@@ -130,13 +130,15 @@ def run_trainer(
 def repeatable(on_cuda: bool) -> Iterator[None]:
     """Let CUDA add in one order where PyTorch knows how, as the CPU does anyway: a seed gives the same bits again.
 
-    Afterwards all is as it was; who chose PyTorch's deterministic algorithms already is left alone.
+    PyTorch warns of an operation of which it does not know how. Afterwards all is as it was; who chose PyTorch's
+    deterministic algorithms already is left alone.
     """
     if not on_cuda or torch.are_deterministic_algorithms_enabled():
         yield
         return
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*deterministic", UserWarning)  # of what PyTorch does not know how
+        # older versions say so of cuBLAS, which does add in one order
+        warnings.filterwarnings("ignore", ".*it uses CuBLAS", UserWarning)
         try:
             torch.use_deterministic_algorithms(True, warn_only=True)
             yield

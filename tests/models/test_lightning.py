@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -616,6 +617,17 @@ def test_cuda_adds_in_one_order_while_it_trains_and_as_before_afterwards(chosen)
     finally:
         torch.use_deterministic_algorithms(False)
     assert within == [(True, not chosen), (chosen, False)]
+
+
+def test_what_cuda_cannot_add_in_one_order_is_told():
+    @repeatable(True)
+    def train():
+        for text in ("is not deterministic because it uses CuBLAS", "cumsum_cuda has no deterministic implementation"):
+            warnings.warn(text, UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="cumsum_cuda") as said:
+        train()
+    assert len(said) == 1
 
 
 def test_batches_of_one_cell_are_for_networks_without_batch_norm(kg, screen, parts):
