@@ -13,7 +13,7 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.graph.edges import Relation, pair_keys, sides, triple, turned
 from kgnn.graph.knowledge_graph import KnowledgeGraph
 from kgnn.graph.operations import keep_edges
-from kgnn.names import listed
+from kgnn.names import as_names, listed
 from kgnn.parts import check_number, expect
 
 KINDS = ("random", "node", "source", "time")
@@ -120,6 +120,10 @@ def _dated(kg: KnowledgeGraph, chosen: list[Relation], dates: Any) -> dict[Relat
     if missing := [name for name in ("source", "target", "date") if name not in dates]:
         raise InputError(f"dates lack the column {missing[0]!r}; they have {', '.join(map(str, dates.columns))}")
     date = dates["date"]
+    if not pd.api.types.is_datetime64_any_dtype(date):
+        numbers = pd.to_numeric(date, errors="coerce")
+        if (numbers.notna() == date.notna()).all():
+            date = numbers
     if not pd.api.types.is_numeric_dtype(date):
         try:
             date = pd.to_datetime(date)
@@ -127,10 +131,7 @@ def _dated(kg: KnowledgeGraph, chosen: list[Relation], dates: Any) -> dict[Relat
             raise InputError(f"dates: {str(error).splitlines()[0]}; give numbers such as years, or ISO dates") from None
     found, known = {}, np.zeros(len(dates), bool)
     for relation in chosen:
-        ends = {
-            side: kg.tables.nodes[kind].index.get_indexer(pd.Index(dates[side], dtype=object))
-            for side, kind in sides(relation)
-        }
+        ends = {side: kg.tables.nodes[kind].index.get_indexer(as_names(dates[side])) for side, kind in sides(relation)}
         keys = pair_keys(pd.DataFrame(ends))
         there = np.isin(keys, pair_keys(kg.tables.table(relation))) & (ends["source"] >= 0) & (ends["target"] >= 0)
         there &= date.notna().to_numpy()

@@ -128,6 +128,10 @@ def test_by_time_dates_are_read_and_what_they_do_not_tell_of_is_told():
     split = split_edges(kg, "time", relations=[REGULATES], dates=dates, test_fraction=0.2, val_fraction=0.1)
     assert pairs(split.test, REGULATES) == set(some[8:])
     assert pairs(split.val, REGULATES) == {some[7]}
+    for written in ([str(n) for n in range(10)], [998 + n for n in range(10)], [f" {998 + n}" for n in range(10)]):
+        same = edges(some, date=written).assign(source=lambda table: table["source"] + " ")
+        asked = {"relations": [REGULATES], "dates": same, "test_fraction": 0.2, "val_fraction": 0.1}
+        assert split_edges(kg, "time", **asked).test == split.test  # numbers in texts count as numbers: 999 before 1000
     more = pd.concat([dates, edges([("G0", "X")], date=["2030-01-01"]), edges(some[:1], date=[None])])
     with pytest.warns(DataWarning, match="2 of 12 dates"):
         again = split_edges(kg, "time", relations=[REGULATES], dates=more, test_fraction=0.2, val_fraction=0.1)
