@@ -13,6 +13,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,20 @@ from benchmarks.machine import RESULTS, describe, device_name
 
 QUIET = {"enable_progress_bar": False}
 PERTURBED = ("gears", "hetero", "txpert", "graph_transformer")
+Run = Callable[[str], dict[str, Any]]  # a device → seconds of the fit, score, values to compare
+SEED = 0
 FIT = {"max_epochs": 6, "batch_size": 256, "conditions_per_batch": 32, "learning_rate": 3e-3}
 
 
-def perturbation(name: str, size: int, seed: int) -> Callable[[str], dict[str, Any]]:
+def perturbation(name: str, size: int) -> Run:
     from kgnn import graph
     from kgnn.data import simulate, split
     from kgnn.models import make_model
 
     sizes = {"n_genes": size, "n_regulators": size // 4, "n_singles": size // 7, "n_pairs": 0}
-    adata = simulate(cells_per_condition=50, n_controls=500, seed=seed, **sizes)
+    adata = simulate(cells_per_condition=50, n_controls=500, seed=SEED, **sizes)
     kg = graph.load_table(adata.uns["network"], relation="regulates", origin="network")
-    fold, truth = split(adata, "unseen_single", seed=seed), adata.varm["true_delta"]
+    fold, truth = split(adata, "unseen_single", seed=SEED), adata.varm["true_delta"]
     fold |= {
         "train": fold["train"] + fold["val"],
         "val": [],
@@ -43,7 +46,7 @@ def perturbation(name: str, size: int, seed: int) -> Callable[[str], dict[str, A
 
     def run(device: str) -> dict[str, Any]:
         start = time.perf_counter()
-        model = make_model(name, kg).fit(adata, fold, seed=seed, accelerator=device, **FIT, **QUIET)
+        model = make_model(name, kg).fit(adata, fold, seed=SEED, accelerator=device, **FIT, **QUIET)
         seconds = time.perf_counter() - start
         found = model.predict(fold["test"]).layers["delta"]
         score = np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(found - mean, truth - mean, strict=True)])
@@ -52,20 +55,20 @@ def perturbation(name: str, size: int, seed: int) -> Callable[[str], dict[str, A
     return run
 
 
-def links(encoder: bool, size: int, seed: int) -> Callable[[str], dict[str, Any]]:
+def links(encoder: bool, size: int) -> Run:
     from kgnn import LinkModel, graph
     from kgnn.data import simulate
 
-    adata = simulate(n_genes=size, n_regulators=size // 4, n_singles=2, n_pairs=0, cells_per_condition=2, seed=seed)
+    adata = simulate(n_genes=size, n_regulators=size // 4, n_singles=2, n_pairs=0, cells_per_condition=2, seed=SEED)
     kg = graph.load_table(adata.uns["network"], relation="regulates", origin="network")
-    held = graph.split_edges(kg, seed=seed)
+    held = graph.split_edges(kg, seed=SEED)
 
     def run(device: str) -> dict[str, Any]:
         from kgnn.nn import HeteroEncoder
 
         model = LinkModel(kg, encoder=HeteroEncoder if encoder else None)
         start = time.perf_counter()
-        model.fit(held, max_epochs=10, accelerator=device, seed=seed)
+        model.fit(held, max_epochs=10, accelerator=device, seed=SEED)
         seconds = time.perf_counter() - start
         scores = model.evaluate(held).query("relation == 'all' and model == 'links'")
         return {"seconds": seconds, "score": float(scores["mrr"].iloc[0]), "values": model.fitted_.states.numpy()}
@@ -73,18 +76,18 @@ def links(encoder: bool, size: int, seed: int) -> Callable[[str], dict[str, Any]
     return run
 
 
-def cells(encoder: str, size: int, seed: int) -> Callable[[str], dict[str, Any]]:
+def cells(encoder: str, size: int) -> Run:
     from kgnn import CellModel, graph
     from kgnn.data import simulate_atlas
 
-    adata = simulate_atlas(n_genes=size, seed=seed)
+    adata = simulate_atlas(n_genes=size, seed=SEED)
     pairs = adata.uns["network"][["source", "target"]].drop_duplicates()
     kg = graph.load_table(pairs, relation="regulates", origin="atlas")
 
     def run(device: str) -> dict[str, Any]:
         model = CellModel(None if encoder == "transformer" else kg, encoder=encoder, classes=["cell_type"], context=256)
         start = time.perf_counter()
-        model.fit(adata, max_epochs=3, accelerator=device, seed=seed, **QUIET)
+        model.fit(adata, max_epochs=3, accelerator=device, seed=SEED, **QUIET)
         seconds = time.perf_counter() - start
         found = model.annotate(adata)
         right = found["cell_type"].astype(str).to_numpy() == adata.obs["cell_type"].astype(str).to_numpy()
@@ -93,7 +96,7 @@ def cells(encoder: str, size: int, seed: int) -> Callable[[str], dict[str, Any]]
     return run
 
 
-def measure(run: Callable[[str], dict[str, Any]], devices: list[str]) -> dict[str, Any]:
+def measure(run: Run, devices: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     values = []
     for device in [*devices, devices[-1]]:  # the last one again: without what is compiled the first time
@@ -119,11 +122,9 @@ def main() -> None:
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     size = arguments.size
-    makers: dict[str, Callable[[], Callable[[str], dict[str, Any]]]] = {
-        name: lambda name=name: perturbation(name, size, 0) for name in PERTURBED
-    }
-    makers |= {"links, ComplEx": lambda: links(False, size, 0), "links, hetero encoder": lambda: links(True, size, 0)}
-    makers |= {f"cells, {kind}": lambda kind=kind: cells(kind, size, 0) for kind in ("graph", "graph_transformer")}
+    makers: dict[str, Callable[[int], Run]] = {name: partial(perturbation, name) for name in PERTURBED}
+    makers |= {"links, ComplEx": partial(links, False), "links, hetero encoder": partial(links, True)}
+    makers |= {f"cells, {kind}": partial(cells, kind) for kind in ("graph", "graph_transformer")}
     devices = ["cpu"] if arguments.device == "cpu" else ["cpu", "cuda"]
     rows: dict[str, dict[str, Any]] = {}
     for name, make in makers.items():
@@ -132,7 +133,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                rows[name] = measure(make(), devices)
+                rows[name] = measure(make(size), devices)
             except Exception as error:  # the other models are measured all the same; the exit status tells
                 rows[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
         print(name, rows[name], flush=True)
