@@ -31,17 +31,14 @@ FIT = {"max_epochs": 6, "batch_size": 256, "conditions_per_batch": 32, "learning
 
 def perturbation(name: str, size: int) -> Run:
     from kgnn import graph
-    from kgnn.data import simulate, split
+    from kgnn.data import merge_validation, simulate, split
     from kgnn.models import make_model
 
     sizes = {"n_genes": size, "n_regulators": size // 4, "n_singles": size // 7, "n_pairs": 0}
     adata = simulate(cells_per_condition=50, n_controls=500, seed=SEED, **sizes)
     kg = graph.load_table(adata.uns["network"], relation="regulates", origin="network")
-    fold, truth = split(adata, "unseen_single", seed=SEED), adata.varm["true_delta"]
-    fold |= {
-        "train": fold["train"] + fold["val"],
-        "val": [],
-    }  # the last epoch counts, no choice among them
+    fold = merge_validation(split(adata, "unseen_single", seed=SEED))  # the last epoch counts, no choice among them
+    truth = adata.varm["true_delta"]
     mean, truth = truth[fold["train"]].mean(axis=1).to_numpy(), truth[fold["test"]].T.to_numpy()
 
     def run(device: str) -> dict[str, Any]:
