@@ -220,19 +220,29 @@ class LeftOut(NamedTuple):
     pp: Tensor
 
 
-def left_out_loss(operator: Tensor, share: Tensor, products: LeftOut) -> Tensor:
+def left_out_loss(operator: Tensor, share: Tensor, products: LeftOut, mean: Tensor | None = None) -> Tensor:
     """1 − mean correlation of left-out predictions with the changes + half their share of squared error.
 
     Prediction T = s P + M (Y − s P), M the `operator` of `left_out_operator`, s the share of the propagated signal that
-    is used. Only products over genes enter, so the cost of a step does not depend on their number.
+    is used. Only products over genes enter, so the cost of a step does not depend on their number. With `mean` B
+    [samples, samples], whose row takes the mean of the samples that a sample is predicted from, that sample's change
+    and all that its prediction is made of are less that mean: what counts then is how samples differ.
     """
+    other = torch.eye(len(operator), dtype=operator.dtype)
+    if mean is not None:
+        other, operator = other - mean, operator - operator.sum(1, keepdim=True) * mean
     rest_y = products.yy - share * products.yp.T  # (Y − sP) Yᵀ
     rest_p = products.yp - share * products.pp  # (Y − sP) Pᵀ
     rest = rest_y - share * rest_p  # (Y − sP)(Y − sP)ᵀ
-    with_y = share * products.yp.T.diagonal() + (operator @ rest_y).diagonal()
-    square = share**2 * products.pp.diagonal() + 2 * share * (operator @ rest_p).diagonal()
-    square = square + ((operator @ rest) * operator).sum(1)
-    observed = products.yy.diagonal()
+    with_y = share * _of_rows(other, products.yp.T, other) + _of_rows(operator, rest_y, other)
+    square = share**2 * _of_rows(other, products.pp, other) + 2 * share * _of_rows(operator, rest_p, other)
+    square = square + _of_rows(operator, rest, operator)
+    observed = _of_rows(other, products.yy, other)
     correlation = with_y / (square.clamp_min(1e-12) * observed.clamp_min(1e-12)).sqrt()
     error = (square - 2 * with_y + observed).sum() / observed.sum()
     return 1 - correlation.mean() + 0.5 * error
+
+
+def _of_rows(a: Tensor, between: Tensor, b: Tensor) -> Tensor:
+    """The diagonal of a between bᵀ."""
+    return ((a @ between) * b).sum(1)

@@ -136,8 +136,35 @@ def test_the_left_out_loss_is_that_of_refitting_without_each_block(left_out):
             [share * p[i] + posterior(matrix, level, rest, np.flatnonzero(~block[i]), [i])[0][0] for i in range(9)]
         )
         np.testing.assert_allclose(share * p + operator.numpy() @ rest, predicted, rtol=1e-7, atol=1e-9)
-        correlation = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, y, strict=True)])
-        assert found == pytest.approx(1 - correlation + 0.5 * ((predicted - y) ** 2).sum() / (y**2).sum(), rel=1e-8)
+        assert found == pytest.approx(literal_loss(predicted, y), rel=1e-8)
+
+
+def literal_loss(predicted, y):
+    correlation = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, y, strict=True)])
+    return 1 - correlation + 0.5 * ((predicted - y) ** 2).sum() / (y**2).sum()
+
+
+def test_the_left_out_loss_less_a_mean_is_that_of_refitting_around_the_mean_of_the_others(left_out):
+    kernel, features, bags, reached, noise, blocks, y, p = left_out
+    matrix = covariance(kernel, features, bags, bags, reached, reached)
+    level, share = float(kernel.noise.detach()) * noise, 0.3
+    y, p = (x - x.mean(1, keepdims=True) for x in (y, p))
+    products = LeftOut(*(torch.from_numpy(product) for product in (y @ y.T, y @ p.T, p @ p.T)))
+    for block in blocks:
+        mean = ~block / (~block).sum(1, keepdims=True)
+        with torch.no_grad():
+            operator = left_out_operator(
+                kernel(bags, bags, reached, reached), kernel.noise * torch.from_numpy(noise), torch.from_numpy(block)
+            )
+            found = float(left_out_loss(operator, torch.tensor(share).double(), products, torch.from_numpy(mean)))
+        predicted, truth = [], []
+        for i in range(9):
+            others = np.flatnonzero(~block[i])
+            less_y, less_p = y - y[others].mean(0), p - p[others].mean(0)
+            rest = posterior(matrix, level, less_y - share * less_p, others, [i])[0][0]
+            predicted.append(share * less_p[i] + rest)
+            truth.append(less_y[i])
+        assert found == pytest.approx(literal_loss(np.stack(predicted), np.stack(truth)), rel=1e-8)
 
 
 @pytest.mark.parametrize("at_hand", [False, True])
@@ -150,7 +177,11 @@ def test_the_left_out_loss_has_the_gradient_of_finite_differences(left_out, at_h
     def loss(gate, log, share):
         k = functional_call(kernel, {"gate": gate, "log": log}, (bags, bags, reached, reached, similarities))
         level = log[2].exp() * torch.from_numpy(noise)
-        losses = [left_out_loss(left_out_operator(k, level, torch.from_numpy(b)), share, products) for b in blocks]
+        losses = []
+        for block in blocks:
+            mean = torch.from_numpy(~block / (~block).sum(1, keepdims=True)) if len(losses) else None
+            operator = left_out_operator(k, level, torch.from_numpy(block))
+            losses.append(left_out_loss(operator, share, products, mean))
         return torch.stack(losses)
 
     given = kernel.gate.detach(), kernel.log.detach(), torch.tensor(0.3, dtype=torch.float64)

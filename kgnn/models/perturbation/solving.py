@@ -80,7 +80,8 @@ def _learn(
     network.beta, along = _solve_propagation(propagation, bags, state, change)
     blocks = left_out_blocks(samples)
     reached = propagation.reached(bags)
-    products = [_products(change, along), _products(change - change.mean(0), along - along.mean(0))]
+    products = _products(change, along)
+    less = [_less(block, samples.seen is not None) for block in blocks]
     genes = bags.genes.unique()
     similarities = kernel.similarities(genes, genes)
     mean_cells = float(samples.cells.mean())
@@ -92,7 +93,11 @@ def _learn(
     for _ in track(range(STEPS), "learning how alike conditions are"):
         k = kernel(bags, bags, reached, reached, similarities)
         operators = [left_out_operator(k, kernel.noise * noise, block) for block in blocks]
-        losses = [left_out_loss(operator, share.sigmoid(), each) for operator in operators for each in products]
+        losses = [
+            left_out_loss(operator, share.sigmoid(), products, mean)
+            for operator, means in zip(operators, less, strict=True)
+            for mean in means
+        ]
         loss = torch.stack(losses).mean()
         prior = (kernel.gate - start[0]).square().sum() + (kernel.log - start[1]).square().sum()
         optimizer.zero_grad()
@@ -194,6 +199,14 @@ def _solve_propagation(propagation: Propagation, bags: Bags, state: Tensor, chan
     _, beta, without = best
     along = [(part.double() @ without[rows].unsqueeze(2)).squeeze(2) for rows, part in propagation.chunks(bags, state)]
     return beta, torch.cat(along)
+
+
+def _less(block: Tensor, centred: bool) -> list[Tensor | None]:
+    """What changes are counted less of: nothing, where they are not `centred` at the mean of all, and the mean of the
+    samples outside each one's block. Less a mean that a sample has a part in, no mean could predict it but with the
+    opposite sign, and a source that says nothing would be taken for better than none."""
+    mean = (~block).double() / (~block).sum(1, keepdim=True).clamp_min(1)
+    return [mean] if centred else [None, mean]
 
 
 def _products(change: Tensor, along: Tensor) -> LeftOut:
