@@ -34,6 +34,16 @@ def _cache_of_built_graphs(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def few_steps():
+    """The default model learns for ten steps: for tests that do not ask how good its predictions are."""
+    from kgnn.models.perturbation import solving
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solving, "STEPS", 10)
+        yield
+
+
 @pytest.fixture(scope="session")
 def norman(real_data):
     import anndata

@@ -17,6 +17,8 @@ from kgnn.graph import KnowledgeGraph, load_table
 from kgnn.metrics import crossed_scores, reference_scores, summarize
 from kgnn.models import make_model
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 CONFIG = """
 seeds = [0, 1]
 tuning_budget = 2

@@ -2,15 +2,19 @@ import json
 import logging
 import sys
 import warnings
+from functools import partial
 
 import anndata
 import pandas as pd
 import pytest
 
 from kgnn import cli
-from kgnn.data import load_split, simulate_atlas
+from kgnn.cli import demo
+from kgnn.data import load_split, simulate, simulate_atlas
 from kgnn.evaluation.headline import POINTS
 from kgnn.graph import KnowledgeGraph
+
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture
@@ -290,7 +294,8 @@ def test_benchmark_and_ablate(run, files):
     assert "missing.toml" in err
 
 
-def test_demo(run, tmp_path):
+def test_demo(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "simulate", partial(simulate, cells_per_condition=12, n_controls=60))
     status, out, _ = run("demo", "-o", tmp_path / "demo", "--json", tmp_path / "demo.json")
     assert status == 0
     result = json.loads((tmp_path / "demo.json").read_text())

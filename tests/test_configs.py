@@ -14,6 +14,8 @@ from kgnn.errors import InputError
 from kgnn.evaluation.headline import POINTS
 from kgnn.graph import load_table
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 CONFIGS = sorted(path for path in Path("benchmarks/configs").glob("*20*.toml"))
 
 

@@ -20,6 +20,8 @@ from kgnn.errors import InputError
 from kgnn.evaluation.headline import POINTS
 from tests.test_cli import run  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 PAGE = (Path(kgnn.__file__).parents[1] / "docs" / "extend.md").read_text()
 FIRST, *SECTIONS = re.split(r"^## ", PAGE, flags=re.M)
 TEXTS = {text.splitlines()[0]: text for text in SECTIONS}

@@ -15,6 +15,8 @@ from kgnn.graph import load_coexpression, load_table
 from kgnn.metrics import evaluate
 from kgnn.models import make_model
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 @pytest.fixture(scope="module")
 def screen(_screen):

@@ -10,6 +10,8 @@ from kgnn.graph import load_table
 from kgnn.models import KNOWLEDGE_BASELINES, LINE_BASELINES
 from tests.test_cli import files, run  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 @pytest.mark.parametrize("name", KNOWLEDGE_BASELINES)
 def test_trained_and_asked_on_the_command_line(run, files, name):  # noqa: F811
