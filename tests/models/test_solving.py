@@ -276,5 +276,6 @@ def test_a_source_weighs_as_much_as_it_tells(tells, low, high, missing):
     samples = Samples(list(nodes[80:]), line, change, cells, np.ones((1, 80)), ["line"], seen)
     kernel = ConditionKernel([Rows("r", sparse.csr_array(rows))], 1)
     network = KnowledgeNetwork(Propagation([], torch.arange(80), 140), kernel, 60, 60)
-    solving.solve(network, make_bags(samples.names, nodes, -1.0, line), samples)
+    history = solving.solve(network, make_bags(samples.names, nodes, -1.0, line), samples)
+    assert history[-1] < history[0] - 0.05 * tells
     assert low <= float(kernel.gate.softmax(0)[1].detach()) <= high

@@ -120,51 +120,30 @@ def left_out():
     return kernel, features, bags, reached, noise, blocks, y, p
 
 
-def test_the_left_out_loss_is_that_of_refitting_without_each_block(left_out):
+@pytest.mark.parametrize("around", [False, True])
+def test_the_left_out_loss_is_that_of_refitting_without_each_block(left_out, around):
+    """`around`: around the mean of the rows outside the block."""
     kernel, features, bags, reached, noise, blocks, y, p = left_out
     matrix = covariance(kernel, features, bags, bags, reached, reached)
     level, share = float(kernel.noise.detach()) * noise, 0.3
     y, p = (x - x.mean(1, keepdims=True) for x in (y, p))
     products = LeftOut(*(torch.from_numpy(product) for product in (y @ y.T, y @ p.T, p @ p.T)))
     for block in blocks:
+        mean = torch.from_numpy(~block / (~block).sum(1, keepdims=True)) if around else None
         with torch.no_grad():
             k = kernel(bags, bags, reached, reached)
             operator = left_out_operator(k, kernel.noise * torch.from_numpy(noise), torch.from_numpy(block))
-            found = float(left_out_loss(operator, torch.tensor(share, dtype=torch.float64), products))
-        rest = y - share * p
-        predicted = np.stack(
-            [share * p[i] + posterior(matrix, level, rest, np.flatnonzero(~block[i]), [i])[0][0] for i in range(9)]
-        )
-        np.testing.assert_allclose(share * p + operator.numpy() @ rest, predicted, rtol=1e-7, atol=1e-9)
-        assert found == pytest.approx(literal_loss(predicted, y), rel=1e-8)
-
-
-def literal_loss(predicted, y):
-    correlation = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, y, strict=True)])
-    return 1 - correlation + 0.5 * ((predicted - y) ** 2).sum() / (y**2).sum()
-
-
-def test_the_left_out_loss_less_a_mean_is_that_of_refitting_around_the_mean_of_the_others(left_out):
-    kernel, features, bags, reached, noise, blocks, y, p = left_out
-    matrix = covariance(kernel, features, bags, bags, reached, reached)
-    level, share = float(kernel.noise.detach()) * noise, 0.3
-    y, p = (x - x.mean(1, keepdims=True) for x in (y, p))
-    products = LeftOut(*(torch.from_numpy(product) for product in (y @ y.T, y @ p.T, p @ p.T)))
-    for block in blocks:
-        mean = ~block / (~block).sum(1, keepdims=True)
-        with torch.no_grad():
-            operator = left_out_operator(
-                kernel(bags, bags, reached, reached), kernel.noise * torch.from_numpy(noise), torch.from_numpy(block)
-            )
-            found = float(left_out_loss(operator, torch.tensor(share).double(), products, torch.from_numpy(mean)))
-        predicted, truth = [], []
-        for i in range(9):
-            others = np.flatnonzero(~block[i])
-            less_y, less_p = y - y[others].mean(0), p - p[others].mean(0)
-            rest = posterior(matrix, level, less_y - share * less_p, others, [i])[0][0]
-            predicted.append(share * less_p[i] + rest)
-            truth.append(less_y[i])
-        assert found == pytest.approx(literal_loss(np.stack(predicted), np.stack(truth)), rel=1e-8)
+            found = float(left_out_loss(operator, torch.tensor(share, dtype=torch.float64), products, mean))
+        predicted, truth = np.zeros_like(y), np.zeros_like(y)
+        for i, others in enumerate(~block):
+            less_y, less_p = (x - around * x[others].mean(0) for x in (y, p))
+            rest = posterior(matrix, level, less_y - share * less_p, np.flatnonzero(others), [i])[0][0]
+            predicted[i], truth[i] = share * less_p[i] + rest, less_y[i]
+        if not around:
+            np.testing.assert_allclose(share * p + operator.numpy() @ (y - share * p), predicted, rtol=1e-7, atol=1e-9)
+        correlation = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, truth, strict=True)])
+        error = ((predicted - truth) ** 2).sum() / (truth**2).sum()
+        assert found == pytest.approx(1 - correlation + 0.5 * error, rel=1e-8)
 
 
 @pytest.mark.parametrize("at_hand", [False, True])
