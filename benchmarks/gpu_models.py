@@ -109,6 +109,40 @@ def measure(run: Run, devices: list[str]) -> dict[str, Any]:
     return row
 
 
+def write(out: Path, rows: dict[str, dict[str, Any]], machine: dict[str, Any], size: int, devices: list[str]) -> None:
+    """Write figures and table; rows of other models of this size that this machine measured before stay."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "gpu_models.json"
+    found = {"machine": machine, "size": size, "rows": rows}
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    if all(earlier.get(key) == found[key] for key in ("machine", "size")):
+        found["rows"] = rows = earlier["rows"] | rows
+    lines = [
+        "# Models trained on a CUDA device and on the CPU",
+        "",
+        f"`python -m benchmarks.gpu_models --size {size}` on {device_name(machine, devices[-1])}; "
+        f"{machine['versions']}.",
+        f"{size:,} genes. Seconds of the fit; on the device of a second one, when its kernels are compiled. Score: "
+        "correlation of held-out knock-outs with the truth, both less the mean of training, MRR of held-out edges, "
+        "share of cells named right. Alike: correlation of the devices' predictions, nodes' states, cells' vectors.",
+        "",
+        f"| model | {' | '.join(f'{device}, s | {device}, score' for device in devices)} | alike | peak, MB | again |",
+        "|---|" + "---|" * (2 * len(devices) + 3),
+    ]
+    for name, row in rows.items():
+        if "failed" in row:
+            lines.append(f"| {name} | {row['failed']} |" + " |" * (2 * len(devices) + 2))
+            continue
+        figures = [f"{row[device]['seconds']:.1f} | {row[device]['score']:.3f}" for device in devices]
+        peak = row[devices[-1]].get("peak_mb")
+        again = "yes" if row["same_again"] else "no"
+        figures.append(f"{row['alike']:.3f}")
+        lines.append(f"| {name} | {' | '.join(figures)} | {'' if peak is None else f'{peak:.0f}'} | {again} |")
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    (out / "gpu_models.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
@@ -134,32 +168,7 @@ def main() -> None:
             except Exception as error:  # the other models are measured all the same; the exit status tells
                 rows[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
         print(name, rows[name], flush=True)
-    machine = describe("triton", "lightning")
-    lines = [
-        "# Models trained on a CUDA device and on the CPU",
-        "",
-        f"`python -m benchmarks.gpu_models` on {device_name(machine, arguments.device)}; {machine['versions']}.",
-        f"{size:,} genes. Seconds of the fit; on the device of a second one, when its kernels are compiled. Score: "
-        "correlation of held-out knock-outs with the truth, both less the mean of training, MRR of held-out edges, "
-        "share of cells named right. Alike: correlation of the devices' predictions, nodes' states, cells' vectors.",
-        "",
-        f"| model | {' | '.join(f'{device}, s | {device}, score' for device in devices)} | alike | peak, MB | again |",
-        "|---|" + "---|" * (2 * len(devices) + 3),
-    ]
-    for name, row in rows.items():
-        if "failed" in row:
-            lines.append(f"| {name} | {row['failed']} |" + " |" * (2 * len(devices) + 2))
-            continue
-        figures = [f"{row[device]['seconds']:.1f} | {row[device]['score']:.3f}" for device in devices]
-        peak = row[devices[-1]].get("peak_mb")
-        again = "yes" if row["same_again"] else "no"
-        figures.append(f"{row['alike']:.3f}")
-        lines.append(f"| {name} | {' | '.join(figures)} | {'' if peak is None else f'{peak:.0f}'} | {again} |")
-    out = arguments.out or RESULTS[arguments.device]
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "gpu_models.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    (out / "gpu_models.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write(arguments.out or RESULTS[arguments.device], rows, describe("triton", "lightning"), size, devices)
     if any("failed" in row for row in rows.values()):
         raise SystemExit("some models failed")
 

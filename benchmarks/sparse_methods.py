@@ -4,7 +4,6 @@ Each method is a function that builds its graph and features and returns (forwar
 features, and the parameters of a layer, are the inputs that gradients are taken of.
 """
 
-import os
 from collections.abc import Callable
 
 import torch
@@ -224,7 +223,9 @@ def layer(name: str, ours: bool) -> Method:
 
 
 def without_compiler(method: Callable[[], Method]) -> Method:
-    os.environ["KGNN_BACKEND"] = "torch"
+    from kgnn.ops import set_backend
+
+    set_backend("torch")
     return method()
 
 

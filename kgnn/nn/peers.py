@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kgnn.nn.attention import attention
 from kgnn.nn.conditions import ConditionBatch
 from kgnn.ops import Adjacency, dot_attention, spmm
 
@@ -141,7 +142,7 @@ class _Layer(nn.Module):
         q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
         if edges is None:
             heads = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (q, k, v))
-            heard = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+            heard = attention(*heads).transpose(1, 2).flatten(2)
         else:
             heard = dot_attention(edges, q.contiguous(), k.contiguous(), v.contiguous(), heads=HEADS)
         x = x + self.out(heard)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kgnn.nn.attention import attention
 from kgnn.nn.conditions import ConditionBatch
 
 HEADS, SLOPE = 5, 0.2
@@ -161,7 +162,7 @@ class GatedLayer(nn.Module):
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
         n = self.norm(x)
         q, k, v = (part.unflatten(-1, (FUSION_HEADS, -1)).transpose(1, 2) for part in self.qkv(n).chunk(3, -1))
-        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=present[:, None, None])
+        heard = attention(q, k, v, present[:, None, None])
         x = x + self.gate(n).sigmoid() * self.mix(heard.transpose(1, 2).flatten(2))
         n = self.feed_norm(x)
         return x + self.feed_gate(n).sigmoid() * self.feed(n)

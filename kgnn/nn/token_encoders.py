@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kgnn.nn.attention import attention
 from kgnn.ops import Adjacency, dot_attention, spmm
 
 
@@ -53,7 +54,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, graph: TokenGraph) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask(graph))
+        heard = attention(q, k, v, self.mask(graph))
         return self.out(heard.transpose(1, 2).flatten(2))
 
     def mask(self, graph: TokenGraph) -> Tensor | None:
@@ -128,7 +129,7 @@ class Convolution(nn.Module):
         q = self.q(x[:, :s]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.kv(x).chunk(2, -1))
         mask = None if graph.present is None else F.pad(graph.present, (s, 0), value=True)[:, None, None]
-        gathered = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        gathered = attention(q, k, v, mask).transpose(1, 2).flatten(2)
         return self.out(torch.cat([gathered, heard], 1))
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kgnn import ops
+from kgnn import CellModel, graph, ops
+from kgnn.data import simulate_atlas
 from kgnn.nn import GEARS, ConditionBatch, GearsEncoder
 from kgnn.ops import Adjacency, TypedAdjacency, typed_spmm
 from kgnn.ops.backends import name_of
@@ -75,3 +76,12 @@ def gears(device):
 
 def test_gears():
     torch.testing.assert_close(gears("cuda"), gears("cpu"))
+
+
+@pytest.mark.parametrize("encoder", ["graph", "graph_transformer"])
+def test_a_model_of_cells_learns_there_and_is_asked_here(encoder):
+    adata = simulate_atlas(n_genes=200, seed=0)[::8].copy()
+    kg = graph.load_table(adata.uns["network"][["source", "target"]].drop_duplicates(), relation="regulates")
+    model = CellModel(kg, encoder=encoder, classes=["cell_type"], context=32)
+    model.fit(adata, max_epochs=1, accelerator="cuda", enable_progress_bar=False)
+    assert len(model.annotate(adata)) == len(model.embed(adata)) == adata.n_obs

@@ -61,14 +61,15 @@ class TokenGraphs:
             wanted = genes.unsqueeze(2) * self.n_genes + genes.unsqueeze(1)
             place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
             return TokenGraph(self.n_special, linked=keys[place] == wanted, present=present)
-        if self._last is None or not torch.equal(self._last[0], genes):
+        last = self._last
+        if last is None or last[0].device != genes.device or not torch.equal(last[0], genes):
             position = torch.full((self.n_genes,), -1)
             position[genes.cpu()] = torch.arange(len(genes))
             among = position[self.pairs]
             graph = shared_graph(among[:, (among >= 0).all(0)], len(genes), self.n_special)
             hears, near = (None if part is None else part.to(genes.device) for part in (graph.hears, graph.near))
-            self._last = genes, TokenGraph(self.n_special, hears, near)
-        return self._last[1]
+            last = self._last = genes, TokenGraph(self.n_special, hears, near)
+        return last[1]
 
 
 def sample_values(source: CellSource, rows: np.ndarray) -> np.ndarray:
