@@ -150,7 +150,7 @@ PLACES = [  # what it does; file; text; what takes its place; tests
     ("targets count as regulators", f"{ROOM}/knowledge.py",
      "rare_rows(member), rare_rows(member.T)", "rare_rows(member.T), rare_rows(member)", SOURCES),
     ("walks stay where they start", f"{ROOM}/knowledge.py",
-     "here = GO_ON * (self.step @ here)", "here = GO_ON * here", SOURCES),
+     "here = GO_ON * spmm(self.step, here)", "here = GO_ON * here", SOURCES),
     ("a source that knows nothing of a gene is weighed", "kgnn/nn/condition_kernel.py",
      "torch.where(known, self.gate.unsqueeze(1), -torch.inf)", "torch.where(known | True, self.gate.unsqueeze(1), 0)",
      "tests/nn/test_knowledge.py"),

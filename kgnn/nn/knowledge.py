@@ -140,8 +140,9 @@ class KnowledgeNetwork(nn.Module):
     """Change of each gene in each condition = propagated signal + kernel ridge of what that leaves.
 
     A perturbed gene that is measured changes by its strength × `own` instead. Buffers hold what training set: `beta`
-    [features], `weights` [training samples, genes] and `inverse` of the head, `offset` [genes] that is added, `own`
-    [genes]; the variance is `widths`[0] × `gene_scale` [genes] × that of the kernel + `widths`[1] × the squared change.
+    [features], `weights` [training samples, genes], or [training samples, n] of n `programmes` [n, genes], and
+    `inverse` of the head, `offset` [genes] that is added, `own` [genes]; the variance is `widths`[0] × `gene_scale`
+    [genes] × that of the kernel + `widths`[1] × the squared change.
 
     Args:
         controls: changes are against measured control cells, whose noise the kernel's κ holds: it is left out of
@@ -150,6 +151,7 @@ class KnowledgeNetwork(nn.Module):
 
     beta: Tensor
     weights: Tensor
+    programmes: Tensor
     inverse: Tensor
     gene_scale: Tensor
     widths: Tensor
@@ -158,7 +160,13 @@ class KnowledgeNetwork(nn.Module):
     reference: Tensor
 
     def __init__(
-        self, propagation: Propagation, kernel: ConditionKernel, n_samples: int, n_entries: int, controls: bool = True
+        self,
+        propagation: Propagation,
+        kernel: ConditionKernel,
+        n_samples: int,
+        n_entries: int,
+        controls: bool = True,
+        n_programmes: int = 0,
     ) -> None:
         super().__init__()
         self.controls = controls
@@ -166,7 +174,8 @@ class KnowledgeNetwork(nn.Module):
         self.propagation, self.kernel = propagation, kernel
         for name, shape in {
             "beta": (propagation.n_features,),
-            "weights": (n_samples, n_genes),
+            "weights": (n_samples, n_programmes or n_genes),
+            "programmes": (n_programmes, n_genes),
             "inverse": (n_samples, n_samples),
             "gene_scale": (n_genes,),
             "own": (n_genes,),
@@ -198,7 +207,10 @@ class KnowledgeNetwork(nn.Module):
         meeting = bags, self.training_bags, reached, self.training_reached
         cross = self.kernel(*meeting)
         told = cross - self.kernel.of_controls(*meeting) if self.controls else cross
-        change = self.offset + self.propagation.along(bags, state, self.beta) + told @ self.weights
+        change = told @ self.weights
+        if len(self.programmes):
+            change = change @ self.programmes
+        change += self.offset + self.propagation.along(bags, state, self.beta)
         strength = self.propagation.strengths(bags).double()
         change = torch.where(strength == 0, change, strength * self.own)
         own = self.kernel.variance(bags, reached) + self.kernel.noise

@@ -132,17 +132,23 @@ def test_sets_alone_tell_what_unseen_genes_do_and_rewired_ones_nothing(told, kin
     assert abs(score[1]) < 0.15
 
 
-def test_many_conditions_learn_on_some_and_are_solved_with_all(told):
+def test_many_conditions_learn_on_some_and_are_solved_with_all(told, tmp_path):
     table, kg = told
     more = pd.concat([table, table.rename(lambda name: f"{name}b")])
     edges = kg.edges(("gene", "in", "set"))
     sets = pd.DataFrame({"gene": edges["source"] + "b", "set": edges["target"]})
     both = kg | load_table(sets, source="gene", target="set", relation="in", target_type="set", origin="b")
     model = PerturbationModel(both).fit(effects(more.iloc[:-40]))
-    assert model.network_.weights.shape == (440, 60)
-    assert np.linalg.matrix_rank(model.network_.weights.numpy()) == 40  # the leading programmes
+    assert model.network_.weights.shape == (440, 40)
+    assert model.network_.programmes.shape == (40, 60)  # the leading ones
     found = model.predict(list(more.index[-40:])).X
     assert np.corrcoef(found.ravel(), more.iloc[-40:].to_numpy().ravel())[0, 1] > 0.7
+    model.save(tmp_path / "run")
+    np.testing.assert_array_equal(load_model(tmp_path / "run").predict(list(more.index[-40:])).X, found)
+    relatives, network = model.relatives(more.index[-1]), model.network_
+    network.weights, network.programmes = network.weights @ network.programmes, network.programmes[:0]  # gene by gene
+    np.testing.assert_allclose(model.predict(list(more.index[-40:])).X, found, rtol=1e-5, atol=1e-7)
+    pd.testing.assert_frame_equal(model.relatives(more.index[-1]), relatives)
 
 
 @pytest.fixture(scope="module")

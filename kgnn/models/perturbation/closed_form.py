@@ -124,7 +124,8 @@ class ClosedForm(Predictor):
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
         _check_bags(state, len(self.lines), len(self.nodes), known.path)
         sizes = len(state["weights"]), len(state["bag_genes"]), len(self.lines)
-        self.network = build(known.kg, known.nodes, known.genes, *sizes, config["controls"])
+        several = config["controls"], len(state["programmes"])
+        self.network = build(known.kg, known.nodes, known.genes, *sizes, *several)
         load_weights(self.network, state, known.path)
 
 
@@ -151,13 +152,14 @@ def build(
     n_entries: int,
     n_lines: int,
     controls: bool,
+    n_programmes: int = 0,
 ) -> KnowledgeNetwork:
     """The network before it is solved."""
     measured = torch.from_numpy(nodes.get_indexer(genes).astype(np.int64))
     relations = gene_relations(kg, nodes)
     propagation = Propagation(channels(relations, len(nodes)), measured, len(nodes))
     kernel = ConditionKernel(sources(kg, nodes), n_lines)
-    return KnowledgeNetwork(propagation, kernel, n_samples, n_entries, controls)
+    return KnowledgeNetwork(propagation, kernel, n_samples, n_entries, controls, n_programmes)
 
 
 def with_effects(kg: KnowledgeGraph | None, screen: Screen, conditions: list[str], seed: int) -> KnowledgeGraph | None:

@@ -72,7 +72,8 @@ def conditions_told(
     reached = network.propagation.reached(bags)
     parts = kernel.parts(bags, training, reached, network.training_reached)[:, 0]
     change = network(bags, state)[0][0]
-    told = network.weights @ (change / change.square().sum().clamp_min(1e-12))
+    along = change / change.square().sum().clamp_min(1e-12)
+    told = network.weights @ (network.programmes @ along if len(network.programmes) else along)
     share = parts * told
     names = [ITSELF, *(source.name for source in kernel.sources)]
     rows = []

@@ -7,16 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.edges import is_similarity
 from kgnn.graph.effects import EFFECT
 from kgnn.nn.condition_kernel import Rows, Source
+from kgnn.ops import Adjacency, spmm
 
 GO_ON, STEPS = 0.7, 6  # of a walk
 LEAST = 1e-4  # of a walk's share at a node; less says nothing
-AT_ONCE = 256  # walks
+AT_ONCE = 32  # walks: so many stay in a core's cache
 RIDGE, TEACHERS = 1.0, 1000  # of features completed from walks; genes that they are learned from, at most
 
 
@@ -142,11 +144,12 @@ class Walks:
     name = "walks"
 
     def __init__(self, kg: KnowledgeGraph, nodes: pd.Index) -> None:
-        self.step = sparse.csr_array(transitions(kg, nodes).T)
+        start, end, share = (torch.from_numpy(part) for part in sparse.find(transitions(kg, nodes)))
         self.labels = [*nodes, *(name for kind in kg.node_types if kind != "gene" for name in kg.nodes(kind).index)]
-        self.known = (np.diff(sparse.csc_array(self.step).indptr) > 0)[: len(nodes)]
+        self.step = Adjacency(torch.stack([start, end]).long(), share, n_nodes=len(self.labels))
+        self.known = np.bincount(start, minlength=len(self.labels))[: len(nodes)] > 0
         self._at = np.full(len(nodes), -1)
-        self._made = sparse.csr_array((0, self.step.shape[0]))
+        self._made = sparse.csr_array((0, len(self.labels)))
 
     def rows(self, genes: np.ndarray) -> sparse.csr_array:
         """[genes, nodes of all types]"""
@@ -158,14 +161,13 @@ class Walks:
         return self._made[self._at[genes]]
 
     def _walk(self, genes: np.ndarray) -> sparse.csr_array:
-        here = np.zeros((self.step.shape[0], len(genes)), np.float32)
-        here[genes, np.arange(len(genes))] = self.known[genes]
+        here = torch.zeros(len(self.labels), len(genes))
+        here[genes, torch.arange(len(genes))] = torch.from_numpy(self.known[genes]).float()
         total = (1 - GO_ON) * here
         for _ in range(STEPS):
-            here = GO_ON * (self.step @ here)
+            here = GO_ON * spmm(self.step, here)
             total += (1 - GO_ON) * here
-        total[total < LEAST] = 0
-        rows = sparse.csr_array(total.T)
+        rows = sparse.csr_array(total.masked_fill_(total < LEAST, 0).T.numpy())
         rows.data = np.log1p(1000 * rows.data)
         return _unit(rows)
 

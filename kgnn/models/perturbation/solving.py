@@ -148,16 +148,17 @@ def _settle(network: KnowledgeNetwork, bags: Bags, rest: Tensor, noise: Tensor, 
     k.diagonal().add_(level)
     network.inverse = torch.cholesky_inverse(torch.linalg.cholesky(k))
     if seen is None:
-        many = len(rest) >= ENOUGH * PROGRAMMES
-        network.weights = _shared(network.inverse, rest) if many else network.inverse @ rest
+        if len(rest) >= ENOUGH * PROGRAMMES:
+            network.programmes = _programmes(rest)
+            rest = rest @ network.programmes.T
+        network.weights = network.inverse @ rest
     network.bag_genes, network.bag_strength, network.bag_offsets, network.bag_line = bags
 
 
-def _shared(inverse: Tensor, rest: Tensor) -> Tensor:
-    """A⁻¹ Y cut to the leading programmes of Y [samples, genes], its right singular vectors: what many share."""
+def _programmes(rest: Tensor) -> Tensor:
+    """The leading right singular vectors of `rest` [samples, genes]: what many share, [n, genes]."""
     basis = randomized_svd(rest.numpy(), PROGRAMMES, random_state=0)[2]
-    programmes = torch.from_numpy(np.ascontiguousarray(basis, np.float64))
-    return (inverse @ (rest @ programmes.T)) @ programmes
+    return torch.from_numpy(np.ascontiguousarray(basis, np.float64))
 
 
 def _own_effects(strength: Tensor, change: Tensor, states: np.ndarray, line: np.ndarray) -> Tensor:
