@@ -1,6 +1,8 @@
 """Arrows between the rooms never point back up, no two files import each other, and every file is short."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,3 +227,10 @@ def test_the_check_sees_an_arrow_turned_round(fake, file, text, arrow):
 )
 def test_the_check_sees_circles(fake, changed, circle):
     assert circles(fake(changed)) == [circle]
+
+
+def test_what_takes_seconds_to_import_is_imported_where_it_is_used():
+    code = "import sys; from kgnn import benchmark, controls, data, graph, interactions, metrics, models, nn, ops\n"
+    code += "print(*{'lightning', 'scanpy', 'torch_geometric', 'torch._dynamo'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not found.stdout.split()

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import numpy as np
-import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
@@ -108,6 +107,8 @@ def _cells_and_controls(screen: Screen, name: str) -> tuple[sparse.csr_matrix, s
 
 def _t_test(cells: sparse.csr_matrix, controls: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """t statistics and adjusted p-values, [genes] each."""
+    import scanpy as sc  # takes seconds to import
+
     pair = AnnData(sparse.vstack([cells, controls], format="csr"))
     pair.obs["group"] = np.repeat(["perturbed", "control"], [cells.shape[0], controls.shape[0]])
     pair.obs["group"] = pair.obs["group"].astype("category")

@@ -12,18 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric import Fabric
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor, nn
 
 from kgnn.errors import InputError
 from kgnn.files import existing_file
-from kgnn.parts import check_number, check_options, options_of
+from kgnn.models.epochs import Run, check_epochs, repeatable, stop_again
+from kgnn.parts import check_options, options_of
 
 logger = logging.getLogger("kgnn")
 
@@ -34,13 +34,6 @@ QUIET = (  # what Lightning says of every fit and nobody can act on
     ".*`IterableDataset` has `__len__` defined.*",
     ".*Checkpoint directory .* exists and is not empty.*",
 )
-
-
-class Run(NamedTuple):
-    """What became of a training: score of each epoch; number of the signal that ended it early."""
-
-    history: list[float]
-    signal: int | None
 
 
 def checkpoints(folder: str | Path) -> ModelCheckpoint:
@@ -126,42 +119,6 @@ def run_trainer(
     return Run(best.history, stop.signal)
 
 
-@contextmanager
-def repeatable(on_cuda: bool) -> Iterator[None]:
-    """Let CUDA add in one order where PyTorch knows how, as the CPU does anyway: a seed gives the same bits again.
-
-    PyTorch warns of an operation of which it does not know how. Afterwards all is as it was; who chose PyTorch's
-    deterministic algorithms already is left alone.
-    """
-    if not on_cuda or torch.are_deterministic_algorithms_enabled():
-        yield
-        return
-    with warnings.catch_warnings():
-        # older versions say so of cuBLAS, which does add in one order
-        warnings.filterwarnings("ignore", ".*it uses CuBLAS", UserWarning)
-        try:
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            yield
-        finally:
-            torch.use_deterministic_algorithms(False)
-
-
-def training_device(accelerator: str) -> torch.device:
-    """Where a training without Lightning's loop runs; raises `InputError` for an accelerator that is not there."""
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return Fabric(accelerator=accelerator, devices=1).device
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise InputError(f"accelerator={accelerator!r}: {error}") from None
-
-
-def check_epochs(max_epochs: int) -> int:
-    """Return how many epochs there may be at most, at least 1."""
-    check_number(max_epochs, "max_epochs", 1, whole=True)
-    return max_epochs
-
-
 def epochs_done(path: str | Path) -> int:
     """How many epochs a checkpoint has behind it; raises `InputError` when it is none of the end of an epoch."""
     path = existing_file(path)
@@ -189,13 +146,6 @@ def check_weights(network: nn.Module) -> None:
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InputError(f"training diverged: {name} holds NaN or infinite values; lower learning_rate=")
-
-
-def stop_again(signum: int) -> None:
-    """End as the signal asks, once what could be saved is saved: KeyboardInterrupt, or exit status 143."""
-    if signum == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + signum)
 
 
 class KeepBest(Callback):

@@ -9,7 +9,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     """torch's `scaled_dot_product_attention` of q, k, v [..., heads, tokens, channels]; mask bool: who is heard.
 
     On CUDA its fused kernels add their gradients in one order only where PyTorch refuses whatever has no order. A
-    training (`kgnn.models.lightning.repeatable`) asks PyTorch to warn of that instead; this gradient asks it to refuse.
+    training (`kgnn.models.epochs.repeatable`) asks PyTorch to warn of that instead; this gradient asks it to refuse.
     """
     heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     if q.requires_grad and torch.is_deterministic_algorithms_warn_only_enabled():

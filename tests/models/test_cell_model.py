@@ -26,7 +26,8 @@ from kgnn.graph.ontology import Ontology
 from kgnn.models import load_model
 from kgnn.models.cells.graphs import genomic_positions, principal_components
 from kgnn.models.cells.labels import back_off, build_labels
-from kgnn.models.cells.training import choose_genes, thin
+from kgnn.models.cells.tokens import choose_genes
+from kgnn.models.cells.training import thin
 from kgnn.nn.tokens import sinusoids
 
 SMALL = {"channels": 16, "layers": 1, "heads": 2}

@@ -22,7 +22,8 @@ from kgnn.data import read_screen, simulate, simulate_atlas, split, training_bat
 from kgnn.errors import InputError
 from kgnn.graph import load_coexpression, load_table
 from kgnn.models import checkpoints
-from kgnn.models.lightning import KeepBest, repeatable
+from kgnn.models.epochs import repeatable
+from kgnn.models.lightning import KeepBest
 from tests.models.own import SMALL, TRAINED
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "learning_rate": 0.01}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kgnn.models.lightning import repeatable
+from kgnn.models.epochs import repeatable
 from kgnn.nn.attention import attention
 
 

@@ -19,7 +19,7 @@ from kgnn.graph.coverage import Coverage, check_coverage
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cells.graphs import TokenGraphs, gene_pairs
 from kgnn.models.cells.labels import Labels
-from kgnn.models.cells.training import OBJECTIVES, Genes, choose_genes, make_tokens
+from kgnn.models.cells.tokens import OBJECTIVES, Genes, choose_genes, make_tokens
 from kgnn.names import names_in
 from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
 from kgnn.nn.token_encoders import MIXES, make_token_encoder

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from kgnn.data.cells import CellSource, ShuffledCells, usable_cells
 from kgnn.errors import InputError
@@ -23,9 +25,40 @@ from kgnn.models.cells.graphs import (
     variable_genes,
 )
 from kgnn.models.cells.labels import Labels, encode_labels, make_labels, read_labels
-from kgnn.models.cells.training import CellTraining, Training, train_cells
-from kgnn.models.lightning import Run
+from kgnn.models.epochs import Run
 from kgnn.names import names_in
+from kgnn.parts import check_number, check_options, options_of
+
+
+class Training:
+    """How to train: the options of `CellModel.fit`, checked before anything is read.
+
+    Raises:
+        InputError: numbers that make no sense, options that `lightning.pytorch.Trainer` does not have.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 20,
+        batch_size: int = 32,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        validation: float = 0.0,
+        patience: int | None = None,
+        seed: int = 0,
+        ckpt_path: str | Path | None = None,
+        **trainer: Any,
+    ) -> None:
+        from lightning.pytorch import Trainer
+
+        for name, value, least in (("batch_size", batch_size, 1), ("max_epochs", max_epochs, 0), ("seed", seed, 0)):
+            check_number(value, name, least, whole=True)
+        if not 0 <= validation < 1:
+            raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
+        check_options(trainer, options_of(Trainer), "fit")
+        self.max_epochs, self.batch_size, self.validation, self.patience = max_epochs, batch_size, validation, patience
+        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
+        self.ckpt_path, self.trainer = ckpt_path, trainer
 
 
 def fit_cells(
@@ -138,7 +171,13 @@ def take_over(cells: FittedCells, before: FittedCells) -> None:
 
 
 def run_training(cells: FittedCells, source: CellSource, rows: np.ndarray, training: Training) -> Run:
-    """Train the network on these rows of the source."""
+    """Train the network on these rows of the source; with held-out cells leave the best epoch's weights.
+
+    The history is the loss on them, else in training.
+    """
+    from kgnn.models.cells.training import SCORE, CellTraining  # Lightning takes seconds to import
+    from kgnn.models.lightning import run_trainer
+
     options, obs = cells.options, source.adata.obs
     labels = np.zeros((len(source), len(options.classes)), np.int64)
     for number, name in enumerate(options.classes):
@@ -164,6 +203,22 @@ def run_training(cells: FittedCells, source: CellSource, rows: np.ndarray, train
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
     )
-    run = train_cells(task, train, held_out if len(held) else None, training)
+    run = Run([], None)
+    if training.max_epochs:
+        trainer = dict(training.trainer)
+        if trainer.get("strategy") == "ddp":  # which heads have a gradient depends on the objectives and the labels
+            trainer["strategy"] = "ddp_find_unused_parameters_true"
+        run = run_trainer(
+            task,
+            *(DataLoader(part, batch_size=None) if len(part.cells) else None for part in (train, held_out)),
+            monitor=SCORE,
+            max_epochs=training.max_epochs,
+            patience=training.patience,
+            ckpt_path=training.ckpt_path,
+            defaults={"gradient_clip_val": 1.0},
+            **trainer,
+        )
+        if not len(held):
+            run = run._replace(history=task.history)
     cells.network.cpu().eval()
     return run

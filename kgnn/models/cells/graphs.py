@@ -14,7 +14,7 @@ from torch import Tensor
 from kgnn.data.cells import CellSource
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.cells.training import log_normalise
+from kgnn.models.cells.tokens import log_normalise
 from kgnn.models.perturbation.graphs import gene_relations
 from kgnn.models.perturbation.predictions import some
 from kgnn.nn.token_encoders import TokenGraph, shared_graph

@@ -21,12 +21,12 @@ from kgnn.graph import KnowledgeGraph
 from kgnn.graph.ontology import Ontology
 from kgnn.models.cells import gene_networks, uses
 from kgnn.models.cells.fitted import CellOptions, FittedCells
-from kgnn.models.cells.fitting import fit_cells
+from kgnn.models.cells.fitting import Training, fit_cells
 from kgnn.models.cells.labels import back_off
 from kgnn.models.cells.storage import read_cells, write_cells
-from kgnn.models.cells.training import OBJECTIVES, Genes, Training
+from kgnn.models.cells.tokens import OBJECTIVES, Genes
+from kgnn.models.epochs import stop_again
 from kgnn.models.estimator import Estimator, use
-from kgnn.models.lightning import stop_again
 from kgnn.models.storage import KIND, read_model
 from kgnn.nn.tokens import Value
 

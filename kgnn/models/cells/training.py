@@ -1,115 +1,24 @@
-"""Training a cell network with Lightning: which genes, which masks, which objectives."""
+"""Training a cell network with Lightning: which masks, which objectives."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from kgnn.data.cells import CellRows, Kind, ShuffledCells
+from kgnn.data.cells import CellRows, Kind
 from kgnn.errors import InputError
-from kgnn.models.lightning import Run, run_trainer
-from kgnn.nn.cells import CellNetwork, CellTokens, Encoded
-from kgnn.nn.token_encoders import TokenGraph
-from kgnn.parts import check_number, check_options, options_of
+from kgnn.models.cells.tokens import Genes, GraphOf, choose_genes, log_normalise, make_tokens, pick
+from kgnn.nn.cells import CellNetwork, Encoded
 
-Genes = Literal["all", "variable", "sampled", "expressed"]
-GraphOf = Callable[[Tensor, Tensor | None], TokenGraph]
-
-OBJECTIVES = {
-    "gene": 0.0,
-    "value": 1.0,
-    "denoise": 0.0,
-    "bottleneck": 0.0,
-    "classify": 1.0,
-    "dissimilar": 0.1,
-    "coherence": 0.0,
-    "relation": 0.0,
-}
 MASKED = 0.15  # mean share of masked tokens; a cell's own share lies between none and twice that
 HIDDEN = 0.5  # of those the share whose identity is hidden too, where identities are predicted
 THINNED = 0.6  # share of counts that down-sampling removes (scPRINT)
 WARM_UP = 0.1  # share of the steps in which the learning rate and the knowledge are faded in
 SCORE = "val_loss"
-
-
-def log_normalise(x: Tensor, kind: Kind) -> Tensor:
-    """log1p of counts per 10,000; log-normalised values as they are."""
-    return x if kind == "log" else torch.log1p(1e4 * x / x.sum(1, keepdim=True).clamp_min(1))
-
-
-def choose_genes(x: Tensor, genes: Genes, context: int, chosen: Tensor, training: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the gene tokens of a batch and what of them is no padding.
-
-    Args:
-        x: [cells, vocabulary]; chosen: the genes of `all` and `variable`.
-
-    Returns:
-        genes [tokens] and None where all cells have the same: `all`, `variable`, or `sampled` (those that any cell of
-        the batch expresses first, then others, at random in training, the most widely expressed ones otherwise).
-        `expressed`: [cells, tokens], each cell's own expressed genes (at random in training, the largest values
-        otherwise), and [cells, tokens] bool, False for padding.
-    """
-    if genes in ("all", "variable"):
-        return chosen, None
-    n = min(context, x.shape[1])
-    if genes == "sampled":
-        order = (x > 0).float().mean(0)
-        order = (order > 0) + torch.rand_like(order) if training else order
-        return order.topk(n).indices.sort().values, None
-    order = (x > 0) + torch.rand_like(x) if training else x
-    most = max(1, min(n, int((x > 0).sum(1).max())))
-    found = order.topk(most, dim=1).indices
-    return found, x.gather(1, found) > 0
-
-
-def make_tokens(
-    x: Tensor, species: Tensor | None, kind: Kind, genes: Tensor, present: Tensor | None, graph: GraphOf
-) -> CellTokens:
-    """The tokens of cells [cells, vocabulary] at these genes."""
-    value = log_normalise(x, kind)
-    total = x.sum(1) if kind == "counts" else x.expm1().sum(1)
-    return CellTokens(genes, pick(x, genes), pick(value, genes), value, total, graph(genes, present), species)
-
-
-def pick(x: Tensor, genes: Tensor) -> Tensor:
-    """[cells, tokens] of [cells, vocabulary]."""
-    return x[:, genes] if genes.ndim == 1 else x.gather(1, genes)
-
-
-class Training:
-    """How to train: the options of `CellModel.fit`, checked before anything is read.
-
-    Raises:
-        InputError: numbers that make no sense, options that `lightning.pytorch.Trainer` does not have.
-    """
-
-    def __init__(
-        self,
-        max_epochs: int = 20,
-        batch_size: int = 32,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.01,
-        validation: float = 0.0,
-        patience: int | None = None,
-        seed: int = 0,
-        ckpt_path: str | Path | None = None,
-        **trainer: Any,
-    ) -> None:
-        for name, value, least in (("batch_size", batch_size, 1), ("max_epochs", max_epochs, 0), ("seed", seed, 0)):
-            check_number(value, name, least, whole=True)
-        if not 0 <= validation < 1:
-            raise InputError(f"validation is a share of the cells, from 0 to less than 1, not {validation}")
-        check_options(trainer, options_of(pl.Trainer), "fit")
-        self.max_epochs, self.batch_size, self.validation, self.patience = max_epochs, batch_size, validation, patience
-        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
-        self.ckpt_path, self.trainer = ckpt_path, trainer
 
 
 class CellTraining(pl.LightningModule):
@@ -241,24 +150,3 @@ def thin(counts: Tensor) -> Tensor:
     """
     some = torch.rand(len(counts), 1, device=counts.device) < 0.5
     return torch.where(some, torch.binomial(counts, torch.full_like(counts, 1 - THINNED)), counts)
-
-
-def train_cells(task: CellTraining, cells: ShuffledCells, validation: ShuffledCells | None, training: Training) -> Run:
-    """Fit; with validation cells leave the best epoch's weights. The history is the loss on them, else in training."""
-    if not training.max_epochs:
-        return Run([], None)
-    trainer = dict(training.trainer)
-    if trainer.get("strategy") == "ddp":  # which heads have a gradient depends on the objectives and the labels
-        trainer["strategy"] = "ddp_find_unused_parameters_true"
-    loaders = [None if part is None else DataLoader(part, batch_size=None) for part in (cells, validation)]
-    run = run_trainer(
-        task,
-        *loaders,
-        monitor=SCORE,
-        max_epochs=training.max_epochs,
-        patience=training.patience,
-        ckpt_path=training.ckpt_path,
-        defaults={"gradient_clip_val": 1.0},
-        **trainer,
-    )
-    return run if validation is not None else run._replace(history=task.history)

@@ -17,8 +17,8 @@ from kgnn.errors import DataWarning, InputError
 from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.edge_splits import EdgeSplit, find_leaks
+from kgnn.models.epochs import training_device
 from kgnn.models.estimator import Estimator, use
-from kgnn.models.lightning import training_device
 from kgnn.models.links import fitted, paths
 from kgnn.models.links.fitted import FittedLinks, check_split, known_edges, validation_score
 from kgnn.models.links.negatives import NEGATIVES

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kgnn.errors import InputError
-from kgnn.models.lightning import repeatable
+from kgnn.models.epochs import repeatable
 from kgnn.models.links.negatives import Sampler
 from kgnn.models.links.triples import Triples
 from kgnn.nn.link_network import LinkNetwork

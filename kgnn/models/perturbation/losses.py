@@ -107,3 +107,18 @@ def _make(make: Any, of: Any, kind: type, what: str, options: dict[str, Any]) ->
     if not isinstance(found, kind):
         raise InputError(f"{what} {make!r} gave a {type(found).__name__}, not a torch {kind.__name__}")
     return found
+
+
+def check_output(found: Any, network: nn.Module, conditions: int, genes: int) -> tuple[Tensor, Tensor | None]:
+    """Return change and log-variance, or refuse what a network returned."""
+    parts = found if isinstance(found, tuple | list) else (found, None)
+    shapes = [
+        list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts if part is not None
+    ]
+    if len(parts) != 2 or parts[0] is None or any(shape != [conditions, genes] for shape in shapes):
+        raise InputError(
+            f"{type(network).__name__}.forward returned {' and '.join(map(str, shapes))}; it must return the change of "
+            f"each gene in each condition, [conditions, genes] = [{conditions}, {genes}], or a pair of that and a "
+            "log-variance of the same shape"
+        )
+    return parts[0], parts[1]

@@ -19,7 +19,7 @@ from kgnn.files import as_adata
 from kgnn.folders import new_folder
 from kgnn.graph import KnowledgeGraph
 from kgnn.graph.coverage import Coverage
-from kgnn.models.lightning import check_epochs, stop_again
+from kgnn.models.epochs import check_epochs, stop_again
 from kgnn.models.perturbation.folder import read_fit, write_fit
 from kgnn.models.perturbation.origin import Origin
 from kgnn.models.perturbation.predictions import check_asked, check_known, read_conditions, to_anndata

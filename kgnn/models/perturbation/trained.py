@@ -7,12 +7,11 @@ import inspect
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -20,9 +19,8 @@ from kgnn.data.batches import training_batches
 from kgnn.data.conditions import Part, read_parts
 from kgnn.errors import InputError
 from kgnn.graph import KnowledgeGraph
-from kgnn.models.lightning import run_trainer
 from kgnn.models.perturbation.graphs import gene_graph, perturbation_graph, typed_graph
-from kgnn.models.perturbation.losses import autofocus, read_loss
+from kgnn.models.perturbation.losses import autofocus, check_output, read_loss
 from kgnn.models.perturbation.predictor import (
     Changes,
     Known,
@@ -34,11 +32,13 @@ from kgnn.models.perturbation.predictor import (
     read_strength,
     strengths_of,
 )
-from kgnn.models.perturbation.training import SCORE, PerturbationTraining, check_output
 from kgnn.models.storage import load_weights
 from kgnn.nn import GEARS, GearsEncoder
 from kgnn.nn.conditions import ConditionBatch, TypedGraph
 from kgnn.parts import check_call, check_number, check_options, options_of
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
 
 LARGEST = 1e30  # no option is infinite
 CLIPPING = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
@@ -98,6 +98,9 @@ class Trained(Predictor):
         ckpt_path: str | Path | None = None,
         **trainer: Any,
     ) -> None:
+        from kgnn.models.lightning import run_trainer  # Lightning takes seconds to import
+        from kgnn.models.perturbation.training import SCORE, PerturbationTraining
+
         check_number(batch_size, "batch_size", self.least_batch, whole=True)
         check_number(patience, "patience", 1, whole=True)
         check_number(learning_rate, "learning_rate", 0, LARGEST)

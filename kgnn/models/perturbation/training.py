@@ -14,8 +14,7 @@ from kgnn.data.batches import Batch
 from kgnn.data.conditions import CONTROL
 from kgnn.data.differential import top_de_genes
 from kgnn.data.screen import Screen
-from kgnn.errors import InputError
-from kgnn.models.perturbation.losses import Loss, TrainingCells, make_optimizer, make_schedule
+from kgnn.models.perturbation.losses import Loss, TrainingCells, check_output, make_optimizer, make_schedule
 from kgnn.nn.conditions import ConditionBatch
 
 Inputs = Callable[[list[str], Tensor, Tensor], ConditionBatch]
@@ -118,18 +117,3 @@ def _targets(screen: Screen, validation: list[str], by_group: bool) -> tuple[lis
     state = screen.reference(validation).to_numpy() if by_group else screen.control_mean
     best = torch.from_numpy(np.stack([top[name] for name in validation]))
     return validation, change, best, torch.from_numpy(np.array(state)).float()
-
-
-def check_output(found: Any, network: nn.Module, conditions: int, genes: int) -> tuple[Tensor, Tensor | None]:
-    """Return change and log-variance, or refuse what a network returned."""
-    parts = found if isinstance(found, tuple | list) else (found, None)
-    shapes = [
-        list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts if part is not None
-    ]
-    if len(parts) != 2 or parts[0] is None or any(shape != [conditions, genes] for shape in shapes):
-        raise InputError(
-            f"{type(network).__name__}.forward returned {' and '.join(map(str, shapes))}; it must return the change of "
-            f"each gene in each condition, [conditions, genes] = [{conditions}, {genes}], or a pair of that and a "
-            "log-variance of the same shape"
-        )
-    return parts[0], parts[1]
