@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests import mutants
+from tests.deliberate import PLACES
 
 MODULE = '''
 from __future__ import annotations
@@ -94,3 +95,9 @@ def test_the_tests_that_mirror_a_file_come_nearest_first(tmp_path):
     assert mutants.mirror("kgnn/evaluation/metrics/mse.py", tmp_path) == ("tests/test_metrics.py",)
     with pytest.raises(SystemExit, match=r"no tests mirror kgnn/nn/x\.py"):
         mutants.mirror("kgnn/nn/x.py", tmp_path)
+
+
+def test_what_deliberate_mutants_change_is_there():
+    assert [
+        name for name, file, text, *_ in PLACES if text not in (mutants.ROOT / file).read_text(encoding="utf-8")
+    ] == []

@@ -140,9 +140,9 @@ class KnowledgeNetwork(nn.Module):
     """Change of each gene in each condition = propagated signal + kernel ridge of what that leaves.
 
     A perturbed gene that is measured changes by its strength × `own` instead. Buffers hold what training set: `beta`
-    [features], `weights` [training samples, genes], or [training samples, n] of n `programmes` [n, genes], and
-    `inverse` of the head, `offset` [genes] that is added, `own` [genes]; the variance is `widths`[0] × `gene_scale`
-    [genes] × that of the kernel + `widths`[1] × the squared change.
+    [features], `weights` [training samples, genes], or [training samples, n] of n `programmes` [n, genes], `factor`
+    (Cholesky's, lower, of kernel and noise of the training samples), `offset` [genes] that is added, `own` [genes]; the
+    variance is `widths`[0] × `gene_scale` [genes] × that of the kernel + `widths`[1] × the squared change.
 
     Args:
         controls: changes are against measured control cells, whose noise the kernel's κ holds: it is left out of
@@ -152,7 +152,7 @@ class KnowledgeNetwork(nn.Module):
     beta: Tensor
     weights: Tensor
     programmes: Tensor
-    inverse: Tensor
+    factor: Tensor
     gene_scale: Tensor
     widths: Tensor
     own: Tensor
@@ -176,7 +176,7 @@ class KnowledgeNetwork(nn.Module):
             "beta": (propagation.n_features,),
             "weights": (n_samples, n_programmes or n_genes),
             "programmes": (n_programmes, n_genes),
-            "inverse": (n_samples, n_samples),
+            "factor": (n_samples, n_samples),
             "gene_scale": (n_genes,),
             "own": (n_genes,),
             "offset": (n_genes,),
@@ -214,10 +214,14 @@ class KnowledgeNetwork(nn.Module):
         strength = self.propagation.strengths(bags).double()
         change = torch.where(strength == 0, change, strength * self.own)
         own = self.kernel.variance(bags, reached) + self.kernel.noise
-        variance = (own - ((cross @ self.inverse) * cross).sum(1)).clamp_min(1e-9).unsqueeze(1) * self.gene_scale
+        variance = (own - self.explained(cross).square().sum(0)).clamp_min(1e-9).unsqueeze(1) * self.gene_scale
         variance = self.widths[0] * variance + self.widths[1] * (change - self.offset).square()
         perturbed = (bags.offsets.diff() > 0).unsqueeze(1)
         return change * perturbed, variance * perturbed
+
+    def explained(self, cross: Tensor) -> Tensor:
+        """X [training samples, samples] with XᵀX the covariance that training explains, of the kernel `cross`."""
+        return torch.linalg.solve_triangular(self.factor, cross.T, upper=False)
 
 
 class LeftOut(NamedTuple):

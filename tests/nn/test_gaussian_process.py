@@ -62,8 +62,8 @@ def solved(rng, features, training, change, noise, channels, controls):
     reached = propagation.reached(training)
     with torch.no_grad():
         matrix = kernel(training, training, reached, reached) + kernel.noise * torch.from_numpy(np.diag(noise))
-    network.inverse = torch.linalg.inv(matrix)
-    network.weights = network.inverse @ torch.from_numpy(change)
+    network.factor = torch.linalg.cholesky(matrix)
+    network.weights = torch.linalg.inv(matrix) @ torch.from_numpy(change)
     network.gene_scale = torch.from_numpy(rng.uniform(0.5, 2, change.shape[1]))
     network.bag_genes, network.bag_strength, network.bag_offsets, network.bag_line = training
     return network

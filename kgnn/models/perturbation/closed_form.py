@@ -87,8 +87,8 @@ class ClosedForm(Predictor):
         network, kernel = self.network, self.network.kernel
         bags, _ = self.inputs(conditions, Start(self.control_mean))
         reached = network.propagation.reached(bags)
-        cross = kernel(bags, network.training_bags, reached, network.training_reached)
-        return kernel(bags, bags, reached, reached) - cross @ network.inverse @ cross.T, float(kernel.noise)
+        told = network.explained(kernel(bags, network.training_bags, reached, network.training_reached))
+        return kernel(bags, bags, reached, reached) - told.T @ told, float(kernel.noise)
 
     def explain(self, condition: str, n_genes: int) -> pd.DataFrame:
         inputs = self.inputs([condition], Start(self.control_mean))

@@ -146,12 +146,12 @@ def _settle(network: KnowledgeNetwork, bags: Bags, rest: Tensor, noise: Tensor, 
     if seen is not None:
         network.weights = solve_missing(rest, seen, k, level)
     k.diagonal().add_(level)
-    network.inverse = torch.cholesky_inverse(torch.linalg.cholesky(k))
+    network.factor = torch.linalg.cholesky(k).contiguous()  # laid out as a file gives it back: the same bits
     if seen is None:
         if len(rest) >= ENOUGH * PROGRAMMES:
             network.programmes = _programmes(rest)
             rest = rest @ network.programmes.T
-        network.weights = network.inverse @ rest
+        network.weights = torch.cholesky_solve(rest, network.factor).contiguous()
     network.bag_genes, network.bag_strength, network.bag_offsets, network.bag_line = bags
 
 
