@@ -161,13 +161,14 @@ class Walks:
         return self._made[self._at[genes]]
 
     def _walk(self, genes: np.ndarray) -> sparse.csr_array:
-        here = torch.zeros(len(self.labels), len(genes))
+        """Of at most `AT_ONCE` genes; always that many columns, so that a gene's bits do not depend on the others."""
+        here = torch.zeros(len(self.labels), AT_ONCE)
         here[genes, torch.arange(len(genes))] = torch.from_numpy(self.known[genes]).float()
         total = (1 - GO_ON) * here
         for _ in range(STEPS):
             here = GO_ON * spmm(self.step, here)
             total += (1 - GO_ON) * here
-        rows = sparse.csr_array(total.masked_fill_(total < LEAST, 0).T.numpy())
+        rows = sparse.csr_array(total.masked_fill_(total < LEAST, 0)[:, : len(genes)].T.numpy())
         rows.data = np.log1p(1000 * rows.data)
         return _unit(rows)
 
