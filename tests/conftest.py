@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -32,6 +33,14 @@ def _cache_of_built_graphs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KGNN_CACHE", str(base / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _figures_are_closed():
+    """matplotlib warns of more than 20, which would be a failure of the test that opens the next one."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,8 @@ def test_the_first_choice_is_the_one_whose_measurement_tells_most(model):
     reached, known = network.propagation.reached(bags), network.propagation.reached(network.training_bags)
     with torch.no_grad():
         cross = network.kernel(bags, network.training_bags, reached, known)
-        k = (network.kernel(bags, bags, reached, reached) - cross @ network.inverse @ cross.T).numpy()
+        inverse = torch.linalg.inv(network.factor @ network.factor.T)
+        k = (network.kernel(bags, bags, reached, reached) - cross @ inverse @ cross.T).numpy()
     noise, left = float(network.kernel.noise.detach()), {}
     for number, name in enumerate(candidates):  # condition on each one in turn
         column = k[:, [number]]
