@@ -47,7 +47,8 @@ def one(data: Path, n: int) -> dict[str, float]:
         start = time.process_time()
         model = PerturbationModel(kg).fit(answers)
         fitted = time.process_time()
-        names = [gene for gene in model.perturbable_ if gene not in set(table.index)][:1000]
+        names = list(model.perturbable_.difference(table.index, sort=False)[:1000])
+        start_predicting = time.process_time()
         model.predict(names)
         end = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -55,7 +56,7 @@ def one(data: Path, n: int) -> dict[str, float]:
         "conditions": len(table),
         "genes": len(genes),
         "fit, CPU s": round(fitted - start, 1),
-        "predict 1,000, CPU s": round(end - fitted, 1),
+        "predict 1,000, CPU s": round(end - start_predicting, 1),
         "peak, GB": round(peak, 2),
     }
 
