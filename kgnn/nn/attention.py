@@ -12,7 +12,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     training (`kgnn.models.epochs.repeatable`) asks PyTorch to warn of that instead; this gradient asks it to refuse.
     """
     heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    if q.requires_grad and torch.is_deterministic_algorithms_warn_only_enabled():
+    if heard.requires_grad and torch.is_deterministic_algorithms_warn_only_enabled():
         heard.register_hook(lambda _: torch.use_deterministic_algorithms(True))
-        q.register_hook(lambda _: torch.use_deterministic_algorithms(True, warn_only=True))
+        for part in (q, k, v):  # whichever the gradient is taken of
+            if part.requires_grad:
+                part.register_hook(lambda _: torch.use_deterministic_algorithms(True, warn_only=True))
     return heard

@@ -19,6 +19,13 @@ def test_it_is_the_softmax_of_products(qkv):
     torch.testing.assert_close(attention(q, k, v, mask), by_hand)
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_whatever_the_gradient_is_of_pytorch_is_asked_to_warn_afterwards(qkv, number):
+    with repeatable(True):
+        torch.autograd.grad(attention(*(part * 1 for part in qkv)).sum(), qkv[number])
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_while_a_model_trains_its_gradient_asks_for_one_order(qkv, training):
     found = []
