@@ -86,9 +86,9 @@ def fill(page: Path, parts: dict[str, str]) -> None:
 
 
 def main() -> None:
-    summary = pd.read_csv(RESULTS / "upranks" / "summary.csv")
+    summary = pd.read_csv(RESULTS / "upranks" / "summary.csv", keep_default_na=False)
     size = pd.read_csv(RESULTS / "model_scale.csv", dtype=str)
-    yeast = pd.read_csv(RESULTS / "yeast" / "summary.csv", dtype=str)
+    yeast = pd.read_csv(RESULTS / "yeast" / "summary.csv", dtype=str, keep_default_na=False)
     parts = {f"up-ranks {screen}": ranks(summary, screen) for screen in SCREENS}
     parts["node types"] = contributions(pd.read_csv(RESULTS / "node_types.csv"))
     vectors = pd.read_csv(RESULTS / "vectors.csv", dtype=str, keep_default_na=False)

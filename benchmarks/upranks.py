@@ -81,6 +81,9 @@ def rowwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray, seed: int = 0) -> str:
+    """Mean and 95 % interval; nothing where no value is known: no change has no correlation."""
+    if not len(values):
+        return ""
     means = np.random.default_rng(seed).choice(values, (1000, len(values))).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{values.mean():.3f} ({low:.3f}–{high:.3f})"
@@ -114,7 +117,7 @@ def makers(kg: KnowledgeGraph, vectors: pd.DataFrame, other: pd.DataFrame | None
     graphs = {"kg": kg, **{f"kg, {name}": graph for name, graph in tasks.changed(kg).items()}, "kg, no graph": None}
     found: dict[str, Callable] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
     found |= {f"hetero{name.removeprefix('kg')}": partial(trained, graph) for name, graph in graphs.items() if graph}
-    found |= {"mean": partial(plain_model, "mean", None)}
+    found |= {name: partial(plain_model, name, None) for name in ("mean", "no_change")}
     found |= {"set_kernel_ridge": partial(plain_model, "set_kernel_ridge", kg)}
     found |= {name: partial(plain_model, name, None, vectors=vectors) for name in VECTORS}
     if other is not None:

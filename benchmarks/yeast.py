@@ -57,7 +57,7 @@ def makers(kg: KnowledgeGraph, other: pd.DataFrame) -> dict[str, object]:
         "kg, no graph": None,
     }
     found: dict[str, object] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
-    found["mean"] = partial(plain_model, "mean", None)
+    found |= {name: partial(plain_model, name, None) for name in ("mean", "no_change")}
     found["kg and the other screen"] = partial(with_screen, kg, "the other screen", other, False)
     found["kg and the other screen, unseen there too"] = partial(with_screen, kg, "the other screen", other, True)
     found["embedding_ridge on the other screen"] = partial(plain_model, "embedding_ridge", None, vectors=other)
