@@ -200,13 +200,14 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     raw = {"machine": machine, "bounds": found, "results": results}
     (out / "sparse_ops.json").write_text(json.dumps(raw, indent=1) + "\n")
+    places = "processes" if arguments.device == "cpu" else "rounds"
     lines = [
         "# The sparse core",
         "",
         f"`python -m benchmarks.sparse_ops` ({arguments.device}) on {device_name(machine, arguments.device)}; "
         f"{machine['versions']}.",
         f"{GENES:,} genes, {EDGES:,} random edges, {CELLS} cells × {CHANNELS} channels, float32. Medians of "
-        f"{arguments.rounds} processes × {arguments.runs} runs, the range in brackets. Added memory: the peak of the "
+        f"{arguments.rounds} {places} × {arguments.runs} runs, the range in brackets. Added memory: the peak of the "
         "first forward and backward pass above what graph, features and parameters take.",
         *goals(results),
         *bound_lines(found, results),
