@@ -282,6 +282,8 @@ def main() -> None:
             "seconds": round(time.perf_counter() - start),
             "processes": arguments.processes,
         }
+        if name == "peers" and arguments.models:
+            about["models"] = arguments.models
         if name == "norman":
             about |= noise_ceiling(tasks.norman(data)[0]).mean().round(4).to_dict()
         (arguments.out / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -138,6 +138,8 @@ def peers(table: pd.DataFrame) -> list[str]:
 def machine(folder: Path, name: str) -> str:
     about = json.loads((folder / f"{name}.json").read_text())
     run = f"{about['seconds']} s in {about['processes']} processes"
+    if "models" in about:
+        run += f" for {'; '.join(about['models'])} (the other rows were made before)"
     return f"{about['cpu']}, {about['cores']} cores; {about['versions']}; {run}."
 
 
