@@ -74,8 +74,8 @@ def spread(table: pd.DataFrame, seed: int = 0) -> tuple[float, float]:
 def makers(kg: KnowledgeGraph, vectors: pd.DataFrame) -> dict[str, Callable]:
     graphs = {"kg": kg} | {f"kg, {name}": graph for name, graph in tasks.changed(kg).items()}
     found: dict[str, Callable] = {name: partial(make_model, "kg", graph) for name, graph in graphs.items()}
-    found |= {f"hetero{name.removeprefix('kg')}": partial(tasks.Hetero, graph) for name, graph in graphs.items()}
-    found |= {"set_kernel_ridge": partial(make_model, "set_kernel_ridge", kg)}
+    found |= {f"hetero{name.removeprefix('kg')}": partial(tasks.Stepped, graph) for name, graph in graphs.items()}
+    found |= tasks.peers(kg) | {"set_kernel_ridge": partial(make_model, "set_kernel_ridge", kg)}
     return found | {name: partial(make_model, name, vectors=vectors) for name in ("knn", "embedding_ridge")}
 
 

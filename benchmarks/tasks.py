@@ -1,28 +1,48 @@
 """The tasks on which the default model is measured: data, folds, graphs."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from joblib import Memory
 
 from kgnn import KnowledgeGraph, PerturbationModel
+from kgnn.graph.embeddings import node2vec
+from kgnn.models.perturbation import source_vectors
+
+WORK = Path("benchmarks/work")
 
 
-class Hetero(PerturbationModel):
-    """The trained encoder of the whole typed graph, for tables of effects; all conditions train, the last step counts.
+PEERS = ("gears", "txpert", "txpert_exphormer", "presage", "fusion", "cpa")  # of tables of effects; hetero apart
+RATES = Path(__file__).parent / "results/peer_rates.csv"
+BATCH, STEPS = 128, 240
 
-    Rate and number of steps were chosen on an inner fold of the up-ranks of K562, see docs/screens.md."""
 
-    def __init__(self, kg: KnowledgeGraph) -> None:
-        super().__init__(kg, encoder="hetero")
+class Stepped(PerturbationModel):
+    """A network for tables of effects, trained step by step; all conditions train, the last step counts.
 
-    def fit(self, adata: AnnData, split: None = None, **options: object) -> "Hetero":
+    Rate and number of steps of `hetero` were chosen on an inner fold of the up-ranks of K562, see docs/screens.md;
+    the peers' rates by `benchmarks.peer_rates`."""
+
+    def __init__(self, kg: KnowledgeGraph, encoder: str = "hetero", rate: float = 0.01) -> None:
+        super().__init__(kg, encoder=encoder)
+        self.rate = rate
+
+    def fit(self, adata: AnnData, split: None = None, **options: object) -> "Stepped":
+        source_vectors.node2vec = Memory(WORK, verbose=0).cache(node2vec)  # minutes, and the same in every fold
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        epochs = -(-240 // -(-(adata.n_obs + 1) // 128))  # control is a row
-        steps = {"max_epochs": epochs, "batch_size": 128, "learning_rate": 0.01, "schedule": "constant"}
-        return super().fit(adata, split, **quiet, **steps, **options)
+        epochs = -(-STEPS // -(-(adata.n_obs + 1) // BATCH))  # control is a row
+        settings = {"max_epochs": epochs, "batch_size": BATCH, "learning_rate": self.rate, "schedule": "constant"}
+        return super().fit(adata, split, **quiet, **settings, **options)
+
+
+def peers(kg: KnowledgeGraph) -> dict[str, Callable[[], Stepped]]:
+    """The other trained networks, each at the rate that `benchmarks.peer_rates` chose; those that it was run for."""
+    found = pd.read_csv(RATES).sort_values("centred").drop_duplicates("model", keep="last").set_index("model")["rate"]
+    return {name: partial(Stepped, kg, name, found[name]) for name in PEERS if name in found.index}
 
 
 def changed(kg: KnowledgeGraph) -> dict[str, KnowledgeGraph | None]:

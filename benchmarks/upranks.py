@@ -116,7 +116,12 @@ def makers(kg: KnowledgeGraph, vectors: pd.DataFrame, other: pd.DataFrame | None
     """Each model of the table, made of the names of the held-out knock-downs."""
     graphs = {"kg": kg, **{f"kg, {name}": graph for name, graph in tasks.changed(kg).items()}, "kg, no graph": None}
     found: dict[str, Callable] = {name: partial(plain_model, "kg", graph) for name, graph in graphs.items()}
-    found |= {f"hetero{name.removeprefix('kg')}": partial(trained, graph) for name, graph in graphs.items() if graph}
+    found |= {
+        f"hetero{name.removeprefix('kg')}": partial(trained, partial(tasks.Stepped, graph))
+        for name, graph in graphs.items()
+        if graph
+    }
+    found |= {name: partial(trained, peer) for name, peer in tasks.peers(kg).items()}
     found |= {name: partial(plain_model, name, None) for name in ("mean", "no_change")}
     found |= {"set_kernel_ridge": partial(plain_model, "set_kernel_ridge", kg)}
     found |= {name: partial(plain_model, name, None, vectors=vectors) for name in VECTORS}
@@ -133,9 +138,9 @@ def plain_model(name: str, kg: KnowledgeGraph | None, held_out: set[str], **opti
     return make_model(name, kg, **options)
 
 
-def trained(kg: KnowledgeGraph, held_out: set[str]) -> tasks.Hetero:
-    """Message passing over the whole typed graph."""
-    return tasks.Hetero(kg)
+def trained(make: Callable[[], tasks.Stepped], held_out: set[str]) -> tasks.Stepped:
+    """The same network, whatever is held out."""
+    return make()
 
 
 def with_screen(kg: KnowledgeGraph, name: str, other: pd.DataFrame, unseen: bool, held_out: set[str]) -> object:

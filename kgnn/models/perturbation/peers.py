@@ -79,6 +79,7 @@ class Pooled(Trained):
 
     alone = "they all get one and the same answer"
     by_dose = False
+    weight_decay = 0.0  # the papers name none; GEARS' 5e-4 shrinks PRESAGE to one answer for all where errors are small
     design: ClassVar[type[PRESAGE] | type[Fusion]]
 
     def __init__(self, channels: int) -> None:
