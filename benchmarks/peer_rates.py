@@ -37,7 +37,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--data", "--kg"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=tasks.RATES)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=tasks.PEERS, default=tasks.PEERS)
     args = parser.parse_args()
@@ -45,7 +44,7 @@ def main() -> None:
     y = scores_of(args.data / "k562_uprank.parquet")
     inner = y[folds("random", y.index, kg) != 0]
     test = folds("random", inner.index, kg, seed=1) == 0
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = pd.read_csv(tasks.RATES).to_dict("records") if tasks.RATES.exists() else []
     done = {(row["model"], row["rate"]) for row in rows}
     settings = [one for one in itertools.product(args.only, RATES) if one not in done]
     jobs = (delayed(score)(inner, test, kg, *one) for one in settings)
@@ -53,7 +52,7 @@ def main() -> None:
         rows.append(row)
         print(row, flush=True)
         table = pd.DataFrame(rows).sort_values(["model", "rate"])
-        table.to_csv(args.out, index=False)
+        table.to_csv(tasks.RATES, index=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The tasks on which the default model is measured: data, folds, graphs."""
 
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -7,18 +8,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from joblib import Memory
+from joblib import hash as digest
+from scipy import sparse
 
 from kgnn import KnowledgeGraph, PerturbationModel
 from kgnn.graph.embeddings import node2vec
 from kgnn.models.perturbation import source_vectors
 
 WORK = Path("benchmarks/work")
-
-
 PEERS = ("gears", "txpert", "txpert_exphormer", "presage", "fusion", "cpa")  # of tables of effects; hetero apart
 RATES = Path(__file__).parent / "results/peer_rates.csv"
 BATCH, STEPS = 128, 240
+
+
+def node2vec_once(weights: sparse.csr_array, dim: int, seed: int) -> np.ndarray:
+    """What `node2vec` gives, kept in a file: it takes minutes and is the same in every fold."""
+    path = WORK / f"node2vec-{digest((weights, dim, seed))}.npy"
+    if not path.exists():
+        WORK.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, node2vec(weights, dim, seed))
+        part.replace(path)
+    return np.load(path)
 
 
 class Stepped(PerturbationModel):
@@ -32,7 +43,7 @@ class Stepped(PerturbationModel):
         self.rate = rate
 
     def fit(self, adata: AnnData, split: None = None, **options: object) -> "Stepped":
-        source_vectors.node2vec = Memory(WORK, verbose=0).cache(node2vec)  # minutes, and the same in every fold
+        source_vectors.node2vec = node2vec_once
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
         epochs = -(-STEPS // -(-(adata.n_obs + 1) // BATCH))  # control is a row
         settings = {"max_epochs": epochs, "batch_size": BATCH, "learning_rate": self.rate, "schedule": "constant"}
