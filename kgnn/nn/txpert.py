@@ -76,16 +76,15 @@ class Exphormer(nn.Module):
     def __init__(self, graphs: Sequence[Adjacency], channels: int = 128) -> None:
         super().__init__()
         self.first = graphs[0]
-        self.edges, kinds = exphormer_edges(graphs)
-        self.register_buffer("kinds", kinds, persistent=False)
+        self.wide = WideEdges(*exphormer_edges(graphs))
         self.embedding = nn.Parameter(0.1 * torch.randn(graphs[0].shape[0], channels))
-        self.layers = nn.ModuleList(ExphormerLayer(channels, kinds.shape[1]) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(ExphormerLayer(channels, self.wide.kinds.shape[1]) for _ in range(LAYERS))
         self.out = nn.Linear(channels, LATENT)
 
     def forward(self) -> Tensor:
         x: Tensor = self.embedding
         for layer in self.layers:
-            x = layer(x, self.edges, self.kinds, self.first)
+            x = layer(x, self.wide, self.first)
         z: Tensor = self.out(x)
         return z
 
@@ -96,7 +95,7 @@ class ExphormerLayer(nn.Module):
     Attention of v over the edges (u, v): Σ_u a_uv V_u / Σ_u a_uv, a_uv = exp(clip(Σ K_u ⊙ Q_v ⊙ E / √d + b, ±5)) with
     E = m W_E and b = m w_b of the edge's kinds m, a head each of width d. The GATv2 goes along the first graph.
 
-    Shapes: x [genes, channels], kinds [edges, kinds] 0/1 in the order of the edges → as x.
+    Shapes: x [genes, channels] → as x.
     """
 
     def __init__(self, channels: int, n_kinds: int) -> None:
@@ -109,21 +108,42 @@ class ExphormerLayer(nn.Module):
         self.local_norm, self.wide_norm, self.norm = (nn.LayerNorm(channels) for _ in range(3))
         self.feed = nn.Sequential(nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, channels))
 
-    def forward(self, x: Tensor, edges: Adjacency, kinds: Tensor, first: Adjacency) -> Tensor:
-        wide = self.mix(spmm(edges, self.value(x), self.shares(x, edges, kinds)))
-        h = self.local_norm(x + self.local(x, first)) + self.wide_norm(x + wide)
+    def forward(self, x: Tensor, wide: WideEdges, first: Adjacency) -> Tensor:
+        heard = self.mix(spmm(wide.edges, self.value(x), self.shares(x, wide)))
+        h = self.local_norm(x + self.local(x, first)) + self.wide_norm(x + heard)
         out: Tensor = self.norm(h + self.feed(h))
         return out
 
-    def shares(self, x: Tensor, edges: Adjacency, kinds: Tensor) -> Tensor:
-        """What each edge counts, [edges, heads]; E is linear in the kinds, so that no array holds it an edge."""
-        query, key = self.query(x), self.key(x)
-        by_kind = [
-            has.unsqueeze(1) * sddmm(edges, query * kind, key, heads=HEADS)
-            for has, kind in zip(kinds.T, self.kind, strict=True)
-        ]
-        score = torch.stack(by_kind).sum(0) / (x.shape[-1] // HEADS) ** 0.5 + kinds @ self.kind_bias
-        return edge_softmax(edges, score.clamp(-CLIP, CLIP))
+    def shares(self, x: Tensor, wide: WideEdges) -> Tensor:
+        """What each edge counts, [edges, heads]."""
+        query = self.query(x).index_select(0, wide.target_of_row) * (wide.kinds_of_row @ self.kind)
+        score = sddmm(wide.rows, query, self.key(x), heads=HEADS) / (x.shape[-1] // HEADS) ** 0.5
+        return edge_softmax(wide.edges, (score + wide.kinds @ self.kind_bias).clamp(-CLIP, CLIP))
+
+
+class WideEdges(nn.Module):
+    """What `exphormer_edges` gives, and its edges by rows: those into a target that are of the same kinds are one, so
+    that E is held a row, not an edge.
+
+    Attributes:
+        edges: the graph; kinds: [edges, kinds] 0/1.
+        rows: [rows, genes], its edges in their order; target_of_row: [rows]; kinds_of_row: [rows, kinds].
+    """
+
+    kinds: Tensor
+    target_of_row: Tensor
+    kinds_of_row: Tensor
+
+    def __init__(self, edges: Adjacency, kinds: Tensor) -> None:
+        super().__init__()
+        self.edges = edges
+        source, target = edges.edge_index
+        mixes, mix = torch.unique(kinds, dim=0, return_inverse=True)
+        rows, row = torch.unique(target * len(mixes) + mix, return_inverse=True)
+        self.rows = Adjacency(torch.stack([source, row]), n_nodes=(len(rows), edges.shape[1]))
+        self.register_buffer("kinds", kinds, persistent=False)
+        self.register_buffer("target_of_row", rows // len(mixes), persistent=False)
+        self.register_buffer("kinds_of_row", mixes[rows % len(mixes)], persistent=False)
 
 
 def exphormer_edges(graphs: Sequence[Adjacency]) -> tuple[Adjacency, Tensor]:
@@ -139,8 +159,8 @@ def exphormer_edges(graphs: Sequence[Adjacency]) -> tuple[Adjacency, Tensor]:
     rounds = [torch.randperm(n, generator=rng) for _ in range(CYCLES if n > 1 else 0)]
     ways = [torch.stack([order.roll(step), order]) for order in rounds for step in (1, -1)]
     parts = [*of_graphs, loops, torch.cat(of_graphs, 1).flip(0), torch.cat([loops[:, :0], *ways], 1)]
-    pairs, place = torch.unique(torch.cat(parts, 1), dim=1, return_inverse=True)
+    pairs, place = torch.unique(torch.cat(parts, 1).flip(0), dim=1, return_inverse=True)  # in the order of the CSR
     kind = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.shape[1] for part in parts]))
     kinds = torch.zeros(pairs.shape[1], len(parts))
     kinds[place, kind] = 1.0
-    return Adjacency(pairs, n_nodes=n), kinds
+    return Adjacency(pairs.flip(0), n_nodes=n), kinds

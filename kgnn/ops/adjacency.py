@@ -135,11 +135,11 @@ class Adjacency(nn.Module):
 
     def to_csr_order(self, per_edge: Tensor, dim: int) -> Tensor:
         """Bring a tensor with a dimension in the order of `edge_index` into that of the CSR."""
-        return per_edge if self.sorted else per_edge.index_select(dim, self.edge_order)
+        return per_edge if self.sorted else _reorder(per_edge, dim, self.edge_order, _inverse(self.edge_order))
 
     def from_csr_order(self, per_entry: Tensor, dim: int) -> Tensor:
         """Bring a tensor with a dimension in the order of the CSR into that of `edge_index`."""
-        return per_entry if self.sorted else per_entry.index_select(dim, torch.argsort(self.edge_order))
+        return per_entry if self.sorted else _reorder(per_entry, dim, _inverse(self.edge_order), self.edge_order)
 
     def rows(self, rows: Tensor) -> Adjacency:
         """Return the graph of the edges into the targets `rows` [n], as a matrix [n, sources] in their order."""
@@ -167,6 +167,32 @@ def hold_weights(module: nn.Module, before: dict[str, Tensor]) -> None:
         moved = getattr(module, name)
         if moved.dtype in (torch.float16, torch.bfloat16):
             setattr(module, name, values.to(moved.device, torch.float32))
+
+
+class _Reorder(torch.autograd.Function):
+    """`x` taken along `dim` by a permutation; its gradient by the inverse, which `index_select`'s would add up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int, there: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(there, back)
+        ctx.dim = dim
+        return x.index_select(dim, there)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        there, back = ctx.saved_tensors
+        return _reorder(grad, ctx.dim, back, there), None, None, None
+
+
+def _reorder(x: Tensor, dim: int, there: Tensor, back: Tensor) -> Tensor:
+    moved: Tensor = _Reorder.apply(x, dim, there, back)
+    return moved
+
+
+def _inverse(permutation: Tensor) -> Tensor:
+    inverse = torch.empty_like(permutation)
+    inverse[permutation.long()] = torch.arange(len(permutation)).to(permutation)
+    return inverse
 
 
 def _indptr(rows: Tensor, n_rows: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch_geometric.nn import GATv2Conv
 
 from kgnn.nn import ConditionBatch
-from kgnn.nn.txpert import Exphormer, ExphormerLayer, GATEncoder, TxPert, exphormer_edges
+from kgnn.nn.txpert import Exphormer, ExphormerLayer, GATEncoder, TxPert, WideEdges, exphormer_edges
 from kgnn.ops import Adjacency
 
 NODES, CHANNELS, GENES = 6, 8, 5
@@ -204,7 +204,7 @@ def test_exphormer_is_its_formula(scale):
         h = h + norm(rows[node] + linear(wide[node], w, "mix"), w, "wide_norm")
         fed = linear(np.maximum(linear(h, w, "feed.0"), 0), w, "feed.2")
         expected.append(norm(h + fed, w, "norm"))
-    np.testing.assert_allclose(layer(x, edges, kinds, graphs[0]).detach(), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(layer(x, WideEdges(edges, kinds), graphs[0]).detach(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_every_graph_and_kind_is_learned():

@@ -106,6 +106,18 @@ def test_edges_keep_their_numbers_whatever_order_they_came_in():
     assert adjacency.indices.tolist() == [0, 2, 0, 1, 2, 2]
 
 
+@given(edges, st.booleans())
+def test_gradients_follow_the_edges_to_the_order_of_the_matrix_and_back(rows, to_csr):
+    adjacency, n = build(rows), len(rows)
+    entries = torch.randn(n, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(n, dtype=torch.float64)
+    move = adjacency.to_csr_order if to_csr else adjacency.from_csr_order
+    matrix = torch.zeros(n, n, dtype=torch.float64)
+    matrix[torch.arange(n), move(torch.arange(n), 0)] = 1.0
+    (found,) = torch.autograd.grad(move(entries, 0), entries, grad)
+    assert torch.equal(found, matrix.T @ grad)
+
+
 @given(edges, st.sampled_from(["degree", "rcm"]))
 def test_the_order_of_work_is_a_permutation_and_changes_no_matrix(rows, reorder):
     edge_index, weight = build(rows)
