@@ -6,8 +6,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from kgnn import KnowledgeGraph, PerturbationModel, graph
-from kgnn.data import effects
+from kgnn import KnowledgeGraph, PerturbationModel
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph.embeddings import node2vec
 from kgnn.models.perturbation import source_vectors as module
@@ -126,23 +125,3 @@ def test_fusion_learns_to_reconstruct_its_inputs_while_it_trains(screen, network
 def test_channels_fall_into_heads():
     with pytest.raises(InputError, match="channels = 8 do not fall into 10 heads"):
         PerturbationModel(encoder="fusion", channels=8)
-
-
-def test_small_effects_are_not_shrunk_to_one_answer_for_all():
-    rng = np.random.default_rng(0)
-    names = [f"g{number}" for number in range(60)]
-    group, other = np.arange(60) % 2, np.arange(60) // 2 % 3
-    pairs = [
-        (name, f"{kind}{of}")
-        for kind, told in (("a", group), ("b", other))
-        for name, of in zip(names, told, strict=True)
-    ]
-    kg = graph.load_table(pd.DataFrame(pairs, columns=["source", "target"]), relation="in_family", target_type="family")
-    way = rng.normal(size=60)
-    y = pd.DataFrame(0.02 * np.outer(2 * group - 1, way), names, names)
-    model = PerturbationModel(kg, encoder="presage")
-    more = {"max_epochs": 150, "learning_rate": 0.003, "schedule": "constant"}
-    model.fit(effects(y[12:]), **QUICK | more)
-    found = model.predict(names[:12]).layers["delta"] @ way / (way @ way)
-    assert (np.sign(found) == 2 * group[:12] - 1).all()
-    assert np.abs(found).min() > 0.01

@@ -11,7 +11,7 @@ import torch
 from anndata import AnnData
 from torch import nn
 
-from kgnn import PerturbationModel
+from kgnn import PerturbationModel, graph
 from kgnn.data import effects, read_screen, split, training_batches
 from kgnn.errors import DataWarning, InputError
 from kgnn.models import load_model
@@ -321,6 +321,26 @@ def test_missing_effects_teach_nothing(screen):
         step = before.grad.clamp(-1, 1)  # as training clips
         assert (step.abs() > 1e-4).any()
         torch.testing.assert_close(found, before - 10 * step, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["presage", "txpert", "gears"])
+def test_small_effects_are_not_shrunk_to_one_answer_for_all(encoder):
+    rng = np.random.default_rng(0)
+    names = [f"g{number}" for number in range(60)]
+    group, other = np.arange(60) % 2, np.arange(60) // 2 % 3
+    told = [(name, f"a{of}") for name, of in zip(names, group, strict=True)]
+    told += [(name, f"b{of}") for name, of in zip(names, other, strict=True)]
+    alike = np.argwhere((rng.random((60, 60)) < 0.3) & (group == group[:, None]) & ~np.eye(60, dtype=bool))
+    alike = [(names[a], names[b]) for a, b in alike]
+    kg = graph.load_table(pd.DataFrame(told, columns=["source", "target"]), relation="in_family", target_type="family")
+    kg = kg | graph.load_table(pd.DataFrame(alike, columns=["source", "target"]), relation="interacts")
+    way = rng.normal(size=60)
+    y = pd.DataFrame(0.02 * np.outer(2 * group - 1, way), names, names)
+    model = PerturbationModel(kg, encoder=encoder)
+    more = {"max_epochs": 150, "learning_rate": 0.003, "schedule": "constant"}
+    model.fit(effects(y[12:]), **QUICK | more)
+    found = model.predict(names[:12]).layers["delta"] @ way / (way @ way)
+    assert found[group[:12] == 1].min() - found[group[:12] == 0].max() > 0.01
 
 
 @pytest.mark.parametrize("encoder", TRAINED)

@@ -54,6 +54,7 @@ class TxPert(Trained):
 
     least_batch, by_group = 2, True  # batch norm; controls of the same batch
     by_dose = False
+    optimizer, weight_decay = "adamw", 0.01  # the paper's, at PyTorch's decay
 
     def __init__(self, *, channels: int = 128, basal: bool = True) -> None:
         super().__init__(None, strength=-1.0)
@@ -79,7 +80,7 @@ class Pooled(Trained):
 
     alone = "they all get one and the same answer"
     by_dose = False
-    weight_decay = 0.0  # the papers name none; GEARS' 5e-4 shrinks PRESAGE to one answer for all where errors are small
+    weight_decay = 0.0  # the papers name none
     design: ClassVar[type[PRESAGE] | type[Fusion]]
 
     def __init__(self, channels: int) -> None:

@@ -104,7 +104,8 @@ class Trained(Predictor):
         check_number(batch_size, "batch_size", self.least_batch, whole=True)
         check_number(patience, "patience", 1, whole=True)
         check_number(learning_rate, "learning_rate", 0, LARGEST)
-        weight_decay = self.weight_decay if weight_decay is None else weight_decay
+        if weight_decay is None:  # Adam's is inside the gradient, where it outweighs errors as small as those of tables
+            weight_decay = 0.0 if data.screen.is_effects and self.optimizer == "adam" else self.weight_decay
         check_number(weight_decay, "weight_decay", 0, LARGEST)
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
