@@ -174,7 +174,10 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | Pa
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[-1]}") from None
+        told = str(error).splitlines()[-1].strip()
+        raise InputError(
+            f"{path}: weights and configuration do not fit: {told} Fit again, or take the kgnn that wrote it"
+        ) from None
     network.eval()
 
 

@@ -124,7 +124,7 @@ class ClosedForm(Predictor):
         state = {name: torch.from_numpy(value) for name, value in prefixed(arrays, "network.").items()}
         _check_bags(state, len(self.lines), len(self.nodes), known.path)
         sizes = len(state["weights"]), len(state["bag_genes"]), len(self.lines)
-        n_programmes = len(state["programmes"])
+        n_programmes = len(state.get("programmes", ()))  # `load_weights` tells what is missing
         self.network = build(known.kg, known.nodes, known.genes, *sizes, config["controls"], n_programmes)
         load_weights(self.network, state, known.path)
 
