@@ -253,6 +253,18 @@ def test_variances_are_as_large_as_left_out_errors_where_no_change_stands_out():
     assert float(found[0] + found[1] * predicted.square().mean()) == pytest.approx(1 / 3, rel=0.02)
 
 
+def test_variances_are_not_narrowed_where_what_stands_out_is_predicted_well(monkeypatch):
+    rng = np.random.default_rng(0)
+    predicted, error = (torch.from_numpy(rng.normal(size=(80, 200))) for _ in range(2))
+    predicted[rng.random((80, 200)) < 0.1] *= 20
+    error[predicted.abs() > 5] = 0.0
+    asked = error, predicted + error, torch.ones_like(error), torch.ones_like(error, dtype=torch.bool)
+    found = _widths(*asked)
+    monkeypatch.setattr("kgnn.models.perturbation.solving.CLEAR", 1e9)  # nothing stands out
+    assert found.tolist() == _widths(*asked).tolist()
+    assert found[0] > 0.5
+
+
 def test_intervals_hold_more_of_what_changes_than_with_one_width_a_gene(screen, kg):
     fold = split(screen, kind="simulation", seed=0)
     model = PerturbationModel(kg).fit(screen, split=fold)
