@@ -108,7 +108,8 @@ def test_edges_keep_their_numbers_whatever_order_they_came_in():
 
 @given(edges, st.booleans())
 def test_gradients_follow_the_edges_to_the_order_of_the_matrix_and_back(rows, to_csr):
-    adjacency, n = build(rows), len(rows)
+    table, weight = build(rows)
+    adjacency, n = Adjacency(table, weight, n_nodes=N), len(rows)
     entries = torch.randn(n, dtype=torch.float64, requires_grad=True)
     grad = torch.randn(n, dtype=torch.float64)
     move = adjacency.to_csr_order if to_csr else adjacency.from_csr_order
