@@ -115,7 +115,7 @@ class PerturbationModel:
                 distinct conditions cost: 256 cells of 16 conditions cost half of 32 cells of 32.
                 `loss` (GEARS' own, else `"mse"`), `optimizer` (`"adam"`), `schedule` (`"halve"`, the learning rate each
                 epoch), by name, class, instance or import string; `learning_rate` (1e-3), `weight_decay`
-                (5e-4; 0 for effects, `"presage"`, `"fusion"`); `"hetero"` has `"adamw"` and 0.1, `"txpert"` and 0.01.
+                (5e-4; 0 for effects, `"presage"`, `"fusion"`); `"hetero"` (0.1) and `"txpert"` (0.01) take `"adamw"`.
                 `callbacks`, `logger` and whatever else `lightning.pytorch.Trainer` takes: accelerator, precision, ….
                 `ckpt_path`: go on from a checkpoint that `kgnn.models.checkpoints` wrote.
 
