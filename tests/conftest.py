@@ -1,3 +1,4 @@
+import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ import matplotlib
 import pandas as pd
 import pytest
 import torch
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
 if not torch.cuda.is_available():
@@ -33,6 +35,14 @@ def _cache_of_built_graphs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KGNN_CACHE", str(base / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _crashes_are_told(request):
+    """Lightning sets every signal's handler after a fit, so that a later crash would end a worker without a word."""
+    yield
+    faulthandler.disable()
+    faulthandler.enable(request.config.stash[fault_handler_stderr_fd_key])
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kgnn.data import leave_one_out, load_split, merge_validation, save_split, split, training_cells
 from kgnn.data.splits import SETS
 from kgnn.errors import InputError
+from tests.peer_code import cell_gears
 
 GENES = [f"G{i}" for i in range(10)]
 gene_sets = st.sets(
@@ -76,7 +77,7 @@ def test_simulation_groups_are_those_of_gears(names, seed):
 
 def test_simulation_has_the_sizes_of_cell_gears_own_splitter():
     """Group sizes depend on which genes are drawn; with all singles and pairs present they do not."""
-    data_utils = pytest.importorskip("gears.data_utils", reason="needs cell-gears: pip install kgnn[bench]")
+    data_utils = cell_gears("data_utils")
     singles = [f"{gene}+ctrl" for gene in GENES]
     pairs = [f"{a}+{b}" for i, a in enumerate(GENES) for b in GENES[i + 1 :]]
     splitter = data_utils.DataSplitter.__new__(data_utils.DataSplitter)

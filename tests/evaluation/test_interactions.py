@@ -10,6 +10,7 @@ from kgnn.errors import InputError
 from kgnn.graph import load_table
 from kgnn.interactions import distance_correlation, interaction_scores, interaction_table, next_to_measure
 from kgnn.models import Start, make_model
+from tests.peer_code import cell_gears, dcor
 
 
 def dcor_by_definition(x, y):
@@ -128,10 +129,6 @@ def test_the_first_choice_is_the_one_whose_measurement_tells_most(model):
 # cell-gears' own functions
 
 
-def gears_utils():
-    return pytest.importorskip("gears.utils", reason="needs the [bench] extra")
-
-
 NAMES = {
     "mag": "magnitude",
     "dcor": "model_fit",
@@ -149,17 +146,16 @@ def test_scores_are_those_of_cell_gears(n):
     rng = np.random.default_rng(n)
     a, b = rng.standard_t(3, (2, n)) * 0.1
     ab = 0.7 * a + 0.4 * b + 0.05 * rng.standard_normal(n)
-    theirs = gears_utils().get_GI_params({"A": a, "B": b, "A_B": ab}, ["A", "B"])
+    theirs = cell_gears("utils").get_GI_params({"A": a, "B": b, "A_B": ab}, ["A", "B"])
     ours = interaction_scores(a, b, ab)
     for name, of_ours in NAMES.items():
         assert ours[of_ours] == pytest.approx(theirs[name], rel=1e-6), name
 
 
 def test_distance_correlation_of_thousands_is_dcor_s():
-    dcor = pytest.importorskip("dcor", reason="needs the [bench] extra")
     x, y = np.random.default_rng(0).standard_normal((2, 2_500, 2))
     for b in (y, x + 0.1 * y, y[:, :1]):
-        assert distance_correlation(x, b) == pytest.approx(dcor.distance_correlation(x, b), rel=1e-6)
+        assert distance_correlation(x, b) == pytest.approx(dcor().distance_correlation(x, b), rel=1e-6)
     assert distance_correlation(x[:, 0], y[:, 0]) < 0.06, "independent, however many genes there are"
 
 
@@ -175,10 +171,10 @@ def test_scores_over_the_genes_of_a_file(model, tmp_path):
     np.save(tmp_path / "genes.npy", np.array(genes, dtype=object))
     cells = model.predict("G000")
     cells.var["gene_name"] = cells.var_names
-    rows = gears_utils().get_GI_genes_idx(cells, tmp_path / "genes.npy")
+    rows = cell_gears("utils").get_GI_genes_idx(cells, tmp_path / "genes.npy")
     names = [g for g in model.perturbable_ if g in model.conditions_][:2]
     delta = model.predict([*names, "+".join(names)]).layers["delta"][:, rows]
-    theirs = gears_utils().get_GI_params(dict(zip([*names, "_".join(names)], delta, strict=True)), names)
+    theirs = cell_gears("utils").get_GI_params(dict(zip([*names, "_".join(names)], delta, strict=True)), names)
     ours = interaction_table(model, names, over=genes[::-1]).iloc[0]
     for name in ("mag", "dcor", "dcor_singles", "eq_contr", "c1", "c2"):
         assert ours[NAMES[name]] == pytest.approx(theirs[name], rel=1e-5), name

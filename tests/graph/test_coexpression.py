@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from kgnn.errors import DataWarning, InputError
 from kgnn.graph import load_coexpression
 from kgnn.graph.sources import coexpression
+from tests.peer_code import cell_gears
 
 RELATION = ("gene", "coexpressed", "gene")
 
@@ -55,7 +56,7 @@ def test_edges_are_the_strongest_numpy_correlations(seed, block, k, threshold):
 
 def test_gears_own_function_gives_the_same_graph(tmp_path):
     """cell-gears keeps 21 with the self loop; without it the graph is the same."""
-    utils = pytest.importorskip("gears.utils", reason="needs cell-gears: pip install kgnn[bench]")
+    utils = cell_gears("utils")
     adata = adata_of(sparse.csr_matrix(cells(5, 60, 40)))
     adata.obs["condition"] = "ctrl"
     adata.var["gene_name"] = adata.var_names
@@ -196,7 +197,7 @@ def test_more_bad_input():
 
 def test_real_norman_graph_is_gears_own(norman, tmp_path):
     """With GEARS' settings, edge for edge, on the real control cells and training conditions."""
-    utils = pytest.importorskip("gears.utils", reason="needs cell-gears: pip install kgnn[bench]")
+    utils = cell_gears("utils")
     adata = norman.copy()
     adata.var["gene_name"] = adata.var_names
     # GEARS takes the cells of single perturbations, `A+ctrl`, and of controls, `ctrl`

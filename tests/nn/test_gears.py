@@ -5,6 +5,7 @@ import torch
 
 from kgnn.nn import GEARS, ConditionBatch, GearsEncoder
 from kgnn.ops import Adjacency
+from tests.peer_code import cell_gears
 
 GENES, PERTURBABLE, CHANNELS = 23, 17, 8
 
@@ -52,7 +53,7 @@ def random_graph(n: int, generator: torch.Generator) -> tuple[torch.Tensor, torc
 @pytest.fixture(params=[False, True], ids=["mean", "uncertainty"])
 def pair(request):
     """Their model and ours, with their weights and non-trivial running statistics."""
-    theirs_model = pytest.importorskip("gears.model", reason="needs cell-gears: pip install kgnn[bench]")
+    theirs_model = cell_gears("model")
     generator = torch.Generator().manual_seed(0)
     co, go = random_graph(GENES, generator), random_graph(PERTURBABLE, generator)
     torch.manual_seed(1)

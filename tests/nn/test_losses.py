@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from kgnn.nn import gears_loss, losses
+from tests.peer_code import cell_gears
 
 CONDITION = torch.tensor([0, 1, 0, 2, 1, 0])
 GENES = 9
@@ -50,7 +51,7 @@ def test_loss_is_the_formula(batch):
 
 
 def test_loss_and_gradient_are_those_of_cell_gears(batch):
-    utils = pytest.importorskip("gears.utils", reason="needs cell-gears: pip install kgnn[bench]")
+    utils = cell_gears("utils")
     prediction, target, control, expressed, log_variance = batch
     names = [f"c{number}" for number in CONDITION]
     kept = {f"c{number}": np.flatnonzero(row.numpy()) for number, row in enumerate(expressed)}
