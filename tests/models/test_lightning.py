@@ -29,6 +29,8 @@ from tests.models.own import SMALL, TRAINED
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "learning_rate": 0.01}
 PLAIN = {"accelerator": "cpu", "enable_progress_bar": False}
 
+pytestmark = pytest.mark.filterwarnings("ignore:the squared error on:kgnn.errors.DataWarning")  # two epochs are few
+
 
 @pytest.fixture(autouse=True)
 def interrupts():

@@ -17,6 +17,7 @@ from kgnn.models.perturbation.table import make_predictor
 from tests.models.own import QUICK, SMALL, TRAINED, Own, OwnMean
 
 ALIKE = ("no_change", "mean")  # whatever is perturbed
+pytestmark = pytest.mark.filterwarnings("ignore:the squared error on:kgnn.errors.DataWarning")  # two epochs are few
 ON_GRAPH = ("gears", "txpert", "graph_transformer")  # through their weights; "kg" is tested apart
 BY_NAME = ("additive", "composition_ridge")  # to them one gene that was never perturbed is like another
 BY_CONDITION = tuple(LINE_BASELINES)  # to them one condition that was never measured is like another

@@ -3,6 +3,7 @@
 import copy
 import functools
 import operator
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -431,6 +432,25 @@ def test_another_shape_is_refused_with_the_one_that_is_expected(screen, make, sa
     message = rf"Returns.forward returned {said}.*\[conditions, genes\] = \[\d+, 40\]"
     with pytest.raises(InputError, match=message):
         PerturbationModel(encoder=Returns, make=make).fit(screen, **QUICK)
+
+
+def test_training_conditions_much_worse_than_their_mean_are_told(screen, parts):
+    def fit(off):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
+            PerturbationModel(encoder=Returns, make=lambda x: 0 * x + off).fit(screen, parts, **QUICK)
+        return [str(one.message) for one in caught if "squared error" in str(one.message)]
+
+    conditions = screen.obs["condition"].astype(str).to_numpy()
+    of = [*parts["train"], "control"]
+    means = np.stack([np.asarray(screen.X[conditions == name].mean(axis=0)).ravel() for name in of])
+    changes = means[:-1] - means[-1]
+    of_mean = np.square(changes - changes.mean(axis=0)).sum()
+    least = np.sqrt(10 * of_mean / changes.size)  # that far off, on the average, is ten times the mean's error
+    assert not fit(0.8 * least)
+    (said,) = fit(3.0)
+    ratio = np.square(changes - 3.0).sum() / of_mean
+    assert f"on {len(changes)} training conditions is {ratio:.3g} times that of their mean" in said
 
 
 @pytest.mark.parametrize("kind", [tuple, list])

@@ -23,15 +23,13 @@ from kgnn.models.epochs import check_epochs, stop_again
 from kgnn.models.perturbation.folder import read_fit, write_fit
 from kgnn.models.perturbation.origin import Origin
 from kgnn.models.perturbation.predictions import check_asked, check_known, read_conditions, to_anndata
-from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable
+from kgnn.models.perturbation.predictor import Predictor, Start, check_changes, check_learnable, check_learned
 from kgnn.models.perturbation.reading import read_training, warn_of_doses, warn_of_lonely
 from kgnn.models.perturbation.starts import Controls
 from kgnn.models.perturbation.table import make_predictor
 from kgnn.models.storage import KIND, read_model
 from kgnn.parts import check_number, check_options, expect, name_of, options_of
 from kgnn.progress import progress
-
-FAR = 100.0  # a change of a training condition so many times the largest expression was not learned from it
 
 
 class PerturbationModel:
@@ -138,10 +136,7 @@ class PerturbationModel:
             warn_of_doses([*train, *data.validation], name_of(self.encoder))
         predictor = make_predictor(self.encoder, self.options)
         predictor.fit(data, seed=seed, **options)
-        start = Start(screen.control_mean)
-        some_trained = train[: predictor.at_once]
-        largest = FAR * float(np.abs(screen.x.data).max())
-        check_changes(predictor.predict(some_trained, start), some_trained, screen.genes, largest)
+        check_learned(predictor, data)
         lonely = predictor.unlinked()
         if predictor.by_epochs:
             known = {*screen.genes, *(() if kg is None else kg.nodes("gene").index)}  # others are told as labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -11,12 +12,14 @@ import pandas as pd
 from anndata import AnnData
 
 from kgnn.data.screen import Screen
-from kgnn.errors import InputError
+from kgnn.errors import DataWarning, InputError
 from kgnn.graph import KnowledgeGraph
 from kgnn.parts import is_number
 
 Strength = float | Mapping[str, float]
 STRONGEST = 10.0  # an activation beyond it is a slip of the pen
+FAR = 100.0  # a change of a training condition so many times the largest expression was not learned from it
+WORSE = 10.0  # an error on the training conditions so many times that of their mean was not learned either
 
 
 class Training(NamedTuple):
@@ -196,6 +199,26 @@ def check_changes(found: Any, conditions: Sequence[str], genes: pd.Index, larges
     if found.variance is not None:
         check_finite(found.variance, conditions, genes, what="variances")
     return found
+
+
+def check_learned(predictor: Predictor, data: Training) -> None:
+    """Refuse training conditions predicted far beyond the data; tell those predicted much worse than by their mean."""
+    some, screen = data.conditions[: predictor.at_once], data.screen
+    largest = FAR * float(np.abs(screen.x.data).max())
+    found = check_changes(predictor.predict(some, Start(screen.control_mean)), some, screen.genes, largest)
+    observed = np.where(screen.measures(some), screen.changes(some).to_numpy(), np.nan)
+    known = np.isfinite(observed).any(axis=0)
+    error, of_mean = (
+        float(np.nansum(np.square(observed[:, known] - expected)))
+        for expected in (found.change[:, known], np.nanmean(observed[:, known], axis=0))
+    )
+    if predictor.by_epochs and error > WORSE * of_mean > 0:
+        warnings.warn(
+            f"the squared error on {len(some)} training conditions is {error / of_mean:.3g} times that of their mean: "
+            "training diverged, or has hardly begun; lower learning_rate=, or raise max_epochs=",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def check_learnable(data: Training) -> None:
