@@ -329,6 +329,7 @@ class Watching(torch.nn.Module):
         return self.network(batch)
 
 
+@pytest.mark.filterwarnings("ignore:the squared error on:kgnn.errors.DataWarning")  # one epoch is few
 @pytest.mark.parametrize(("encoder", "matched"), [("txpert", True), ("txpert_exphormer", True), ("cpa", False)])
 def test_txpert_starts_from_control_cells_of_the_same_batch(batches, monkeypatch, encoder, matched):
     """While it trains, in validation, and where a batch is named."""
