@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -54,6 +55,15 @@ def folder(tmp_path_factory):
     load_table(screen.uns["network"], relation="regulates", origin="network").save(folder / "kg")
     (folder / "bench.toml").write_text(CONFIG)
     return folder
+
+
+@pytest.mark.parametrize("kind", ["true", "rewired", "permuted", "none"])
+def test_a_models_graph_is_the_scrambled_one_that_it_asks_for(folder, kind):
+    kg = KnowledgeGraph.load(folder / "kg")
+    made = {"true": kg, "rewired": kg.rewire(3), "permuted": kg.permute(3), "none": None}
+    task = SimpleNamespace(model={"graph": kind}, dataset={"graph": folder / "kg", "coexpression": False}, seed=3)
+    found = benchmark._graph(task, read_h5ad(folder / "sim.h5ad"))
+    assert [name for name, graph in made.items() if found == graph] == [kind]
 
 
 @pytest.fixture(scope="module")

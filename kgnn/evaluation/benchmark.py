@@ -216,7 +216,9 @@ def _graph(task: Task, adata: AnnData) -> KnowledgeGraph | None:
     if learns and (kg is None or COEXPRESSED not in kg.relations):
         learned = load_coexpression(training_cells(adata, task.split, **_names(task.dataset, *NAMES[:2])))
         kg = learned if kg is None else kg | learned
-    return kg.rewire(task.seed) if kg is not None and task.model["graph"] == "rewired" else kg
+    if kg is None or task.model["graph"] == "true":
+        return kg
+    return kg.rewire(task.seed) if task.model["graph"] == "rewired" else kg.permute(task.seed)
 
 
 def _tune(task: Task, adata: AnnData, kg: KnowledgeGraph | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:

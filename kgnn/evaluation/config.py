@@ -14,7 +14,7 @@ from kgnn.files import as_path, is_table, read_toml
 from kgnn.models import make_model
 from kgnn.parts import check_number, name_of
 
-GRAPHS = ("true", "rewired", "none")
+GRAPHS = ("true", "rewired", "permuted", "none")
 REFERENCES = "references"  # the folder of what anyone could predict
 NUMBERS = ("seeds", "tuning_budget", "crossed")
 ENTRIES = {
@@ -45,7 +45,8 @@ def read_config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     optional), `coexpression` (default true), `condition_key`, `control`, `group_key`, `exclude_targets`; `[[splits]]`
     with `kind` and the options of `kgnn.data.split`, or `path` of a split; `[[models]]` with `name`, `type` (encoder,
     baseline, or a model or encoder of one's own as `"package.module:Name"`, in a dictionary also the class or an
-    instance), `graph` (`true`, `rewired`, `none`), `options`, `fit`, and `grid`: option → values to choose from.
+    instance), `graph` (`true`, `rewired`, `permuted`, `none`), `options`, `fit`, and `grid`: option → values to choose
+    from.
 
     Raises:
         InputError: unreadable, or an entry is missing or unknown.
