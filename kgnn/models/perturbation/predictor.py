@@ -206,13 +206,15 @@ def check_learned(predictor: Predictor, data: Training) -> None:
     some, screen = data.conditions[: predictor.at_once], data.screen
     largest = FAR * float(np.abs(screen.x.data).max())
     found = check_changes(predictor.predict(some, Start(screen.control_mean)), some, screen.genes, largest)
+    if not predictor.by_epochs:
+        return
     observed = np.where(screen.measures(some), screen.changes(some).to_numpy(), np.nan)
     known = np.isfinite(observed).any(axis=0)
     error, of_mean = (
         float(np.nansum(np.square(observed[:, known] - expected)))
         for expected in (found.change[:, known], np.nanmean(observed[:, known], axis=0))
     )
-    if predictor.by_epochs and error > WORSE * of_mean > 0:
+    if error > WORSE * of_mean > 0:
         warnings.warn(
             f"the squared error on {len(some)} training conditions is {error / of_mean:.3g} times that of their mean: "
             "training diverged, or has hardly begun; lower learning_rate=, or raise max_epochs=",
