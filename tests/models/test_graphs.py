@@ -5,11 +5,13 @@ import pandas as pd
 import torch
 
 from kgnn import KnowledgeGraph
+from kgnn.graph import load_gene_sets
 from kgnn.models.perturbation.graphs import (
     channels,
     gene_relations,
     heaviest_graph,
     heaviest_graphs,
+    perturbation_graph,
     profiles,
     typed_graph,
 )
@@ -90,3 +92,23 @@ def test_the_heaviest_edges_into_each_gene_by_hand():
     assert pairs(heaviest_graph(kg, NODES, 1)) == sorted([(1, 2), (2, 1), (2, 0), (1, 3), *loops])
     assert pairs(heaviest_graph(kg, NODES, 2)) == sorted([(0, 2), (1, 2), (3, 1), (2, 1), (2, 0), (1, 3), *loops])
     assert [pairs(one) for one in heaviest_graphs(None, NODES, 20)] == [loops]
+    more = pd.DataFrame({"source": ["D"], "target": ["C"], "weight": [0.1]})  # light, yet the heaviest of its source
+    kg |= KnowledgeGraph({"gene": ["D", "C"]}, {("gene", "binds", "gene"): more})
+    assert pairs(heaviest_graph(kg, NODES, 1)) == sorted([(1, 2), (2, 1), (2, 0), (1, 3), (3, 2), (2, 3), *loops])
+
+
+def test_genes_are_alike_by_the_sets_they_share(tmp_path):
+    """Jaccard by hand; the graph that `load_gene_sets` makes of the same file by default."""
+    sets = {"one": "ABC", "two": "AB", "three": "CD", "alone": "D"}
+    (tmp_path / "sets.gmt").write_text("".join("\t".join([name, "", *of]) + "\n" for name, of in sets.items()))
+    members, similar = (load_gene_sets(tmp_path / "sets.gmt", relation=r) for r in ("member_of", "shares_gene_sets"))
+    third = 1 / 3
+    alike = torch.tensor([[1, 1, third, 0], [1, 1, third, 0], [third, third, 1, third], [0, 0, third, 1]])
+    scale = alike.sum(1).rsqrt()
+    found = spmm(perturbation_graph(members, NODES), torch.eye(4))
+    torch.testing.assert_close(found, scale[:, None] * alike * scale)
+    torch.testing.assert_close(found, spmm(perturbation_graph(similar, NODES), torch.eye(4)))
+    assert [pairs(one) for one in heaviest_graphs(members | graph(), NODES, 1)] == [
+        sorted([(1, 2), (2, 1), (2, 0), (1, 3)] + [(n, n) for n in range(4)]),
+        sorted([(1, 0), (0, 1), (0, 2), (2, 3)] + [(n, n) for n in range(4)]),
+    ]

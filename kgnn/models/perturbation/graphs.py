@@ -11,11 +11,14 @@ from scipy import sparse
 from kgnn.graph import KnowledgeGraph, Relation
 from kgnn.graph.edges import SIMILARITIES, is_similarity
 from kgnn.graph.effects import EFFECT
+from kgnn.graph.sources.gene_sets import similar
+from kgnn.models.perturbation.knowledge import links
 from kgnn.nn.conditions import TypedGraph
 from kgnn.nn.knowledge import HOPS, Channel
 from kgnn.ops import Adjacency
 
 COEXPRESSED = ("gene", "coexpressed", "gene")
+MOST_ALIKE, LEAST_ALIKE = 20, 0.1  # of genes linked by what they share: so many a gene, above this Jaccard index
 
 
 class GeneRelation(NamedTuple):
@@ -31,67 +34,69 @@ class GeneRelation(NamedTuple):
 
 def gene_graph(kg: KnowledgeGraph | None, genes: Sequence[str]) -> Adjacency:
     """Return the co-expression graph over the measured genes: [genes, genes], symmetric, with self loops."""
-    relations = [COEXPRESSED] if kg is not None and COEXPRESSED in kg.relations else []
-    return _adjacency(kg, relations, genes)
+    own = [] if kg is None or COEXPRESSED not in kg.relations else [_edges(kg, COEXPRESSED, genes)]
+    return _graph(_united(own), len(genes))
 
 
 def perturbation_graph(kg: KnowledgeGraph | None, perturbable: Sequence[str]) -> Adjacency:
-    """Return the graph of all other gene–gene relations over the perturbable genes, likewise.
+    """Return the graph of all else that links the perturbable genes, likewise.
 
     Along relations that are no similarities (regulation, a user's own edges) messages pass both ways: else a
-    regulator that nothing regulates would hear of no other gene. Where a pair stands in several relations the
-    largest weight counts; signs are not used, as in GEARS.
+    regulator that nothing regulates would hear of no other gene. Genes with the same neighbours of another type (sets,
+    complexes, families, drugs) are linked as `kgnn.graph.load_gene_sets` does by default, GEARS' GO graph: by their
+    Jaccard index, where it is above 0.1, the 20 most alike of each gene; each relation and origin apart. Where a pair
+    stands in several the largest weight counts; signs are not used, as in GEARS.
     """
-    return _adjacency(kg, _among_genes(kg), perturbable)
+    return _graph(_united(_among(kg, perturbable)), len(perturbable))
 
 
 def heaviest_graph(kg: KnowledgeGraph | None, perturbable: Sequence[str], n: int) -> Adjacency:
-    """Return the `perturbation_graph` with the `n` heaviest edges into each gene, and self loops."""
-    return _heaviest(_edges(kg, _among_genes(kg), perturbable), len(perturbable), n)
+    """Return the `perturbation_graph` of the `n` heaviest edges of each source into each gene, and self loops."""
+    return _graph(_united([_heaviest(edges, n) for edges in _among(kg, perturbable)]), len(perturbable))
 
 
 def heaviest_graphs(kg: KnowledgeGraph | None, perturbable: Sequence[str], n: int) -> list[Adjacency]:
-    """Return the same for each relation apart, one of self loops alone where there is none."""
-    return [
-        _heaviest(_edges(kg, relations, perturbable), len(perturbable), n)
-        for relations in [[relation] for relation in _among_genes(kg)] or [[]]
+    """Return the same for each source apart, one of self loops alone where there is none."""
+    return [_graph(_heaviest(edges, n), len(perturbable)) for edges in _among(kg, perturbable) or [_united([])]]
+
+
+def _among(kg: KnowledgeGraph | None, genes: Sequence[str]) -> list[pd.DataFrame]:
+    """`source, target, weight` of each relation among genes but co-expression, then of genes alike by what else they
+    are linked to."""
+    if kg is None:
+        return []
+    own = [_edges(kg, r, genes) for r in kg.relations if r != COEXPRESSED and r[0] == r[2] == "gene"]
+    shared = [
+        link for link in links(kg, pd.Index(genes, dtype=object)) if (link.source == "gene") != (link.target == "gene")
     ]
+    return own + [_alike(link.matrix if link.source == "gene" else link.matrix.T) for link in shared]
 
 
-def _heaviest(edges: pd.DataFrame, n_nodes: int, n: int) -> Adjacency:
+def _alike(linked: sparse.csr_array) -> pd.DataFrame:
+    member = sparse.csr_array(linked != 0, dtype=np.float32)
+    source, target, weight = similar(member, "jaccard", MOST_ALIKE, LEAST_ALIKE)
+    return pd.DataFrame({"source": source, "target": target, "weight": weight.astype(np.float64)})
+
+
+def _edges(kg: KnowledgeGraph, relation: Relation, genes: Sequence[str]) -> pd.DataFrame:
+    code = pd.Index(genes, dtype=object).get_indexer(kg.nodes("gene").index)
+    edges = kg.edge_arrays(relation)
+    ends = {side: code[edges[side]] for side in ("source", "target")}
+    table = pd.DataFrame(ends | {"weight": edges["weight"].abs().to_numpy(np.float64)})
+    table = table[(table["source"] >= 0) & (table["target"] >= 0)]
+    back = table.rename(columns={"source": "target", "target": "source"})
+    return _united([table] if relation[1] in SIMILARITIES else [table, back])
+
+
+def _united(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Each pair once, with its largest weight."""
+    empty = pd.DataFrame({"source": [], "target": [], "weight": []}, dtype=np.int64)
+    return pd.concat([empty, *tables]).groupby(["source", "target"], as_index=False)["weight"].max()
+
+
+def _heaviest(edges: pd.DataFrame, n: int) -> pd.DataFrame:
     """Of edges equally heavy those from the first sources count."""
-    edges = edges.sort_values(["target", "weight", "source"], ascending=[True, False, True])
-    return _graph(edges.groupby("target").head(n), n_nodes)
-
-
-def _among_genes(kg: KnowledgeGraph | None) -> list[Relation]:
-    return [] if kg is None else [r for r in kg.relations if r != COEXPRESSED and r[0] == r[2] == "gene"]
-
-
-def _adjacency(kg: KnowledgeGraph | None, relations: list[Relation], genes: Sequence[str]) -> Adjacency:
-    return _graph(_edges(kg, relations, genes), len(genes))
-
-
-def _edges(kg: KnowledgeGraph | None, relations: list[Relation], genes: Sequence[str]) -> pd.DataFrame:
-    """Numbers of `source` and `target`, and the largest `weight`, of the pairs of genes in some relations."""
-    index = pd.Index(genes, dtype=object)
-    tables = [pd.DataFrame({"source": [], "target": [], "weight": []}, dtype=np.int64)]
-    if kg is not None and relations:
-        code = index.get_indexer(kg.nodes("gene").index)
-        for relation in relations:
-            edges = kg.edge_arrays(relation)
-            table = pd.DataFrame(
-                {
-                    "source": code[edges["source"]],
-                    "target": code[edges["target"]],
-                    "weight": edges["weight"].abs().to_numpy(np.float64),
-                }
-            )
-            table = table[(table["source"] >= 0) & (table["target"] >= 0)]
-            tables.append(table)
-            if relation[1] not in SIMILARITIES:
-                tables.append(table.rename(columns={"source": "target", "target": "source"}))
-    return pd.concat(tables).groupby(["source", "target"], as_index=False)["weight"].max()
+    return edges.sort_values(["target", "weight", "source"], ascending=[True, False, True]).groupby("target").head(n)
 
 
 def _graph(table: pd.DataFrame, n_nodes: int) -> Adjacency:

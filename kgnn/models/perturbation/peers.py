@@ -40,7 +40,7 @@ class Peer(Trained):
 
 
 class TxPert(Trained):
-    """`kgnn.nn.txpert.TxPert` along all gene–gene relations together but co-expression, see `heaviest_graph`.
+    """`kgnn.nn.txpert.TxPert` along all that links genes but co-expression, together, see `heaviest_graph`.
 
     Where there are groups, batches or cell lines, a cell's state is the mean control cell of its own.
 
@@ -68,7 +68,7 @@ class TxPert(Trained):
 
 
 class TxPertExphormer(TxPert):
-    """The same along each relation apart, see `heaviest_graphs`, by Exphormer attention."""
+    """The same along each source apart, see `heaviest_graphs`, by Exphormer attention."""
 
     def build(self, kg: KnowledgeGraph | None, genes: pd.Index, control_mean: np.ndarray) -> nn.Module:
         encoder = txpert.Exphormer(heaviest_graphs(kg, self.nodes, INCOMING), self.channels)

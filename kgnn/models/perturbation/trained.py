@@ -143,8 +143,7 @@ class Trained(Predictor):
         self._settle()
 
     def _set(self, kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index, control_mean: np.ndarray) -> None:
-        self.nodes, self.typed = nodes, typed_graph(kg, nodes, genes)
-        self._neighbours = perturbation_graph(kg, nodes).indptr.diff().numpy() - 1
+        self._kg, self.nodes, self.typed = kg, nodes, typed_graph(kg, nodes, genes)
         self.network = self.build(kg, genes, control_mean)
         if not isinstance(self.network, nn.Module):
             raise InputError(f"an encoder is a torch.nn.Module; {self.encoder!r} made a {type(self.network).__name__}")
@@ -176,7 +175,8 @@ class Trained(Predictor):
         return Changes(change.numpy(), None if log_variance is None else log_variance.exp().numpy())
 
     def unlinked(self) -> set[str]:
-        return set(self.nodes[self._neighbours == 0]) if self._neighbours.any() else set()
+        neighbours = perturbation_graph(self._kg, self.nodes).indptr.diff().numpy() - 1
+        return set(self.nodes[neighbours == 0]) if neighbours.any() else set()
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
@@ -192,7 +192,7 @@ class Trained(Predictor):
 
 class Gears(Trained):
     """GEARS (Roohani, Huang, Leskovec, Nat Biotechnol 2024): measured genes exchange messages along
-    `("gene", "coexpressed", "gene")`, perturbable genes along all other gene–gene relations.
+    `("gene", "coexpressed", "gene")`, perturbable genes along all else that links them, see `perturbation_graph`.
 
     Args:
         channels: width of the embeddings.
