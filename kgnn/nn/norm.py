@@ -50,7 +50,7 @@ class CountedBatchNorm(nn.BatchNorm1d):
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         unbiased = variance * (total / (total - 1).clamp_min(1))
-        momentum = self.momentum or 0.0
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
 

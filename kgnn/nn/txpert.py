@@ -22,8 +22,8 @@ class TxPert(nn.Module):
     """ŷ = g(s + Σ_p z_p), s = MLP(x) of the control state x.
 
     g = Linear 64 → 512, BatchNorm, LeakyReLU, dropout 0.2, Linear → genes. Without a basal encoder ŷ = x + g(Σ_p z_p).
-    Gives the change ŷ − x, none where nothing is perturbed. With a basal encoder the last bias begins at the control
-    mean, so that training begins near it. A batch's statistics count each condition's cells.
+    Gives the change ŷ − x, none where nothing is perturbed. Training begins at no change: the last weights are 0, the
+    last bias is the control mean, with a basal encoder, or 0. A batch's statistics count each condition's cells.
 
     Args:
         encoder: gives z [genes, 64], see `GATEncoder`, `Exphormer`.
@@ -37,8 +37,8 @@ class TxPert(nn.Module):
         self.basal = nn.Sequential(nn.Linear(n, HIDDEN), nn.LeakyReLU(), nn.Linear(HIDDEN, LATENT)) if basal else None
         self.hidden, self.norm, self.out = nn.Linear(LATENT, HIDDEN), CountedBatchNorm(HIDDEN), nn.Linear(HIDDEN, n)
         self.dropout = nn.Dropout(DROPOUT)
-        if basal:
-            self.out.bias.data.copy_(state)
+        nn.init.zeros_(self.out.weight)
+        self.out.bias.data.copy_(state if basal else torch.zeros(n))
 
     def forward(self, batch: ConditionBatch) -> Tensor:
         z: Tensor = self.encoder()

@@ -110,7 +110,8 @@ class Trained(Predictor):
         self.strength = data.strength if self.asks_strength else self.strength
         loss = read_loss(self.loss if loss is None else loss)
         self.conditions = [*data.conditions, *data.validation]
-        batches = training_batches(data.screen, data.conditions, batch_size, seed, conditions_per_batch, self.by_group)
+        drawn = data.screen, data.conditions, batch_size, seed, conditions_per_batch, self.by_group
+        batches = training_batches(*drawn)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._set(data.kg, data.nodes, data.screen.genes, data.screen.control_mean)
@@ -126,6 +127,7 @@ class Trained(Predictor):
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
                 by_group=self.by_group,
+                batches=training_batches(*drawn),
             )
             self.history, self.signal = run_trainer(
                 task,
@@ -140,6 +142,7 @@ class Trained(Predictor):
                 own=[name for name in options_of(self.fit) if name not in ("data", "seed")],
                 **trainer,
             )
+            task.settle()
         self._settle()
 
     def _set(self, kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index, control_mean: np.ndarray) -> None:

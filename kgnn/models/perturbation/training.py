@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from kgnn.data.batches import Batch
 from kgnn.data.conditions import CONTROL
@@ -19,6 +22,7 @@ from kgnn.nn.conditions import ConditionBatch
 
 Inputs = Callable[[list[str], Tensor, Tensor], ConditionBatch]
 SCORE = "val_mse_top20"
+SETTLED_ON = 20  # batches
 
 
 class PerturbationTraining(pl.LightningModule):
@@ -35,6 +39,7 @@ class PerturbationTraining(pl.LightningModule):
         loss, optimizer, schedule: see `kgnn.models.perturbation.losses`.
         learning_rate, weight_decay: of the optimiser.
         by_group: whether validation conditions start from control cells of their own groups, as `Batch.state` has it.
+        batches: of training, for `settle`; read at once.
     """
 
     control_mean: Tensor
@@ -53,6 +58,7 @@ class PerturbationTraining(pl.LightningModule):
         learning_rate: float = 1e-3,
         weight_decay: float = 5e-4,
         by_group: bool = False,
+        batches: Iterable[Batch] = (),
     ) -> None:
         super().__init__()
         self.network, self.inputs, self.loss = network, inputs, loss
@@ -63,6 +69,8 @@ class PerturbationTraining(pl.LightningModule):
         expressed.loc[CONTROL] = True
         self.expressed = {str(name): torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()}
         self.validation = _targets(screen, validation, by_group) if validation else None
+        norms = any(isinstance(part, _BatchNorm) for part in network.modules())
+        self.few = [(one.conditions, _counts(one), one.state) for one in islice(batches if norms else (), SETTLED_ON)]
 
     def changes(self, batch: ConditionBatch) -> tuple[Tensor, Tensor | None]:
         """Change of each condition, checked, and log-variance."""
@@ -76,8 +84,8 @@ class PerturbationTraining(pl.LightningModule):
         return [optimizer], [] if schedule is None else [schedule]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        counts = torch.bincount(batch.condition, minlength=len(batch.conditions))
-        inputs = self.inputs(batch.conditions, counts, self.control_mean if batch.state is None else batch.state)
+        counts = _counts(batch)
+        inputs = self._taken(batch.conditions, counts, batch.state)
         change, log_variance = self.changes(inputs)
         predicted = batch.control + change.index_select(0, batch.condition)
         if log_variance is not None:
@@ -99,6 +107,22 @@ class PerturbationTraining(pl.LightningModule):
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.condition))
         return loss
 
+    def _taken(self, conditions: list[str], counts: Tensor, state: Tensor | None) -> ConditionBatch:
+        return self.inputs(conditions, counts, self.control_mean if state is None else state.to(self.device))
+
+    def settle(self) -> None:
+        """Give batch norms the statistics of the network as it is, over the first batches of an epoch (Wu & Johnson,
+        arXiv:2105.07576). Running ones lag: a mean that drifts with every step is soon several standard deviations
+        away where conditions differ by little, and predictions are then noise."""
+        if not self.few:
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # dropout
+            update_bn(((self._taken(*one),) for one in self.few), self.network)
+
+    def on_validation_start(self) -> None:
+        self.settle()
+
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
         names, observed, top, state = self.validation
@@ -107,6 +131,10 @@ class PerturbationTraining(pl.LightningModule):
         error = (change - observed.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(SCORE, score, prog_bar=True, batch_size=len(names))
+
+
+def _counts(batch: Batch) -> Tensor:
+    return torch.bincount(batch.condition, minlength=len(batch.conditions))
 
 
 def _targets(screen: Screen, validation: list[str], by_group: bool) -> tuple[list[str], Tensor, Tensor, Tensor]:
