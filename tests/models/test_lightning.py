@@ -202,8 +202,10 @@ def test_without_validation_a_stop_leaves_the_weights_of_the_last_step(kg, scree
     stop = At("on_train_batch_start", send(signal.SIGINT), epoch=1, step=1)
     with pytest.raises(KeyboardInterrupt):
         model.fit(screen, max_epochs=3, callbacks=[note, stop], **QUICK)
-    assert same(weights(model), steps[-1])
-    assert not same(weights(model), steps[-2])
+    parameters = dict(model.predictor_.network.named_parameters())  # statistics of batch norms are taken anew,
+    learned = {name: value for name, value in parameters.items() if "embedding" not in name}  # long vectors are cut
+    assert same(learned, {name: steps[-1][name] for name in learned})
+    assert not same(learned, {name: steps[-2][name] for name in learned})
     assert model.history_ == []
     assert np.isfinite(model.predict("control").X).all()
 

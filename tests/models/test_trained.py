@@ -14,8 +14,10 @@ from torch import nn
 
 from kgnn import PerturbationModel, graph
 from kgnn.data import effects, read_screen, split, training_batches
+from kgnn.data.differential import top_de_genes
 from kgnn.errors import DataWarning, InputError
 from kgnn.models import load_model
+from kgnn.models.perturbation.predictor import Start
 from tests.models.own import QUICK, SMALL, TRAINED, Own, Sum, same_weights, weights_of
 
 REGULATES, COEXPRESSED, IS_A = (
@@ -342,6 +344,35 @@ def test_small_effects_are_not_shrunk_to_one_answer_for_all(encoder):
     model.fit(effects(y[12:]), **QUICK | more)
     found = model.predict(names[:12]).layers["delta"] @ way / (way @ way)
     assert found[group[:12] == 1].min() - found[group[:12] == 0].max() > 0.01
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_batch_norms_hold_the_statistics_of_the_trained_network(screen, network, parts, validated):
+    """TxPert's, of one batch an epoch, by hand."""
+    model = PerturbationModel(network, encoder="txpert", channels=4)
+    model.fit(screen, parts if validated else None, **QUICK | {"batch_size": 10_000})
+    predictor = model.predictor_
+    cells = screen.obs["condition"].value_counts()
+    names = list(parts["train"] if validated else model.conditions_)
+    counts = torch.from_numpy(cells[["control", *names]].to_numpy()).float()
+    with torch.no_grad():
+        given = predictor.inputs(["", *names], counts, torch.from_numpy(model.controls_.mean).float())
+        z = predictor.network.encoder()
+        latent = torch.stack(
+            [z[given.nodes[a:b]].sum(0) for a, b in zip(given.offsets, given.offsets[1:], strict=False)]
+        )
+        x = predictor.network.hidden(latent + predictor.network.basal(given.state)).double().numpy()
+    norm = predictor.network.norm
+    np.testing.assert_allclose(norm.running_mean, np.average(x, axis=0, weights=counts), rtol=1e-3, atol=1e-5)
+    variance = np.cov(x.T, fweights=counts.int()).diagonal()
+    np.testing.assert_allclose(norm.running_var, variance, rtol=1e-3, atol=1e-8)
+    if validated:  # the score of the epoch that was kept is that of its predictions
+        told = read_screen(screen)
+        top = top_de_genes(told, parts["val"])
+        found = predictor.predict(parts["val"], Start(model.controls_.mean)).change
+        error = found - told.changes(parts["val"]).to_numpy()
+        score = np.mean([np.square(row[top[name]]).mean() for name, row in zip(parts["val"], error, strict=True)])
+        assert min(model.history_) == pytest.approx(score, rel=1e-4)
 
 
 @pytest.mark.parametrize("encoder", TRAINED)

@@ -31,6 +31,15 @@ def test_counted_norm_is_batch_norm_on_repeated_rows():
     torch.testing.assert_close(ours.eval()(x, COUNTS), theirs.eval()(x))
 
 
+def test_without_a_momentum_the_statistics_are_the_mean_over_batches_as_in_pytorch():
+    ours, theirs = (kind(CHANNELS, momentum=None).double() for kind in (CountedBatchNorm, nn.BatchNorm1d))
+    for _ in range(3):
+        x = torch.randn(CONDITIONS, CHANNELS, dtype=torch.double)
+        ours(x, COUNTS), theirs(repeat(x))
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
 @pytest.fixture(params=["native", "native, odd width", "torch 1", "torch 12", "torch 10000"])
 def way(request, monkeypatch):
     """The compiled kernel, a width it leaves to PyTorch, PyTorch in blocks of so many rows → channels."""

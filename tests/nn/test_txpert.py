@@ -108,6 +108,10 @@ def test_training_begins_at_the_control_mean_and_statistics_count_cells():
     state = torch.rand(GENES)
     network = TxPert(GATEncoder(graph((0, 1)), CHANNELS), state)
     torch.testing.assert_close(network.out.bias, state)
+    assert not network.eval()(batch([0], [2, 3], [], state=state.expand(3, -1))).any()
+    changes = TxPert(GATEncoder(graph((0, 1)), CHANNELS), state, basal=False)
+    assert not changes.eval()(batch([0], [2, 3], [])).any()
+    network = shaken(network)
     network.dropout.p = 0.0
     given = batch([0], [1], [2, 3], counts=[3.0, 1.0, 2.0])
     found = network.train()(given)
@@ -208,7 +212,7 @@ def test_exphormer_is_its_formula(scale):
 
 
 def test_every_graph_and_kind_is_learned():
-    network = TxPert(Exphormer([graph((0, 1)), graph((1, 2))], CHANNELS), torch.rand(GENES))
+    network = shaken(TxPert(Exphormer([graph((0, 1)), graph((1, 2))], CHANNELS), torch.rand(GENES)))
     network(batch([0], [1, 2], [])).square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     assert all((layer.kind.grad != 0).any(1).all() for layer in network.encoder.layers)
