@@ -19,6 +19,7 @@ from kgnn.models.perturbation.knowledge import features
 from kgnn.ops import spmm
 
 NODES = pd.Index(["A", "B", "C", "D"], dtype=object)
+LINKS = [("acts", 0.5), ("binds", 2.0), ("cuts", 1.0)]
 ACTS, ALIKE = ("gene", "acts", "gene"), ("gene", "in_same_family", "gene")
 
 
@@ -99,7 +100,7 @@ def test_the_heaviest_edges_into_each_gene_by_hand():
 
 def test_genes_are_alike_by_the_sets_they_share(tmp_path):
     """Jaccard by hand; the graph that `load_gene_sets` makes of the same file by default."""
-    sets = {"one": "ABC", "two": "AB", "three": "CD", "alone": "D"}
+    sets = {"one": "ABC", "two": ["A,2.0", "B,0.5"], "three": "CD", "alone": "D"}  # weights of members play no part
     (tmp_path / "sets.gmt").write_text("".join("\t".join([name, "", *of]) + "\n" for name, of in sets.items()))
     members, similar = (load_gene_sets(tmp_path / "sets.gmt", relation=r) for r in ("member_of", "shares_gene_sets"))
     third = 1 / 3
@@ -112,3 +113,10 @@ def test_genes_are_alike_by_the_sets_they_share(tmp_path):
         sorted([(1, 2), (2, 1), (2, 0), (1, 3)] + [(n, n) for n in range(4)]),
         sorted([(1, 0), (0, 1), (0, 2), (2, 3)] + [(n, n) for n in range(4)]),
     ]
+
+
+def test_of_several_links_the_heaviest_counts():
+    told = [(name, pd.DataFrame({"source": ["A"], "target": ["B"], "weight": [weight]})) for name, weight in LINKS]
+    kg = KnowledgeGraph({"gene": ["A", "B"]}, {("gene", name, "gene"): edges for name, edges in told})
+    found = spmm(perturbation_graph(kg, ["A", "B"]), torch.eye(2))
+    torch.testing.assert_close(found, torch.tensor([[1, 2], [2, 1]]) / 3)
