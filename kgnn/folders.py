@@ -242,19 +242,19 @@ class _Replaced(Exception):
     """The folder is another one than a moment ago."""
 
 
-def _if_same(path: Path, version: tuple[int, ...], value: T) -> T:
+def _if_same(path: Path, version: tuple[int | bytes, ...], value: T) -> T:
     if _version(path) != version:
         raise _Replaced
     return value
 
 
-def _version(path: Path) -> tuple[int, ...]:
+def _version(path: Path) -> tuple[int | bytes, ...]:
     """What tells one writing of a folder from the next, of equal files too: A, B and A again are three."""
     try:
-        found = (path / LIST).stat()
+        found, told = (path / LIST).stat(), (path / LIST).read_bytes()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_mtime_ns, told  # a number may be used again within a tick of the clock
 
 
 def _recovers(path: Path) -> bool:
