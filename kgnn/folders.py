@@ -85,8 +85,8 @@ def others(folder: Path) -> list[str]:
     """Names of the files in a folder that kgnn did not write: no list has them, no unfinished training either."""
     for _ in range(TRIES):
         version, found = _version(folder), _others(folder)
-        if not found or _version(folder) == version:
-            break  # else it was replaced between its list and its files
+        if not found or (LIST not in found and _version(folder) == version):
+            break  # else it was replaced between its list and its files, or the list is damaged
     return found
 
 
@@ -242,19 +242,19 @@ class _Replaced(Exception):
     """The folder is another one than a moment ago."""
 
 
-def _if_same(path: Path, version: tuple[int | bytes, ...], value: T) -> T:
-    if _version(path) != version:
+def _if_same(path: Path, version: tuple[int, ...], value: T) -> T:
+    if not version or _version(path) != version:  # none: it was between two renames, and may be so again
         raise _Replaced
     return value
 
 
-def _version(path: Path) -> tuple[int | bytes, ...]:
+def _version(path: Path) -> tuple[int, ...]:
     """What tells one writing of a folder from the next, of equal files too: A, B and A again are three."""
     try:
-        found, told = (path / LIST).stat(), (path / LIST).read_bytes()
+        found = (path / LIST).stat()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, told  # a number may be used again within a tick of the clock
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _recovers(path: Path) -> bool:

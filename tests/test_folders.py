@@ -361,6 +361,29 @@ def test_a_folder_that_is_replaced_and_replaced_back_meanwhile_is_read_again(tmp
     assert seen == [("one", "two"), ("one", "one")]
 
 
+def test_a_folder_that_is_between_two_renames_twice_is_read_again(tmp_path, monkeypatch):
+    """No list before and none afterwards does not say that nothing was replaced in between."""
+    write(tmp_path / "m", "one")
+    version, gaps = folders._version, [(), ()]
+    monkeypatch.setattr(folders, "_version", lambda path: gaps.pop() if gaps else version(path))
+    seen = []
+
+    def meanwhile(path):
+        seen.append(both(path))
+        return seen[-1] if len(seen) > 1 else ("of two", "versions")
+
+    assert read_folder(tmp_path / "m", "model", meanwhile) == ("one", "one")
+
+
+def test_files_that_came_between_two_renames_are_looked_at_again(tmp_path, monkeypatch):
+    """A folder without a list, then its files, then none again: they are not somebody else's."""
+    write(tmp_path / "m", "one")
+    found = [["a.txt", "in/b.txt", folders.LIST], []]
+    monkeypatch.setattr(folders, "_version", lambda path: ())
+    monkeypatch.setattr(folders, "_others", lambda path: found.pop(0))
+    assert folders.others(tmp_path / "m") == []
+
+
 def test_a_folder_that_is_replaced_all_the_time_is_told(tmp_path):
     write(tmp_path / "m", "0")
     seen = []
