@@ -1,5 +1,6 @@
 """One interface for whatever predicts: every name of the table, one's own class, what a fit leaves behind."""
 
+import copy
 import functools
 
 import numpy as np
@@ -100,6 +101,15 @@ def test_each_row_belongs_to_its_condition(fitted, name):
     np.testing.assert_allclose(delta(fitted(name), names[::-1])[::-1], found, **close)
     for number, one in enumerate(names):
         np.testing.assert_allclose(delta(fitted(name), one)[0], found[number], **close)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_all_that_a_network_is_given_lies_where_the_state_lies(fitted, name):
+    """Numbers of cells, kept from batches on the CPU, too: else a GPU stops at the first validation."""
+    predictor = copy.deepcopy(fitted(name).predictor_)
+    found = predictor.inputs(["G002", "", "G004+G000"], torch.ones(3), torch.zeros(40, device="meta"))
+    devices = {part.device.type for part in found if isinstance(part, torch.Tensor)}
+    assert devices | {buffer.device.type for buffer in found.graph.buffers()} == {"meta"}
 
 
 @pytest.mark.parametrize("name", PREDICTORS)

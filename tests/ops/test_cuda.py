@@ -1,13 +1,15 @@
 """The same parity on a CUDA device, where there is one (`benchmarks/gpu.sh` runs this first)."""
 
+import numpy as np
 import pytest
 import torch
 
-from kgnn import CellModel, graph, ops
-from kgnn.data import simulate_atlas
+from kgnn import CellModel, PerturbationModel, graph, ops
+from kgnn.data import simulate_atlas, split
 from kgnn.nn import GEARS, ConditionBatch, GearsEncoder
 from kgnn.ops import Adjacency, TypedAdjacency, typed_spmm
 from kgnn.ops.backends import name_of
+from tests.models.own import QUICK, SMALL, TRAINED
 from tests.ops import reference
 from tests.ops.conftest import odd_graph
 from tests.ops.test_backends import OPERATIONS, TOLERANCE, assert_close, features, run
@@ -85,3 +87,11 @@ def test_a_model_of_cells_learns_there_and_is_asked_here(encoder):
     model = CellModel(kg, encoder=encoder, classes=["cell_type"], context=32)
     model.fit(adata, max_epochs=1, accelerator="cuda", enable_progress_bar=False)
     assert len(model.annotate(adata)) == len(model.embed(adata)) == adata.n_obs
+
+
+@pytest.mark.parametrize("encoder", TRAINED)
+def test_a_model_of_perturbations_learns_there_and_is_asked_here(encoder, screen, network):
+    model = PerturbationModel(network, encoder=encoder, **SMALL[encoder])
+    model.fit(screen, split(screen, "simulation", seed=1), **QUICK | {"accelerator": "cuda"})
+    assert np.isfinite(model.history_).all()
+    assert np.isfinite(model.predict(["G002", "G004+G000"]).layers["delta"]).all()

@@ -163,9 +163,10 @@ class Trained(Predictor):
         strengths = strengths_of([part.gene for part in flat], self.strength)
         doses = np.array([np.inf if part.dose is None else part.dose for part in flat])
         arrays = (self.numbers(flat), offsets, strengths.astype(np.float32), doses.astype(np.float32))
-        nodes, starts, strength, dose = (torch.from_numpy(array).to(state.device) for array in arrays)
+        device = state.device
+        nodes, starts, strength, dose = (torch.from_numpy(array).to(device) for array in arrays)
         states = state.expand(len(conditions), -1)
-        return ConditionBatch(nodes, starts, counts, strength, states, self.typed.to(state.device), dose)
+        return ConditionBatch(nodes, starts, counts.to(device), strength, states, self.typed.to(device), dose)
 
     def numbers(self, parts: Sequence[Part]) -> np.ndarray:
         """The node that each part of a condition perturbs, int64 [parts]."""

@@ -126,8 +126,7 @@ class PerturbationTraining(pl.LightningModule):
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
         names, observed, top, state = self.validation
-        counts = torch.ones(len(names), device=self.device)
-        change, _log_variance = self.changes(self.inputs(names, counts, state.to(self.device)))
+        change, _log_variance = self.changes(self._taken(names, torch.ones(len(names)), state))
         error = (change - observed.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(SCORE, score, prog_bar=True, batch_size=len(names))
