@@ -112,8 +112,8 @@ class PerturbationTraining(pl.LightningModule):
 
     def settle(self) -> None:
         """Give batch norms the statistics of the network as it is, over the first batches of an epoch (Wu & Johnson,
-        arXiv:2105.07576). Running ones lag: a mean that drifts with every step is soon several standard deviations
-        away where conditions differ by little, and predictions are then noise."""
+        arXiv:2105.07576). Running ones lag: a mean that drifts with every step is soon far off where
+        conditions differ by little, and predictions are then noise."""
         if not self.few:
             return
         with torch.random.fork_rng():
