@@ -21,7 +21,7 @@ from kgnn.version import __version__
 
 KIND = "model"
 FORMAT = "kgnn.model"
-FORMAT_VERSION = 2  # 1 had neither groups, coverage nor origin
+FORMAT_VERSION = 3  # before, GEARS and its like had no links of genes that share other nodes
 CONFIG, ARRAYS, CONTROLS, VAR, GRAPH = (
     "config.json",
     "arrays.safetensors",

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from anndata import AnnData
+from lightning.pytorch import Callback
 from torch import nn
 
 from kgnn import PerturbationModel, graph
-from kgnn.data import effects, read_screen, split, training_batches
+from kgnn.data import effects, read_screen, simulate, split, training_batches
 from kgnn.data.differential import top_de_genes
 from kgnn.errors import DataWarning, InputError
 from kgnn.models import load_model
@@ -373,6 +374,58 @@ def test_batch_norms_hold_the_statistics_of_the_trained_network(screen, network,
         error = found - told.changes(parts["val"]).to_numpy()
         score = np.mean([np.square(row[top[name]]).mean() for name, row in zip(parts["val"], error, strict=True)])
         assert min(model.history_) == pytest.approx(score, rel=1e-4)
+
+
+class Frozen(Own):
+    """With a batch norm whose statistics are given."""
+
+    def __init__(self, graph):
+        super().__init__(graph)
+        self.norm = nn.BatchNorm1d(graph.n_genes)
+        self.norm.running_mean.fill_(5.0), self.norm.running_var.fill_(9.0)
+        self.norm.eval().requires_grad_(False)
+
+    def forward(self, batch):
+        return self.norm(super().forward(batch))
+
+
+@pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode")
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_batch_norm_that_is_frozen_stays_as_it_is(screen, network, parts, validated):
+    model = PerturbationModel(network, encoder=Frozen)
+    model.fit(screen, parts if validated else None, conditions_per_batch=None if validated else 1, **QUICK)
+    assert set(model.network_.norm.running_mean.tolist()) == {5.0}
+    assert set(model.network_.norm.running_var.tolist()) == {9.0}
+    assert model.network_.norm.momentum == 0.1
+
+
+def test_batch_norms_are_settled_on_batches_that_hold_perturbations():
+    """Where most cells are controls GEARS' norms of shifts see next to none in most batches."""
+    many = simulate(
+        n_genes=20, n_regulators=10, n_singles=6, n_pairs=0, cells_per_condition=10, n_controls=2000, seed=3
+    )
+    network = graph.load_table(many.uns["network"], relation="regulates")
+    model = PerturbationModel(network, encoder="gears", channels=8).fit(many, **QUICK)
+    told = read_screen(many).changes(model.conditions_).to_numpy()
+    error = np.square(model.predict(model.conditions_).layers["delta"] - told).mean()
+    assert error < 1.5 * np.square(told).mean()
+
+
+def test_settling_batch_norms_leaves_random_numbers_and_modes_as_they_were(screen, network, parts):
+    before, after = [], []
+
+    class Note(Callback):
+        def on_validation_start(self, trainer, pl_module):  # comes before the module's own
+            before.append((torch.get_rng_state(), [part.training for part in pl_module.modules()]))
+
+        def on_validation_batch_start(self, trainer, pl_module, *_):
+            after.append((torch.get_rng_state(), [part.training for part in pl_module.modules()]))
+
+    PerturbationModel(network, encoder="txpert", channels=4).fit(screen, parts, callbacks=[Note()], **QUICK)
+    assert len(before) == len(after) == 2
+    for (state, modes), (state_after, modes_after) in zip(before, after, strict=True):
+        assert torch.equal(state, state_after)
+        assert modes == modes_after
 
 
 @pytest.mark.parametrize("encoder", TRAINED)

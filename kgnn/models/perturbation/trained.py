@@ -142,7 +142,8 @@ class Trained(Predictor):
                 own=[name for name in options_of(self.fit) if name not in ("data", "seed")],
                 **trainer,
             )
-            task.settle()
+            if not self.history:  # stopped, perhaps, before the end of training
+                task.settle()
         self._settle()
 
     def _set(self, kg: KnowledgeGraph | None, nodes: pd.Index, genes: pd.Index, control_mean: np.ndarray) -> None:

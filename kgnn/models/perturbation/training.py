@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from kgnn.data.batches import Batch
 from kgnn.data.conditions import CONTROL
@@ -69,8 +68,13 @@ class PerturbationTraining(pl.LightningModule):
         expressed.loc[CONTROL] = True
         self.expressed = {str(name): torch.from_numpy(row.to_numpy()) for name, row in expressed.iterrows()}
         self.validation = _targets(screen, validation, by_group) if validation else None
-        norms = any(isinstance(part, _BatchNorm) for part in network.modules())
-        self.few = [(one.conditions, _counts(one), one.state) for one in islice(batches if norms else (), SETTLED_ON)]
+        self.modes = [(part, part.training) for part in network.modules()]
+        norms = (part for part, training in self.modes if training and isinstance(part, _BatchNorm))
+        self.norms = [part for part in norms if part.track_running_stats]  # none that the user froze
+        told = (one for one in batches if len({*one.conditions} - {CONTROL}) > 1)  # a variance takes two
+        few = islice(told if self.norms else (), SETTLED_ON)
+        self.few = [(one.conditions, _counts(one), one.state) for one in few]
+        self.settled = False
 
     def changes(self, batch: ConditionBatch) -> tuple[Tensor, Tensor | None]:
         """Change of each condition, checked, and log-variance."""
@@ -84,6 +88,7 @@ class PerturbationTraining(pl.LightningModule):
         return [optimizer], [] if schedule is None else [schedule]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        self.settled = False
         counts = _counts(batch)
         inputs = self._taken(batch.conditions, counts, batch.state)
         change, log_variance = self.changes(inputs)
@@ -114,14 +119,29 @@ class PerturbationTraining(pl.LightningModule):
         """Give batch norms the statistics of the network as it is, over the first batches of an epoch (Wu & Johnson,
         arXiv:2105.07576). Running ones lag: a mean that drifts with every step is soon far off where
         conditions differ by little, and predictions are then noise."""
-        if not self.few:
+        if self.settled or not self.few:
             return
-        with torch.random.fork_rng():
+        now = [(part, part.training) for part in self.network.modules()]
+        momenta = [norm.momentum for norm in self.norms]
+        _set_modes(self.modes)
+        for norm in self.norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+        with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)  # dropout
-            update_bn(((self._taken(*one),) for one in self.few), self.network)
+            for one in self.few:
+                self.network(self._taken(*one))
+        for norm, momentum in zip(self.norms, momenta, strict=True):
+            norm.momentum = momentum
+        _set_modes(now)
+        self.settled = True
 
     def on_validation_start(self) -> None:
         self.settle()
+
+    def on_train_end(self) -> None:
+        if self.validation is None:  # else the epoch that is kept has its own
+            self.settle()
 
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
@@ -130,6 +150,11 @@ class PerturbationTraining(pl.LightningModule):
         error = (change - observed.to(self.device)).square()
         score = error.gather(1, top.to(self.device)).mean()
         self.log(SCORE, score, prog_bar=True, batch_size=len(names))
+
+
+def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    for part, training in modes:
+        part.training = training
 
 
 def _counts(batch: Batch) -> Tensor:
