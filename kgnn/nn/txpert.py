@@ -22,8 +22,8 @@ class TxPert(nn.Module):
     """ŷ = g(s + Σ_p z_p), s = MLP(x) of the control state x.
 
     g = Linear 64 → 512, BatchNorm, LeakyReLU, dropout 0.2, Linear → genes. Without a basal encoder ŷ = x + g(Σ_p z_p).
-    Gives the change ŷ − x, none where nothing is perturbed. Training begins at no change: the last weights are 0, the
-    last bias is the control mean, with a basal encoder, or 0. A batch's statistics count each condition's cells.
+    Gives the change ŷ − x, none where nothing is perturbed. Training begins at the control mean: the last weights are
+    0, the last bias is that mean, or 0 without a basal encoder. A batch's statistics count each condition's cells.
 
     Args:
         encoder: gives z [genes, 64], see `GATEncoder`, `Exphormer`.

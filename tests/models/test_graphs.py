@@ -109,10 +109,34 @@ def test_genes_are_alike_by_the_sets_they_share(tmp_path):
     found = spmm(perturbation_graph(members, NODES), torch.eye(4))
     torch.testing.assert_close(found, scale[:, None] * alike * scale)
     torch.testing.assert_close(found, spmm(perturbation_graph(similar, NODES), torch.eye(4)))
+    torch.testing.assert_close(found, spmm(perturbation_graph(turned(members), NODES), torch.eye(4)))
+    part = spmm(perturbation_graph(members, NODES[:2]), torch.eye(2))  # others are left out
+    torch.testing.assert_close(part, torch.full((2, 2), 0.5))
     assert [pairs(one) for one in heaviest_graphs(members | graph(), NODES, 1)] == [
         sorted([(1, 2), (2, 1), (2, 0), (1, 3)] + [(n, n) for n in range(4)]),
         sorted([(1, 0), (0, 1), (0, 2), (2, 3)] + [(n, n) for n in range(4)]),
     ]
+
+
+def turned(kg):
+    """The same told as links from sets to genes."""
+    (relation,) = kg.relations
+    edges = kg.edges(relation).rename(columns={"source": "target", "target": "source"})
+    nodes = {kind: list(kg.nodes(kind).index) for kind in kg.node_types}
+    return KnowledgeGraph(nodes, {(relation[2], "holds", "gene"): edges[["source", "target", "weight"]]})
+
+
+def test_each_gene_hears_the_20_most_alike_the_first_by_name_of_those_equally_so():
+    genes = [f"X{number:02d}" for number in range(30)]
+    kg = KnowledgeGraph({"gene": genes, "family": ["f"]}, {("gene", "in", "family"): members(genes, "f")})
+    found = perturbation_graph(kg, genes).edge_index
+    for number in (0, 20, 25):
+        heard = set(found[0][found[1] == number].tolist())
+        assert heard == {*[n for n in range(30) if n != number][:20], number}
+
+
+def members(genes, family):
+    return pd.DataFrame({"source": genes, "target": family})
 
 
 def test_of_several_links_the_heaviest_counts():

@@ -44,14 +44,18 @@ def perturbation_graph(kg: KnowledgeGraph | None, perturbable: Sequence[str]) ->
     Along relations that are no similarities (regulation, a user's own edges) messages pass both ways: else a
     regulator that nothing regulates would hear of no other gene. Genes with the same neighbours of another type (sets,
     complexes, families, drugs) are linked as `kgnn.graph.load_gene_sets` does by default, GEARS' GO graph: by their
-    Jaccard index, where it is above 0.1, the 20 most alike of each gene; each relation and origin apart. Where a pair
-    stands in several the largest weight counts; signs are not used, as in GEARS.
+    Jaccard index, where it is above 0.1, the 20 most alike of each gene, of those equally alike the first by name; each
+    relation and origin apart. Where a pair stands in several the largest weight counts; signs are not used, as in
+    GEARS.
     """
     return _graph(_united(_among(kg, perturbable)), len(perturbable))
 
 
 def heaviest_graph(kg: KnowledgeGraph | None, perturbable: Sequence[str], n: int) -> Adjacency:
-    """Return the `perturbation_graph` of the `n` heaviest edges of each source into each gene, and self loops."""
+    """Return the `perturbation_graph` of the `n` heaviest edges of each source into each gene, and self loops.
+
+    A source is a relation among genes, or one origin of a relation between genes and other nodes.
+    """
     return _graph(_united([_heaviest(edges, n) for edges in _among(kg, perturbable)]), len(perturbable))
 
 

@@ -55,7 +55,7 @@ class Links(NamedTuple):
 
 
 def links(kg: KnowledgeGraph, nodes: pd.Index) -> list[Links]:
-    """All relations, each origin by itself, save for estimated effects; genes numbered as in `nodes`."""
+    """All relations, each origin by itself, save for estimated effects, of the genes in `nodes`, numbered as there."""
     code = {kind: np.arange(len(kg.nodes(kind))) for kind in kg.node_types}
     sizes = {kind: len(number) for kind, number in code.items()}
     code["gene"], sizes["gene"] = nodes.get_indexer(kg.nodes("gene").index), len(nodes)
@@ -67,9 +67,10 @@ def links(kg: KnowledgeGraph, nodes: pd.Index) -> list[Links]:
             continue
         similarity = is_similarity(relation, table)
         for origin, edges in table.groupby("origin", observed=True):
-            ends = code[source][edges["source"]], code[target][edges["target"]]
+            ends = np.stack([code[source][edges["source"]], code[target][edges["target"]]])
             value = edges["weight"].abs().to_numpy(np.float64) * np.where(edges["sign"] < 0, -1.0, 1.0)
-            matrix = sparse.csr_array((value, ends), (sizes[source], sizes[target]))
+            there = (ends >= 0).all(axis=0)
+            matrix = sparse.csr_array((value[there], ends[:, there]), (sizes[source], sizes[target]))
             one = len(edges) == len(table)
             found.append(Links(name if one else f"{name} ({origin})", source, target, matrix, similarity))
     return found
