@@ -44,8 +44,8 @@ def test_signals_are_powers_of_the_matrix_times_the_targets_state(chain):
 def test_what_arrives_is_weighed_as_the_features_are(chain):
     channels = [Channel("regulates", chain, HOPS), Channel("alike", chain, 1)]
     propagation = Propagation(channels, torch.tensor([1, 2, 3]), 5)
-    state = torch.tensor([[1.0, 2.0, 4.0], [0.5, 1.0, 3.0]])
-    samples = bags((0,), (1, 4))
+    state = torch.tensor([[1.0, 2.0, 4.0], [0.5, 1.0, 3.0], [2.0, 1.0, 1.0]])
+    samples = bags((0,), (1, 4), (0, 1))  # what arrives at 1 from 0 is not read where 1 is perturbed too
     propagation.set_scales(samples, state, torch.tensor([0.5, 1.0, 2.0]))
     beta = torch.linspace(-1, 1, propagation.n_features, dtype=torch.float64)
     expected = propagation(samples, state).double() @ beta
