@@ -8,6 +8,7 @@ from kgnn import KnowledgeGraph
 from kgnn.graph import load_gene_sets
 from kgnn.models.perturbation.graphs import (
     channels,
+    gene_graph,
     gene_relations,
     heaviest_graph,
     heaviest_graphs,
@@ -70,6 +71,19 @@ def test_features_stand_at_their_nodes():
     kg = KnowledgeGraph({"gene": ["B", "D"]}, {ACTS: edges}).with_features("told", told)
     found = typed_graph(kg, NODES, NODES[:1]).features["gene"]["told"]
     np.testing.assert_array_equal(found[:, 0], [np.nan, 2.0, np.nan, 1.0])
+
+
+def test_the_typed_graph_holds_weights_with_their_signs():
+    found = spmm(typed_graph(graph(), NODES, NODES).adjacencies[ACTS], torch.eye(4)).numpy()
+    expected = np.zeros((4, 4))
+    expected[2, 0], expected[2, 1], expected[1, 3] = 3, -4, 2
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_of_edges_with_one_end_among_the_measured_genes_none_counts():
+    told = pd.DataFrame({"source": ["A", "C"], "target": ["B", "A"]})
+    kg = KnowledgeGraph({"gene": list("ABC")}, {("gene", "coexpressed", "gene"): told})
+    assert pairs(gene_graph(kg, ["A", "B"])) == [(0, 0), (0, 1), (1, 1)]
 
 
 def pairs(adjacency):

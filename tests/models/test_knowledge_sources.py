@@ -80,6 +80,14 @@ def test_walks_are_the_series_of_the_transitions(kg):
     assert not walks.rows(np.array([4])).nnz
 
 
+def test_walks_pass_a_similarity_both_ways():
+    told = pd.DataFrame({"source": ["A", "C"], "target": ["B", "B"], "weight": [3.0, 1.0]})
+    p = transitions(load_table(told, relation="coexpressed", weight="weight", origin="x"), NODES).toarray()
+    expected = np.zeros((5, 5))
+    expected[[0, 2], 1], expected[1, [0, 2]] = 1, [0.75, 0.25]
+    np.testing.assert_allclose(p, expected, rtol=1e-6)
+
+
 def test_missing_effects_as_a_dense_formula():
     rng = np.random.default_rng(0)
     root = rng.normal(size=(7, 3))
