@@ -140,8 +140,7 @@ class PerturbationTraining(pl.LightningModule):
         self.settle()
 
     def on_train_end(self) -> None:
-        if self.validation is None:  # else the epoch that is kept has its own
-            self.settle()
+        self.settle()
 
     def validation_step(self, _batch: Any, _: int) -> None:
         assert self.validation is not None
