@@ -142,15 +142,12 @@ def turned(kg):
 
 def test_each_gene_hears_the_20_most_alike_the_first_by_name_of_those_equally_so():
     genes = [f"X{number:02d}" for number in range(30)]
-    kg = KnowledgeGraph({"gene": genes, "family": ["f"]}, {("gene", "in", "family"): members(genes, "f")})
+    told = pd.DataFrame({"source": genes, "target": "f"})
+    kg = KnowledgeGraph({"gene": genes, "family": ["f"]}, {("gene", "in", "family"): told})
     found = perturbation_graph(kg, genes).edge_index
     for number in (0, 20, 25):
         heard = set(found[0][found[1] == number].tolist())
         assert heard == {*[n for n in range(30) if n != number][:20], number}
-
-
-def members(genes, family):
-    return pd.DataFrame({"source": genes, "target": family})
 
 
 def test_of_several_links_the_heaviest_counts():
